@@ -1,0 +1,2 @@
+//! Comparisons with real peers.
+fn main() {}

@@ -1,0 +1,5 @@
+//! One node: thread-per-core shards that take requests in, decide on them and pass them to their origin.
+#![deny(unsafe_code)]
+
+pub mod http1;
+pub mod offcore;

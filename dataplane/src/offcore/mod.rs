@@ -1,0 +1,1 @@
+//! Threads that may block: admin listener, DNS, policy files, signals.

@@ -1,0 +1,2 @@
+//! The `payfence` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Quota periods, rate limits, slots, loans and leases: arithmetic only.
