@@ -2,4 +2,6 @@
 #![deny(unsafe_code)]
 
 pub mod http1;
+pub mod net;
 pub mod offcore;
+pub mod runtime;
