@@ -352,3 +352,7 @@ impl ChunkDecoder {
 const fn is_quotable(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
+
+#[cfg(test)]
+#[path = "chunked_tests.rs"]
+mod tests;

@@ -245,3 +245,7 @@ pub fn classify_response(name: &[u8]) -> Classified<ResponseName> {
 fn has_underscore(name: &[u8]) -> bool {
     name.contains(&b'_')
 }
+
+#[cfg(test)]
+#[path = "headers_tests.rs"]
+mod tests;

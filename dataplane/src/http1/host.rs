@@ -72,3 +72,7 @@ const fn is_name_byte(byte: u8) -> bool {
 fn is_ip_literal(inner: &[u8]) -> bool {
     std::str::from_utf8(inner).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }
+
+#[cfg(test)]
+#[path = "host_tests.rs"]
+mod tests;

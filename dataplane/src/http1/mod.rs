@@ -15,6 +15,7 @@ pub mod fields;
 pub mod headers;
 pub mod host;
 pub mod request;
+pub mod request_line;
 pub mod response;
 mod scan;
 pub mod write;

@@ -11,19 +11,15 @@ use std::mem::MaybeUninit;
 use httparse::ParserConfig;
 use memchr::memchr;
 
-use super::error::{FieldError, HeadError};
+use super::error::HeadError;
 use super::fields::{self, ConnectionOptions, Entry, Fields, Framing, Header, Span};
 use super::headers::{RequestName, classify_request};
 use super::host::{same_host, split_host_port};
-use super::scan::{Verdict, explain, is_token, scan, worth_a_look};
+use super::request_line::{
+    RequestLine, check_begun_line, is_target, request_line, skip_empty_lines, split_absolute,
+};
+use super::scan::{Verdict, explain, scan, worth_a_look};
 use super::{HEADERS_CAP, Limits, Parse, Upgrade, Version};
-
-/// Empty lines skipped before a request line (RFC 9112 §2.2 asks for one at least: old clients end
-/// a body with an extra CRLF).
-pub const EMPTY_LINES_MAX: usize = 4;
-
-/// The longest method: well over the longest registered one (`UPDATEREDIRECTREF`).
-pub const METHOD_BYTES_MAX: usize = 64;
 
 /// How a request's body is delimited (RFC 9112 §6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -285,83 +281,6 @@ fn unfinished(verdict: Verdict) -> Result<Parse, HeadError> {
     }
 }
 
-/// Where the request line begins; `None` while only (part of) empty lines are there.
-fn skip_empty_lines(input: &[u8]) -> Result<Option<usize>, HeadError> {
-    let mut from = 0;
-    loop {
-        let rest = input.get(from..).unwrap_or_default();
-        match rest {
-            [b'\r', b'\n', ..] if from == 2 * EMPTY_LINES_MAX => return Err(HeadError::EmptyLines),
-            [b'\r', b'\n', ..] => from += 2,
-            [] | [b'\r'] => return Ok(None),
-            [b'\r' | b'\n', ..] => return Err(FieldError::LineEnding.into()),
-            _ => return Ok(Some(from)),
-        }
-    }
-}
-
-/// Judges a request line that has not ended yet, by the first checks that [`request_line`] makes
-/// too: noise and endless targets are refused without waiting for a line's end.
-fn check_begun_line(line: &[u8], limits: &Limits) -> Result<(), HeadError> {
-    let (method, target) = match memchr(b' ', line) {
-        Some(space) => line.split_at_checked(space).unwrap_or_default(),
-        None => (line, [].as_slice()),
-    };
-    if !method.is_empty() || !target.is_empty() {
-        check_method(method)?;
-    }
-    let target = target.strip_prefix(b" ").unwrap_or(target);
-    let target_len = memchr(b' ', target).unwrap_or(target.len());
-    if target_len > limits.uri_bytes_max {
-        return Err(HeadError::TargetTooLong);
-    }
-    if target.len() - target_len > " HTTP/1.1".len() {
-        return Err(HeadError::RequestLine);
-    }
-    Ok(())
-}
-
-fn check_method(method: &[u8]) -> Result<(), HeadError> {
-    if !is_token(method.get(..METHOD_BYTES_MAX).unwrap_or(method)) {
-        return Err(HeadError::Method);
-    }
-    if method.len() > METHOD_BYTES_MAX {
-        return Err(HeadError::MethodTooLong);
-    }
-    Ok(())
-}
-
-/// The parts of a request line.
-struct RequestLine<'a> {
-    method: &'a [u8],
-    target: &'a [u8],
-    version: Version,
-}
-
-/// Splits a complete request line, without its CRLF.
-fn request_line<'a>(line: &'a [u8], limits: &Limits) -> Result<RequestLine<'a>, HeadError> {
-    let mut parts = line.splitn(3, |&byte| byte == b' ');
-    let method = parts.next().unwrap_or_default();
-    check_method(method)?;
-    let target = parts.next().ok_or(HeadError::RequestLine)?;
-    if target.len() > limits.uri_bytes_max {
-        return Err(HeadError::TargetTooLong);
-    }
-    let version = match parts.next() {
-        Some(b"HTTP/1.1") => Version::Http11,
-        Some(b"HTTP/1.0") => Version::Http10,
-        Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
-            return Err(HeadError::Version);
-        }
-        // The form of HTTP/0.9 (RFC 1945 §5).
-        None if method == b"GET" && target.starts_with(b"/") => return Err(HeadError::Version),
-        _ => return Err(HeadError::RequestLine),
-    };
-    Ok(RequestLine { method, target, version })
-}
-
 impl RequestHead {
     /// Takes in the request line and takes the target apart.
     fn take_line(&mut self, input: &[u8], line: RequestLine<'_>) -> Result<(), HeadError> {
@@ -371,10 +290,7 @@ impl RequestHead {
         if matches!(line.method, b"CONNECT" | b"TRACE") {
             return Err(HeadError::MethodRefused);
         }
-        // `#` begins a fragment, which is never sent (RFC 9112 §3.2).
-        if line.target.is_empty()
-            || !line.target.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'#')
-        {
+        if !is_target(line.target) {
             return Err(HeadError::Target);
         }
         let path_and_query = match line.target {
@@ -474,7 +390,7 @@ impl RequestHead {
             return Err(HeadError::HostInvalid);
         }
         if self.facts.target_form == TargetForm::Absolute {
-            let https = self.target.of(input).get(..5).is_some_and(|s| s.ends_with(b"s"));
+            let https = matches!(self.target.of(input).get(4), Some(b's' | b'S'));
             let default_port = if https { 443 } else { 80 };
             if !same_host(host, self.authority.of(input), default_port) {
                 return Err(HeadError::HostMismatch);
@@ -484,21 +400,6 @@ impl RequestHead {
     }
 }
 
-/// Splits `http(s)://authority` from what follows it. User information is refused, as RFC 9110
-/// §4.2.4 advises: it makes the host look like another.
-fn split_absolute(target: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
-    let scheme_len = [b"http://".as_slice(), b"https://"]
-        .iter()
-        .find(|scheme| {
-            target.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
-        })
-        .map(|scheme| scheme.len())
-        .ok_or(HeadError::Target)?;
-    let rest = target.get(scheme_len..).unwrap_or_default();
-    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
-    let (authority, rest) = rest.split_at_checked(end).ok_or(HeadError::Target)?;
-    if split_host_port(authority).is_none() {
-        return Err(HeadError::HostInvalid);
-    }
-    Ok((authority, rest))
-}
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

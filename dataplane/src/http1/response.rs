@@ -282,3 +282,7 @@ impl ResponseHead {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "response_tests.rs"]
+mod tests;

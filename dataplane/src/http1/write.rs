@@ -160,3 +160,7 @@ const fn hex_digit(nibble: usize) -> u8 {
     let nibble = nibble as u8;
     if nibble < 10 { b'0' + nibble } else { b'a' + (nibble - 10) }
 }
+
+#[cfg(test)]
+#[path = "write_tests.rs"]
+mod tests;
