@@ -1,2 +1,44 @@
-//! Comparisons with real peers.
-fn main() {}
+//! Measurements of PayFence, alone and against nginx: `cargo run --release -p bench -- compare`.
+//!
+//! In: the built binary, nginx, wrk. Out: tables, and records under docs/performance that docs/PERFORMANCE.md is made of.
+//! Always holds: it builds and installs nothing; what is missing is named with the command that brings it.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
+
+mod clock;
+mod compare;
+mod idle;
+mod load;
+mod open_loop;
+mod peers;
+mod process;
+mod record;
+mod render;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(about = "Measures PayFence, alone and against nginx")]
+enum Command {
+    /// CPU, throughput, latency and memory against nginx on the same core.
+    Compare(compare::Options),
+    /// Memory of idle keep-alive connections.
+    Idle(idle::Options),
+    /// Makes docs/PERFORMANCE.md from the records.
+    Render(render::Options),
+}
+
+fn main() -> std::process::ExitCode {
+    let done = match Command::parse() {
+        Command::Compare(options) => compare::run(&options),
+        Command::Idle(options) => idle::run(&options),
+        Command::Render(options) => render::run(&options),
+    };
+    match done {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Answers in pieces, quantiles, and the schedule against a real server.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use super::{Answer, Latencies, open_loop};
+use crate::load::Request;
+
+#[test]
+fn an_answer_is_whole_at_its_last_byte_however_it_is_cut() {
+    let whole = b"HTTP/1.1 429 Too Many\r\nContent-Length: 5\r\nX: y\r\n\r\nhello";
+    for cut in 1..whole.len() {
+        let mut answer = Answer::default();
+        assert_eq!(answer.feed(&whole[..cut]).unwrap(), None, "{cut}");
+        assert_eq!(answer.feed(&whole[cut..]).unwrap(), Some(429), "{cut}");
+        assert_eq!(answer.feed(whole).unwrap(), Some(429), "the next one on the connection");
+    }
+    assert!(Answer::default().feed(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab").is_err());
+    assert!(Answer::default().feed(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+}
+
+#[test]
+fn quantiles() {
+    let latencies = Latencies((1..=1000).map(|us| us * 1000).collect());
+    for (share, expected) in [(0.5, 500.0), (0.99, 990.0), (0.999, 999.0), (1.0, 1000.0)] {
+        assert!((latencies.quantile_us(share) - expected).abs() < 0.001, "{share}");
+    }
+    assert!(Latencies(Vec::new()).quantile_us(0.5).abs() < 0.001);
+}
+
+#[test]
+fn every_request_of_the_schedule_is_answered() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut request = [0; 4096];
+                while stream.read(&mut request).is_ok_and(|read| read > 0) {
+                    if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_err()
+                    {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let request = Request { path: "/".into(), token: None, status: 200 };
+    let latencies = open_loop(&address, &request, 4, 500.0, 1).unwrap();
+    assert_eq!(latencies.0.len(), 500);
+    let wrong = Request { status: 429, ..request };
+    assert!(open_loop(&address, &wrong, 4, 500.0, 1).is_err());
+}

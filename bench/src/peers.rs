@@ -1,0 +1,190 @@
+//! The servers that are compared: an nginx origin, nginx as a plain proxy or refusing, and PayFence with everything on.
+//!
+//! In: a working folder, ports, cores. Out: running servers and the request each is asked.
+//! Always holds: peers and subject face the same origin, with keep-alive without bound on both sides and no access log.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::process::{Server, find_program, free_port};
+
+/// Bodies served by the origin, as `/paid/NAME`: name and size in bytes.
+pub const BODIES: [(&str, usize); 3] = [("100B", 100), ("10KiB", 10 << 10), ("1MiB", 1 << 20)];
+
+/// The host both are asked for; to PayFence a custom host of its site.
+pub const HOST: &str = "bench.test";
+/// A token of a subscription that never runs out here.
+pub const TOKEN_RICH: &str = "pf_test_BenchmarkTokenWithPlentyOfUnits03r0Vuf";
+/// A token of a subscription whose few units are gone after the first requests.
+pub const TOKEN_POOR: &str = "pf_test_BenchmarkTokenWithFewUnitsLeft002MkKWi";
+
+/// A server, and where to find it.
+pub struct Peer {
+    pub server: Server,
+    pub address: String,
+}
+
+/// Folders, programs and cores of one comparison.
+pub struct Bench {
+    folder: tempfile::TempDir,
+    nginx: PathBuf,
+    payfence: PathBuf,
+    core_subject: usize,
+    core_origin: usize,
+}
+
+impl Bench {
+    /// Prepares the origin's files; fails where a program is missing.
+    pub fn new(payfence: PathBuf, core_subject: usize, core_origin: usize) -> Result<Self> {
+        let nginx = find_program("nginx", "nginx")?;
+        let folder = tempfile::tempdir().context("cannot make a working folder")?;
+        let files = folder.path().join("files/paid");
+        fs::create_dir_all(&files)?;
+        for (name, bytes) in BODIES {
+            fs::write(files.join(name), vec![b'x'; bytes])?;
+        }
+        Ok(Self { folder, nginx, payfence, core_subject, core_origin })
+    }
+
+    /// The origin: nginx serving files.
+    pub fn origin(&self) -> Result<Peer> {
+        let root = self.folder.path().join("files");
+        let server = format!(
+            "root {}; open_file_cache max=100 inactive=1h; sendfile on; tcp_nopush on;",
+            root.display()
+        );
+        self.nginx("origin", self.core_origin, "", &server)
+    }
+
+    /// nginx doing nothing but `proxy_pass`, with keep-alive to the origin.
+    pub fn nginx_proxy(&self, origin: &str) -> Result<Peer> {
+        let upstream = format!(
+            "upstream origin {{ server {origin}; keepalive 128; keepalive_requests 1000000000; }}"
+        );
+        let server = "location / { proxy_pass http://origin; proxy_http_version 1.1; \
+                      proxy_set_header Connection \"\"; }";
+        self.nginx("nginx-proxy", self.core_subject, &upstream, server)
+    }
+
+    /// nginx refusing everything.
+    pub fn nginx_refusing(&self) -> Result<Peer> {
+        self.nginx("nginx-429", self.core_subject, "", "location / { return 429; }")
+    }
+
+    fn nginx(&self, name: &str, core: usize, http: &str, server: &str) -> Result<Peer> {
+        let home = self.folder.path().join(name);
+        fs::create_dir_all(&home)?;
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let text = NGINX_CONF
+            .replace("HOME", &home.display().to_string())
+            .replace("ADDRESS", &address)
+            .replace("HTTP", http)
+            .replace("SERVER", server);
+        let conf = home.join("nginx.conf");
+        fs::write(&conf, text)?;
+        let arguments = ["-p", path(&home), "-c", path(&conf), "-e", "stderr"];
+        let log = home.join("log");
+        let mut server = Server::start(name, core, &self.nginx, &arguments, &log)?;
+        server.wait_ready(&address, &log)?;
+        Ok(Peer { server, address })
+    }
+
+    /// PayFence on one shard, with token, quota and rate limit on.
+    pub fn payfence(&self, origin: &str) -> Result<(Peer, String)> {
+        anyhow::ensure!(
+            self.payfence.is_file(),
+            "{} is missing. Run: cargo build --release -p payfence",
+            self.payfence.display()
+        );
+        let home = self.folder.path().join("payfence");
+        fs::create_dir_all(&home)?;
+        let policy = home.join("policy.toml");
+        fs::write(
+            &policy,
+            POLICY
+                .replace("ORIGIN", origin)
+                .replace("HOST", HOST)
+                .replace("RICH", TOKEN_RICH)
+                .replace("POOR", TOKEN_POOR),
+        )?;
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let admin = format!("127.0.0.1:{}", free_port()?);
+        let core = self.core_subject.to_string();
+        #[rustfmt::skip]
+        let arguments = [
+            "dataplane", "--policy", path(&policy), "--listen", &address, "--admin", &admin,
+            "--data-dir", path(&home), "--shards", "1", "--cpus", &core,
+        ];
+        let log = home.join("log");
+        let mut server =
+            Server::start("payfence", self.core_subject, &self.payfence, &arguments, &log)?;
+        server.wait_ready(&address, &log)?;
+        Ok((Peer { server, address }, admin))
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a temporary folder's path is UTF-8")
+}
+
+const NGINX_CONF: &str = r#"
+user root;
+worker_processes 1;
+daemon off;
+pid HOME/pid;
+error_log stderr crit;
+worker_rlimit_nofile 40000;
+events { worker_connections 20000; }
+http {
+    access_log off;
+    keepalive_requests 1000000000;
+    keepalive_timeout 1h;
+    client_body_temp_path HOME/body;
+    proxy_temp_path HOME/proxy;
+    fastcgi_temp_path HOME/fastcgi;
+    uwsgi_temp_path HOME/uwsgi;
+    scgi_temp_path HOME/scgi;
+    HTTP
+    server {
+        listen ADDRESS backlog=4096;
+        SERVER
+    }
+}
+"#;
+
+const POLICY: &str = r#"
+[[sites]]
+slug = "bench"
+name = "Bench"
+origin = "http://ORIGIN"
+hosts = ["HOST"]
+
+[[sites.resources]]
+pattern = "/paid/*"
+
+[[sites.plans]]
+id = "rich"
+quota = { requests = 1000000000, per = "month" }
+rate_limit = { requests = 10000000, per = "second", burst = 10000000 }
+
+[[sites.plans]]
+id = "poor"
+quota = { requests = 1, per = "year" }
+rate_limit = { requests = 10000000, per = "second", burst = 10000000 }
+
+[[sites.subscriptions]]
+id = "sub_rich"
+plan = "rich"
+customer = "rich"
+status = "active"
+tokens = [ { id = "tok_rich", value = "RICH" } ]
+
+[[sites.subscriptions]]
+id = "sub_poor"
+plan = "poor"
+customer = "poor"
+status = "active"
+tokens = [ { id = "tok_poor", value = "POOR" } ]
+"#;
