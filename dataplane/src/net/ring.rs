@@ -511,3 +511,7 @@ impl Drop for Inner {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;
