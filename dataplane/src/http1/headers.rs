@@ -134,34 +134,6 @@ pub struct Classified<N> {
     pub underscored: bool,
 }
 
-/// Longer than every name that is known in full.
-const FOLD_BYTES: usize = 32;
-
-/// A name in lower case with `-` for `_`, cut off after [`FOLD_BYTES`].
-struct Folded {
-    bytes: [u8; FOLD_BYTES],
-    len: usize,
-}
-
-impl Folded {
-    fn new(name: &[u8]) -> Self {
-        let mut bytes = [0; FOLD_BYTES];
-        for (slot, &byte) in bytes.iter_mut().zip(name) {
-            *slot = fold_byte(byte);
-        }
-        Self { bytes, len: name.len() }
-    }
-
-    /// The whole name; empty when it is longer than every known one.
-    fn whole(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
-    }
-
-    fn begins(&self, prefix: &[u8]) -> bool {
-        self.len >= prefix.len() && self.bytes.starts_with(prefix)
-    }
-}
-
 const fn fold_byte(byte: u8) -> u8 {
     if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }
 }
@@ -169,81 +141,99 @@ const fn fold_byte(byte: u8) -> u8 {
 /// Whether two names are the same without case and with `_` standing for `-`: the test for names
 /// that only a site knows (its `token_header`, its `origin_headers`).
 pub fn same_name_folded(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).all(|(a, b)| fold_byte(*a) == fold_byte(*b))
+    let differ = |differ: u8, (a, b): (&u8, &u8)| differ | (fold_byte(*a) ^ fold_byte(*b));
+    left.len() == right.len()
+        && left.first().map(|byte| fold_byte(*byte)) == right.first().map(|byte| fold_byte(*byte))
+        // Without an early exit the compiler makes vectors of it.
+        && left.iter().zip(right).fold(0, differ) == 0
 }
 
 /// Classifies a request header name.
 pub fn classify_request(name: &[u8]) -> Classified<RequestName> {
     use RequestName as N;
-    let folded = Folded::new(name);
-    let class = match folded.whole() {
-        b"te" => N::Te,
-        b"host" => N::Host,
-        b"cookie" => N::Cookie,
-        b"expect" => N::Expect,
-        b"origin" => N::Origin,
-        b"trailer" => N::Trailer,
-        b"upgrade" => N::Upgrade,
-        b"forwarded" => N::Forwarded,
-        b"x-real-ip" => N::XRealIp,
-        b"connection" => N::Connection,
-        b"authorization" => N::Authorization,
-        b"content-length" => N::ContentLength,
-        b"x-forwarded-for" => N::XForwardedFor,
-        b"x-forwarded-host" => N::XForwardedHost,
-        b"x-forwarded-proto" => N::XForwardedProto,
-        b"transfer-encoding" => N::TransferEncoding,
-        b"access-control-request-method" => N::AccessControlRequestMethod,
-        b"x-original-url"
-        | b"x-rewrite-url"
-        | b"x-http-method"
-        | b"x-method-override"
-        | b"x-http-method-override" => N::Override,
-        b"keep-alive"
-        | b"proxy-connection"
-        | b"proxy-authenticate"
-        | b"proxy-authorization"
-        | b"http2-settings" => N::HopByHop,
-        _ if folded.begins(b"payfence-") => N::PayFence,
-        _ => return Classified::default(),
+    let candidates: &[(&[u8], N)] = match name.len() {
+        2 => &[(b"te", N::Te)],
+        4 => &[(b"host", N::Host)],
+        6 => &[(b"cookie", N::Cookie), (b"expect", N::Expect), (b"origin", N::Origin)],
+        7 => &[(b"trailer", N::Trailer), (b"upgrade", N::Upgrade)],
+        9 => &[(b"forwarded", N::Forwarded), (b"x-real-ip", N::XRealIp)],
+        10 => &[(b"connection", N::Connection), (b"keep-alive", N::HopByHop)],
+        13 => &[
+            (b"authorization", N::Authorization),
+            (b"x-rewrite-url", N::Override),
+            (b"x-http-method", N::Override),
+        ],
+        14 => &[
+            (b"content-length", N::ContentLength),
+            (b"x-original-url", N::Override),
+            (b"http2-settings", N::HopByHop),
+        ],
+        15 => &[(b"x-forwarded-for", N::XForwardedFor)],
+        16 => &[(b"x-forwarded-host", N::XForwardedHost), (b"proxy-connection", N::HopByHop)],
+        17 => &[
+            (b"x-forwarded-proto", N::XForwardedProto),
+            (b"transfer-encoding", N::TransferEncoding),
+            (b"x-method-override", N::Override),
+        ],
+        18 => &[(b"proxy-authenticate", N::HopByHop)],
+        19 => &[(b"proxy-authorization", N::HopByHop)],
+        22 => &[(b"x-http-method-override", N::Override)],
+        29 => &[(b"access-control-request-method", N::AccessControlRequestMethod)],
+        _ => &[],
     };
-    Classified { name: class, underscored: has_underscore(name) }
+    classify(name, candidates, &[(b"payfence-", N::PayFence)])
 }
 
 /// Classifies a response header name.
 pub fn classify_response(name: &[u8]) -> Classified<ResponseName> {
     use ResponseName as N;
-    let folded = Folded::new(name);
-    let class = match folded.whole() {
-        b"te" => N::Te,
-        b"date" => N::Date,
-        b"vary" => N::Vary,
-        b"server" => N::Server,
-        b"trailer" => N::Trailer,
-        b"upgrade" => N::Upgrade,
-        b"ratelimit" => N::RateLimit,
-        b"connection" => N::Connection,
-        b"retry-after" => N::RetryAfter,
-        b"payfence-cost" => N::PayFenceCost,
-        b"content-length" => N::ContentLength,
-        b"ratelimit-policy" => N::RateLimitPolicy,
-        b"www-authenticate" => N::WwwAuthenticate,
-        b"transfer-encoding" => N::TransferEncoding,
-        b"x-ratelimit-limit" | b"x-ratelimit-reset" | b"x-ratelimit-remaining" => N::XRateLimit,
-        b"keep-alive"
-        | b"proxy-connection"
-        | b"proxy-authenticate"
-        | b"proxy-authorization"
-        | b"proxy-authentication-info" => N::HopByHop,
-        _ if folded.begins(b"payfence-") => N::PayFence,
-        _ if folded.begins(b"access-control-") => N::AccessControl,
-        _ => return Classified::default(),
+    let candidates: &[(&[u8], N)] = match name.len() {
+        2 => &[(b"te", N::Te)],
+        4 => &[(b"date", N::Date), (b"vary", N::Vary)],
+        6 => &[(b"server", N::Server)],
+        7 => &[(b"trailer", N::Trailer), (b"upgrade", N::Upgrade)],
+        9 => &[(b"ratelimit", N::RateLimit)],
+        10 => &[(b"connection", N::Connection), (b"keep-alive", N::HopByHop)],
+        11 => &[(b"retry-after", N::RetryAfter)],
+        13 => &[(b"payfence-cost", N::PayFenceCost)],
+        14 => &[(b"content-length", N::ContentLength)],
+        16 => &[
+            (b"ratelimit-policy", N::RateLimitPolicy),
+            (b"www-authenticate", N::WwwAuthenticate),
+            (b"proxy-connection", N::HopByHop),
+        ],
+        17 => &[
+            (b"transfer-encoding", N::TransferEncoding),
+            (b"x-ratelimit-limit", N::XRateLimit),
+            (b"x-ratelimit-reset", N::XRateLimit),
+        ],
+        18 => &[(b"proxy-authenticate", N::HopByHop)],
+        19 => &[(b"proxy-authorization", N::HopByHop)],
+        21 => &[(b"x-ratelimit-remaining", N::XRateLimit)],
+        25 => &[(b"proxy-authentication-info", N::HopByHop)],
+        _ => &[],
     };
-    Classified { name: class, underscored: has_underscore(name) }
+    let prefixes: &[(&[u8], N)] =
+        &[(b"payfence-", N::PayFence), (b"access-control-", N::AccessControl)];
+    classify(name, candidates, prefixes)
 }
 
-fn has_underscore(name: &[u8]) -> bool {
-    name.contains(&b'_')
+/// Finds a name among those of its length, and else by how it begins.
+fn classify<N: Copy + Default>(
+    name: &[u8],
+    candidates: &[(&[u8], N)],
+    prefixes: &[(&[u8], N)],
+) -> Classified<N> {
+    let whole = candidates.iter().find(|(known, _)| same_name_folded(name, known));
+    let found = whole.or_else(|| {
+        prefixes.iter().find(|(prefix, _)| {
+            name.get(..prefix.len()).is_some_and(|begin| same_name_folded(begin, prefix))
+        })
+    });
+    match found {
+        Some(&(_, class)) => Classified { name: class, underscored: name.contains(&b'_') },
+        None => Classified::default(),
+    }
 }
 
 #[cfg(test)]

@@ -403,3 +403,7 @@ impl RequestHead {
 #[cfg(test)]
 #[path = "request_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "request_properties_tests.rs"]
+mod properties;

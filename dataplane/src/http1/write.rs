@@ -73,7 +73,8 @@ pub fn request_framing(out: &mut Vec<u8>, framing: BodyFraming) {
 }
 
 /// Appends the framing header of a response; none where the body ends with the connection, or
-/// where there is no body.
+/// where there is no body. The `Content-Length` of an answer to `HEAD` or of a 304 frames nothing:
+/// write it with [`header_decimal`] from the facts.
 pub fn response_framing(out: &mut Vec<u8>, framing: ResponseFraming) {
     match framing {
         ResponseFraming::None | ResponseFraming::UntilClose => {}
