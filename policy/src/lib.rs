@@ -10,5 +10,9 @@
 )]
 
 pub mod budget;
+pub mod decision;
+pub mod facts;
+pub mod ids;
 pub mod matcher;
 pub mod method;
+pub mod token;
