@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use policy::decision::Reason;
 
 mod cell;
 mod render;
@@ -18,9 +19,6 @@ pub use cell::{
 };
 pub use render::{NodeFigures, render};
 
-/// How many different reasons a decision can have; cells are dense by the reason's number.
-pub const REASONS_MAX: usize = 40;
-
 /// How many sites that are no longer in the policy keep their counts, per shard. Beyond it the counts of all removed
 /// sites go, which Prometheus sees as series that end.
 pub const REMOVED_SITES_MAX: usize = 10_000;
@@ -29,7 +27,7 @@ pub const REMOVED_SITES_MAX: usize = 10_000;
 #[derive(Debug)]
 pub struct SiteCells {
     slug: Arc<str>,
-    decisions: [Counter; REASONS_MAX],
+    decisions: [Counter; Reason::COUNT],
     /// Answers to `/.payfence/usage`, which are counted and not decisions.
     pub usage_answers: Counter,
 }
@@ -49,11 +47,9 @@ impl SiteCells {
         &self.slug
     }
 
-    /// Counts one decision by its reason's number.
-    pub fn decided(&self, reason: usize) {
-        if let Some(counter) = self.decisions.get(reason) {
-            counter.inc();
-        }
+    /// Counts one decision.
+    pub fn decided(&self, reason: Reason) {
+        self.decisions[reason as usize].inc();
     }
 }
 
@@ -188,21 +184,13 @@ impl ShardMetrics {
 #[derive(Debug)]
 pub struct Metrics {
     shards: Box<[Arc<ShardMetrics>]>,
-    reasons: Box<[&'static str]>,
 }
 
 impl Metrics {
-    /// Zeroed cells for `shards` shards. `reasons` are the names of decisions' reasons by number.
-    ///
-    /// # Panics
-    /// With more than [`REASONS_MAX`] reasons.
+    /// Zeroed cells for `shards` shards.
     #[must_use]
-    pub fn new(shards: usize, reasons: &[&'static str]) -> Self {
-        assert!(reasons.len() <= REASONS_MAX, "{} reasons, room for {REASONS_MAX}", reasons.len());
-        Self {
-            shards: (0..shards).map(|_| Arc::new(ShardMetrics::new())).collect(),
-            reasons: reasons.into(),
-        }
+    pub fn new(shards: usize) -> Self {
+        Self { shards: (0..shards).map(|_| Arc::new(ShardMetrics::new())).collect() }
     }
 
     /// The cells of one shard.

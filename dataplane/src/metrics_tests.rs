@@ -4,21 +4,21 @@ use super::*;
 
 #[test]
 fn a_site_that_is_removed_and_returns_counts_on() {
-    let metrics = Metrics::new(1, &["ok"]);
+    let metrics = Metrics::new(1);
     let shard = metrics.shard(0);
     let first = shard.site_cells(["weather", "maps"]);
-    first[0].decided(0);
+    first[0].decided(Reason::Ok);
     let second = shard.site_cells(["maps"]);
     assert_eq!(second[0].slug(), "maps");
     let third = shard.site_cells(["maps", "weather"]);
-    third[1].decided(0);
-    assert_eq!(third[1].decisions[0].get(), 2);
+    third[1].decided(Reason::Ok);
+    assert_eq!(third[1].decisions[Reason::Ok as usize].get(), 2);
     assert!(Arc::ptr_eq(&first[0], &third[1]));
 }
 
 #[test]
 fn removed_sites_are_bounded() {
-    let metrics = Metrics::new(1, &["ok"]);
+    let metrics = Metrics::new(1);
     let shard = metrics.shard(0);
     let slugs: Vec<String> = (0..=REMOVED_SITES_MAX).map(|number| format!("s{number}")).collect();
     let cells = shard.site_cells(slugs.iter().map(String::as_str));
@@ -34,7 +34,7 @@ fn removed_sites_are_bounded() {
 
 #[test]
 fn a_sum_is_over_all_shards() {
-    let metrics = Metrics::new(2, &[]);
+    let metrics = Metrics::new(2);
     metrics.shard(0).connections.set(3);
     metrics.shard(1).connections.set(4);
     assert_eq!(metrics.sum(|shard| shard.connections.get()), 7);

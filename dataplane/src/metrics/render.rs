@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use policy::decision::Reason;
+
 use super::{DURATION_BOUNDS_NS, Histogram, Labelled, Metrics, ShardMetrics};
 
 /// Figures of the node as a whole, which no shard counts.
@@ -148,9 +150,10 @@ fn decisions(out: &mut String, metrics: &Metrics) {
     let mut decisions: BTreeMap<(String, &str), u64> = BTreeMap::new();
     let mut usage: BTreeMap<String, u64> = BTreeMap::new();
     let mut add = |site: &super::SiteCells| {
-        for (reason, counter) in metrics.reasons.iter().zip(&site.decisions) {
+        for (reason, counter) in Reason::ALL.iter().zip(&site.decisions) {
             if counter.get() > 0 {
-                *decisions.entry((site.slug().to_owned(), reason)).or_default() += counter.get();
+                *decisions.entry((site.slug().to_owned(), reason.as_str())).or_default() +=
+                    counter.get();
             }
         }
         if site.usage_answers.get() > 0 {

@@ -4,15 +4,15 @@ use super::*;
 use crate::metrics::Metrics;
 
 fn sample_metrics() -> Metrics {
-    let metrics = Metrics::new(2, &["ok", "quota_exhausted", "site_unknown"]);
+    let metrics = Metrics::new(2);
     for number in 0..2 {
         let shard = metrics.shard(number);
         let sites = shard.site_cells(["weather", "maps"]);
-        sites[0].decided(0);
-        sites[0].decided(1);
-        sites[1].decided(0);
+        sites[0].decided(Reason::Ok);
+        sites[0].decided(Reason::QuotaExhausted);
+        sites[1].decided(Reason::Ok);
         sites[1].usage_answers.inc();
-        shard.no_site.decided(2);
+        shard.no_site.decided(Reason::SiteUnknown);
         shard.request_duration.observe_ns(30_000);
         shard.request_duration.observe_ns(2_000_000_000);
         shard.gateway_overhead.observe_ns(9_000);

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 
 fn start() -> (Arc<NodeState>, SocketAddr, AdminThread) {
-    let state = Arc::new(NodeState::new(Clock::start(), Arc::new(Metrics::new(1, &["ok"]))));
+    let state = Arc::new(NodeState::new(Clock::start(), Arc::new(Metrics::new(1))));
     let listener = AdminListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.address();
     let thread = listener.serve(Arc::clone(&state)).unwrap();

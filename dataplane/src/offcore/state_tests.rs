@@ -3,7 +3,7 @@
 use super::*;
 
 fn node(shards: usize) -> NodeState {
-    NodeState::new(Clock::start(), Arc::new(Metrics::new(shards, &["ok"])))
+    NodeState::new(Clock::start(), Arc::new(Metrics::new(shards)))
 }
 
 #[test]
