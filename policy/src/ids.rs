@@ -6,6 +6,8 @@
 
 use sha2::{Digest, Sha256};
 
+pub use crate::budget::EntitlementId;
+
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -45,19 +47,13 @@ index!(
 );
 
 /// The identity of an entitlement: the first 16 bytes (big-endian) of SHA-256 over the site's slug, a zero byte and the
-/// subscription's id. Uniform, so it is its own hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EntitlementId(pub u128);
-
-impl EntitlementId {
-    /// The id of the subscription `subscription_id` of the site `slug`.
-    #[must_use]
-    pub fn of(slug: &str, subscription_id: &str) -> Self {
-        let mut hasher = Sha256::new();
-        hasher.update(slug.as_bytes());
-        hasher.update([0]);
-        hasher.update(subscription_id.as_bytes());
-        let digest = hasher.finalize();
-        Self(digest.iter().take(16).fold(0, |id, byte| (id << 8) | u128::from(*byte)))
-    }
+/// subscription's id.
+#[must_use]
+pub fn entitlement_id(slug: &str, subscription_id: &str) -> EntitlementId {
+    let mut hasher = Sha256::new();
+    hasher.update(slug.as_bytes());
+    hasher.update([0]);
+    hasher.update(subscription_id.as_bytes());
+    let digest = hasher.finalize();
+    EntitlementId(digest.iter().take(16).fold(0, |id, byte| (id << 8) | u128::from(*byte)))
 }

@@ -8,6 +8,7 @@
 pub mod address;
 pub mod diagnostic;
 pub mod file;
+pub(crate) mod header;
 mod plan_keys;
 mod site_keys;
 mod subscription_keys;
@@ -16,6 +17,7 @@ mod table;
 use ipnet::IpNet;
 
 pub use self::address::{HostName, Origin, Scheme};
+pub use crate::budget::{Overage, Unit};
 use crate::matcher::{Access, Pattern};
 use crate::method::MethodSet;
 use crate::token::TokenHash;
@@ -116,38 +118,20 @@ pub struct Resource {
     pub cost: u64,
 }
 
-/// A span of time by the calendar, in UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Unit {
-    /// A second.
-    Second,
-    /// A minute.
-    Minute,
-    /// An hour.
-    Hour,
-    /// A day.
-    Day,
-    /// A week, from Monday.
-    Week,
-    /// A month.
-    Month,
-    /// A year.
-    Year,
-}
+/// Units of time with the words of the policy file.
+pub const UNIT_WORDS: &[(&str, Unit)] = &[
+    ("second", Unit::Second),
+    ("minute", Unit::Minute),
+    ("hour", Unit::Hour),
+    ("day", Unit::Day),
+    ("week", Unit::Week),
+    ("month", Unit::Month),
+    ("year", Unit::Year),
+];
 
-impl Unit {
-    /// All of them with the words of the policy file.
-    pub const WORDS: &'static [(&'static str, Self)] = &[
-        ("second", Self::Second),
-        ("minute", Self::Minute),
-        ("hour", Self::Hour),
-        ("day", Self::Day),
-        ("week", Self::Week),
-        ("month", Self::Month),
-        ("year", Self::Year),
-    ];
-}
+/// What a resource asks, with the words of the policy file.
+pub const ACCESS_WORDS: &[(&str, Access)] =
+    &[("paid", Access::Paid), ("free", Access::Free), ("blocked", Access::Blocked)];
 
 /// So many units in each period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,19 +151,6 @@ pub struct RateLimit {
     pub per: Unit,
     /// The bucket's whole capacity; 1 to [`COST_MAX`].
     pub burst: u64,
-}
-
-/// What happens when a quota is used up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Overage {
-    /// Requests are refused.
-    #[default]
-    Deny,
-    /// Requests pass, up to so many units past the limit.
-    Allow {
-        /// Units past the limit; `None` for any number.
-        cap: Option<u64>,
-    },
 }
 
 /// Price and limits.

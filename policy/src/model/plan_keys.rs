@@ -9,7 +9,7 @@ use super::site_keys::{PatternNames, read_id};
 use super::table::Table;
 use super::{
     CONCURRENCY_MAX, COST_MAX, GRACE_DAYS_DEFAULT, GRACE_DAYS_MAX, Overage, Plan, Quota, RateLimit,
-    UNITS_MAX, Unit,
+    UNIT_WORDS, UNITS_MAX, Unit,
 };
 
 const KEYS: &[&str] = &[
@@ -79,7 +79,7 @@ fn amount(
     });
     let words = "one of second, minute, hour, day, week, month, year";
     let per =
-        table.require("per", words, sink, |value| super::table::word(value, Unit::WORDS));
+        table.require("per", words, sink, |value| super::table::word(value, UNIT_WORDS));
     (requests, per)
 }
 

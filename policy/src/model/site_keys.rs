@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 
 use super::diagnostic::Sink;
+use super::header::{self, VALUE_BYTES_MAX};
 use super::table::{Table, expected, header_text, quote, text};
 use super::{
-    CONNECT_TIMEOUT_MS_DEFAULT, COST_MAX, HostName, OnLedgerLoss, Origin,
+    ACCESS_WORDS, CONNECT_TIMEOUT_MS_DEFAULT, COST_MAX, HostName, OnLedgerLoss, Origin,
     RESPONSE_TIMEOUT_MS_DEFAULT, Resource, Scheme, Site, TOKEN_HEADER_DEFAULT, address,
 };
 use crate::matcher::{Access, Matcher, Pattern, Rule, Settings};
@@ -44,35 +45,11 @@ const RESOURCE_KEYS: &[&str] = &["pattern", "methods", "access", "cost"];
 const HOSTS_MAX: usize = 1_000;
 const CORS_ORIGINS_MAX: usize = 1_000;
 const ORIGIN_HEADERS_MAX: usize = 64;
-const HEADER_NAME_BYTES_MAX: usize = 64;
-const HEADER_VALUE_BYTES_MAX: usize = 4_096;
 const URL_BYTES_MAX: usize = 2_000;
 const RESOURCES_MAX: usize = 10_000;
 const METHODS_MAX: usize = 32;
 const CONNECT_TIMEOUT_MS_MAX: u64 = 600_000;
 const RESPONSE_TIMEOUT_MS_MAX: u64 = 86_400_000;
-
-/// Headers that belong to the connection, to the message's framing or to the gateway itself, in lower case: a site can
-/// neither set them nor expect a token in them.
-const RESERVED_HEADERS: &[&str] = &[
-    "connection",
-    "content-length",
-    "expect",
-    "forwarded",
-    "host",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-];
 
 /// Reads all of a site but its plans and subscriptions.
 pub(super) fn read(table: &Table<'_>, sink: &mut Sink<'_>) -> Site {
@@ -181,36 +158,10 @@ fn timeout_ms(
         .and_then(|timeout_ms| u32::try_from(timeout_ms).ok())
 }
 
-/// A header name (RFC 9110 §5.1) that a site may use.
-fn check_header_name(name: &str) -> Result<(), String> {
-    let is_token = (1..=HEADER_NAME_BYTES_MAX).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
-    if !is_token {
-        return Err(format!(
-            "expected the name of a header: 1 to {HEADER_NAME_BYTES_MAX} letters, digits and `-`"
-        ));
-    }
-    let folded = name.to_ascii_lowercase().replace('_', "-");
-    if RESERVED_HEADERS.contains(&&*folded) || folded.starts_with("payfence-") {
-        return Err(format!(
-            "{} belongs to the gateway or the connection; any other header is allowed",
-            quote(name)
-        ));
-    }
-    Ok(())
-}
-
 fn token_header(table: &Table<'_>, sink: &mut Sink<'_>) -> String {
     let name = table.read("token_header", sink, |value| {
         let name = value.as_str().ok_or_else(|| expected("the name of a header", value))?;
-        check_header_name(name)?;
-        if ["authorization", "cookie", "origin"].contains(&&*name.to_ascii_lowercase()) {
-            return Err(format!(
-                "{} cannot be used; `Authorization: Bearer` is always looked at, name another \
-                 header here",
-                quote(name)
-            ));
-        }
+        header::check_token_header(name)?;
         Ok(name.to_owned())
     });
     name.unwrap_or_else(|| TOKEN_HEADER_DEFAULT.to_owned())
@@ -227,20 +178,15 @@ fn origin_headers(table: &Table<'_>, sink: &mut Sink<'_>) -> Vec<(String, String
             return headers;
         }
         let text = value.get_ref().as_str();
-        let is_plain = |text: &str| {
-            text.len() <= HEADER_VALUE_BYTES_MAX
-                && text.trim() == text
-                && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t')
-        };
-        if let Err(message) = check_header_name(name) {
+        if let Err(message) = header::check_name(name) {
             sink.fault(offset, key, message);
         } else if headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
             sink.fault(offset, key, "the same header twice; names compare without case");
-        } else if let Some(text) = text.filter(|text| is_plain(text)) {
+        } else if let Some(text) = text.filter(|text| header::is_value(text)) {
             headers.push((name.to_owned(), text.to_owned()));
         } else {
             let message = format!(
-                "expected a string of at most {HEADER_VALUE_BYTES_MAX} printable ASCII characters, \
+                "expected a string of 1 to {VALUE_BYTES_MAX} printable ASCII characters, \
                  no space first or last"
             );
             sink.fault(offset, key, message);
@@ -269,11 +215,7 @@ pub(super) fn read_resources(table: &Table<'_>, site: &mut Site, sink: &mut Sink
         }
         let names: Vec<String> =
             methods.unwrap_or_default().into_iter().map(|(name, _)| name).collect();
-        let access = rule.word(
-            "access",
-            &[("paid", Access::Paid), ("free", Access::Free), ("blocked", Access::Blocked)],
-            sink,
-        );
+        let access = rule.word("access", ACCESS_WORDS, sink);
         let cost = rule.number("cost", 1..=COST_MAX, sink).unwrap_or(1);
         let Some(pattern) = pattern else { continue };
         offsets.push(rule.offset_of("pattern"));
