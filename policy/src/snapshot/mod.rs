@@ -19,10 +19,16 @@ use std::net::IpAddr;
 pub use self::check::Invalid;
 pub use self::header::{FORMAT_VERSION, HeaderError};
 pub(crate) use self::views::to_v6;
+<<<<<<< HEAD
 pub use self::views::{
     OriginView, PlanView, ResourceView, SiteView, SubscriptionView, TokenView,
 };
 use crate::budget::{Calendar, Terms, Unit};
+=======
+pub use self::views::{OriginView, PlanView, ResourceView, SiteView, SubscriptionView, TokenView};
+use crate::budget::Terms;
+use crate::decide::calendar_of;
+>>>>>>> model
 use crate::ids::{PlanIndex, ResourceIndex, SiteIndex, SubscriptionIndex, TokenIndex};
 use crate::matcher::Matcher;
 use crate::token::TokenHash;
@@ -181,6 +187,7 @@ impl Snapshot {
     pub fn terms(&self, index: SubscriptionIndex) -> Option<Terms> {
         let subscription = self.subscription(index)?;
         let plan = self.plan(subscription.plan())?;
+<<<<<<< HEAD
         let quota = plan.quota();
         Some(Terms {
             version: self.sequence,
@@ -192,6 +199,13 @@ impl Snapshot {
                 }
                 None => Calendar { unit: Unit::Month, anchor_s: None },
             },
+=======
+        Some(Terms {
+            version: self.sequence,
+            limit: plan.quota().map(|quota| quota.requests),
+            overage: plan.overage(),
+            calendar: calendar_of(&subscription, &plan),
+>>>>>>> model
             rate: plan.rate_limit(),
             concurrency: plan.concurrency(),
         })
