@@ -19,16 +19,9 @@ use std::net::IpAddr;
 pub use self::check::Invalid;
 pub use self::header::{FORMAT_VERSION, HeaderError};
 pub(crate) use self::views::to_v6;
-<<<<<<< HEAD
-pub use self::views::{
-    OriginView, PlanView, ResourceView, SiteView, SubscriptionView, TokenView,
-};
-use crate::budget::{Calendar, Terms, Unit};
-=======
 pub use self::views::{OriginView, PlanView, ResourceView, SiteView, SubscriptionView, TokenView};
 use crate::budget::Terms;
 use crate::decide::calendar_of;
->>>>>>> model
 use crate::ids::{PlanIndex, ResourceIndex, SiteIndex, SubscriptionIndex, TokenIndex};
 use crate::matcher::Matcher;
 use crate::token::TokenHash;
@@ -187,25 +180,11 @@ impl Snapshot {
     pub fn terms(&self, index: SubscriptionIndex) -> Option<Terms> {
         let subscription = self.subscription(index)?;
         let plan = self.plan(subscription.plan())?;
-<<<<<<< HEAD
-        let quota = plan.quota();
-        Some(Terms {
-            version: self.sequence,
-            limit: quota.map(|quota| quota.requests),
-            overage: plan.overage(),
-            calendar: match quota {
-                Some(quota) => {
-                    Calendar { unit: quota.per, anchor_s: subscription.period_anchor_s() }
-                }
-                None => Calendar { unit: Unit::Month, anchor_s: None },
-            },
-=======
         Some(Terms {
             version: self.sequence,
             limit: plan.quota().map(|quota| quota.requests),
             overage: plan.overage(),
             calendar: calendar_of(&subscription, &plan),
->>>>>>> model
             rate: plan.rate_limit(),
             concurrency: plan.concurrency(),
         })
