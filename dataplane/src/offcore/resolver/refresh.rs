@@ -211,7 +211,7 @@ impl Tracked {
     fn holds(&self, addresses: &[IpAddr]) -> bool {
         match &self.known {
             Some(Known::Addresses(known)) => {
-                known.iter().collect::<HashSet<_>>() == addresses.iter().collect()
+                known.iter().collect::<HashSet<_>>() == addresses.iter().collect::<HashSet<_>>()
             }
             _ => false,
         }
