@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use io_uring::{opcode, types};
@@ -21,8 +21,17 @@ const BACKLOG: i32 = 4096;
 pub struct Socket {
     fd: RawFd,
     ring: Rc<Ring>,
-    /// The receive that goes on, and the group it picks from.
-    pub(super) receiving: Cell<Option<(OpKey, Group)>>,
+    /// The receive that goes on.
+    pub(super) receiving: Cell<Option<Receiving>>,
+}
+
+/// A receive that goes on, and the group it picks from.
+#[derive(Clone, Copy)]
+pub(super) struct Receiving {
+    pub(super) key: OpKey,
+    pub(super) group: Group,
+    /// Whether it was told to end, so that another group can be picked from.
+    pub(super) is_ending: bool,
 }
 
 impl Socket {
@@ -62,9 +71,27 @@ impl Socket {
         act(socket2::SockRef::from(&fd))
     }
 
+    /// The peer's address; `None` when it has gone already.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.with(|socket| socket.peer_addr()).ok().and_then(|address| address.as_socket())
+    }
+
+    /// Gives the descriptor up to another shard. Only before the first operation.
+    #[must_use]
+    pub fn release(self) -> OwnedFd {
+        debug_assert!(self.receiving.get().is_none(), "an operation would be left behind");
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so the descriptor has one owner; its reference to the ring is dropped here, once.
+        unsafe {
+            drop(std::ptr::read(&this.ring));
+            OwnedFd::from_raw_fd(this.fd)
+        }
+    }
+
     pub(super) fn stop_receiving(&self) {
-        if let Some((key, _)) = self.receiving.take() {
-            self.ring.abandon(key);
+        if let Some(receiving) = self.receiving.take() {
+            self.ring.abandon(receiving.key);
         }
     }
 
