@@ -9,7 +9,9 @@ use rkyv::util::AlignedVec;
 
 use crate::ids::entitlement_id;
 use crate::matcher::Access;
-use crate::model::{OnLedgerLoss, Overage, Plan, Policy, Resource, Scheme, Site, Subscription, Token};
+use crate::model::{
+    OnLedgerLoss, Overage, Plan, Policy, Resource, Scheme, Site, Subscription, Token,
+};
 use crate::snapshot::header::{HEADER_BYTES, seal};
 use crate::snapshot::layout::{
     AmountRow, Body, HeaderRow, NetworkRow, OriginRow, PlanRow, ResourceRow, SiteRow, Span,
@@ -22,7 +24,9 @@ use crate::token::TokenHash;
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
     /// A token stands in it twice.
-    #[error("the token with SHA-256 {0} stands in the policy twice; a token belongs to one subscription")]
+    #[error(
+        "the token with SHA-256 {0} stands in the policy twice; a token belongs to one subscription"
+    )]
     DuplicateToken(TokenHash),
     /// More rows or bytes of ids than 32 bits count.
     #[error("the policy has too many {0} for one snapshot")]
@@ -128,8 +132,8 @@ impl Builder {
         let id_start = position(self.body.token_ids.len(), "bytes of token ids")?;
         let networks_start = position(self.body.networks.len(), "networks")?;
         let narrower_start = position(self.body.narrower.len(), "resources of tokens")?;
-        let id_len =
-            u8::try_from(token.id.len()).map_err(|_| CompileError::TooMany("bytes in a token id"))?;
+        let id_len = u8::try_from(token.id.len())
+            .map_err(|_| CompileError::TooMany("bytes in a token id"))?;
         let short = |len: usize, what| u16::try_from(len).map_err(|_| CompileError::TooMany(what));
         let narrower = token.resources.as_deref().unwrap_or_default();
         self.body.tokens.push(TokenRow {

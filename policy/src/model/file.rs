@@ -53,9 +53,10 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Parsed, PolicyError> {
             let offset = error.span().map_or(0, |span| span.start);
             sink.fault(offset, String::new(), format!("not valid TOML: {}", error.message()));
         }
-        return Err(sink.finish(file).err().unwrap_or_else(|| {
-            refuse(1, "not valid TOML".to_owned())
-        }));
+        return Err(sink
+            .finish(file)
+            .err()
+            .unwrap_or_else(|| refuse(1, "not valid TOML".to_owned())));
     }
     let root = Table::open("", 0, document.get_ref(), &["sites"], &mut sink);
     let policy = read(&root, &mut sink);

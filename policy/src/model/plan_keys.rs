@@ -78,8 +78,7 @@ fn amount(
         super::table::number(value, requests_min..=requests_max)
     });
     let words = "one of second, minute, hour, day, week, month, year";
-    let per =
-        table.require("per", words, sink, |value| super::table::word(value, UNIT_WORDS));
+    let per = table.require("per", words, sink, |value| super::table::word(value, UNIT_WORDS));
     (requests, per)
 }
 

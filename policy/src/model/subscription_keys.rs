@@ -39,8 +39,7 @@ pub(super) fn read(
 ) -> Vec<Subscription> {
     let plan_positions: HashMap<&str, u32> =
         surroundings.plans.iter().map(|plan| &*plan.id).zip(0..).collect();
-    let tables =
-        site.tables("subscriptions", "sites.subscriptions", KEYS, SUBSCRIPTIONS_MAX, sink);
+    let tables = site.tables("subscriptions", "sites.subscriptions", KEYS, SUBSCRIPTIONS_MAX, sink);
     let mut subscriptions = Vec::with_capacity(tables.len());
     let (mut ids, mut token_ids) = (Names::default(), Names::default());
     for table in tables {
@@ -119,9 +118,10 @@ fn read_hash(
     sink: &mut Sink<'_>,
 ) -> Option<TokenHash> {
     let by_hash = table.read("sha256", sink, |value| {
-        value.as_str().and_then(TokenHash::from_hex).ok_or_else(|| {
-            "expected the SHA-256 of the token in 64 hexadecimal digits".to_owned()
-        })
+        value
+            .as_str()
+            .and_then(TokenHash::from_hex)
+            .ok_or_else(|| "expected the SHA-256 of the token in 64 hexadecimal digits".to_owned())
     });
     let by_value = table.read("value", sink, |value| {
         let text = value.as_str().ok_or_else(|| expected("a token", value))?;

@@ -184,9 +184,8 @@ impl<'t> Table<'t> {
         sink: &mut Sink<'_>,
     ) -> Option<Table<'t>> {
         let offset = self.offset_of(name);
-        let entries = self.read(name, sink, |value| {
-            value.as_table().ok_or_else(|| expected("a table", value))
-        })?;
+        let entries = self
+            .read(name, sink, |value| value.as_table().ok_or_else(|| expected("a table", value)))?;
         Some(Table::open(path, offset, entries, keys, sink))
     }
 
@@ -196,9 +195,8 @@ impl<'t> Table<'t> {
         name: &str,
         sink: &mut Sink<'_>,
     ) -> Option<impl Iterator<Item = (&'t str, &'t Value<'t>)> + use<'t>> {
-        let entries = self.read(name, sink, |value| {
-            value.as_table().ok_or_else(|| expected("a table", value))
-        })?;
+        let entries = self
+            .read(name, sink, |value| value.as_table().ok_or_else(|| expected("a table", value)))?;
         Some(entries.iter().map(|(key, value)| (&**key.get_ref(), value)))
     }
 

@@ -42,7 +42,12 @@ pub(super) fn check(body: &ArchivedBody) -> Result<(Vec<Matcher>, SiteNames), In
         let spans = [
             (&site.resources, &mut resources_end, body.resources.len(), "resources"),
             (&site.plans, &mut plans_end, body.plans.len(), "plans"),
-            (&site.subscriptions, &mut subscriptions_end, body.subscriptions.len(), "subscriptions"),
+            (
+                &site.subscriptions,
+                &mut subscriptions_end,
+                body.subscriptions.len(),
+                "subscriptions",
+            ),
         ];
         for (span, end, len, what) in spans {
             // Each span begins where the one before ended: no row belongs to two sites.
@@ -68,11 +73,7 @@ pub(super) fn check(body: &ArchivedBody) -> Result<(Vec<Matcher>, SiteNames), In
     Ok((matchers, names))
 }
 
-fn check_names(
-    site: &ArchivedSiteRow,
-    row: usize,
-    names: &mut SiteNames,
-) -> Result<(), Invalid> {
+fn check_names(site: &ArchivedSiteRow, row: usize, names: &mut SiteNames) -> Result<(), Invalid> {
     let index = SiteIndex(u32::try_from(row).unwrap_or(NO_INDEX));
     let is_new = names.slugs.insert(site.slug.as_bytes().into(), index).is_none();
     ensure(address::is_slug(&site.slug) && is_new, "the slug", "site", row)?;
@@ -104,11 +105,7 @@ fn check_names(
     Ok(())
 }
 
-fn matcher_of(
-    body: &ArchivedBody,
-    site: &ArchivedSiteRow,
-    row: usize,
-) -> Result<Matcher, Invalid> {
+fn matcher_of(body: &ArchivedBody, site: &ArchivedSiteRow, row: usize) -> Result<Matcher, Invalid> {
     let start = site.resources.range().start;
     let mut rows = body.resources.get(site.resources.range()).unwrap_or_default();
     if site.default_paid {

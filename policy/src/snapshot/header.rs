@@ -19,10 +19,14 @@ pub enum HeaderError {
     #[error("this is not a snapshot: it does not begin with the snapshot's magic bytes")]
     Magic,
     /// Another version of the format.
-    #[error("the snapshot has format {0}, this program reads format {FORMAT_VERSION}: compile it anew")]
+    #[error(
+        "the snapshot has format {0}, this program reads format {FORMAT_VERSION}: compile it anew"
+    )]
     Version(u32),
     /// The length is not what the header says.
-    #[error("the snapshot is cut off or has bytes too many: {found} bytes where {expected} are stated")]
+    #[error(
+        "the snapshot is cut off or has bytes too many: {found} bytes where {expected} are stated"
+    )]
     Length {
         /// Bytes stated.
         expected: u64,

@@ -19,10 +19,9 @@ use std::net::IpAddr;
 pub use self::check::Invalid;
 pub use self::header::{FORMAT_VERSION, HeaderError};
 pub(crate) use self::views::to_v6;
-pub use self::views::{
-    OriginView, PlanView, ResourceView, SiteView, SubscriptionView, TokenView,
-};
-use crate::budget::{Calendar, Terms, Unit};
+pub use self::views::{OriginView, PlanView, ResourceView, SiteView, SubscriptionView, TokenView};
+use crate::budget::Terms;
+use crate::decide::calendar_of;
 use crate::ids::{PlanIndex, ResourceIndex, SiteIndex, SubscriptionIndex, TokenIndex};
 use crate::matcher::Matcher;
 use crate::token::TokenHash;
@@ -181,17 +180,11 @@ impl Snapshot {
     pub fn terms(&self, index: SubscriptionIndex) -> Option<Terms> {
         let subscription = self.subscription(index)?;
         let plan = self.plan(subscription.plan())?;
-        let quota = plan.quota();
         Some(Terms {
             version: self.sequence,
-            limit: quota.map(|quota| quota.requests),
+            limit: plan.quota().map(|quota| quota.requests),
             overage: plan.overage(),
-            calendar: match quota {
-                Some(quota) => {
-                    Calendar { unit: quota.per, anchor_s: subscription.period_anchor_s() }
-                }
-                None => Calendar { unit: Unit::Month, anchor_s: None },
-            },
+            calendar: calendar_of(&subscription, &plan),
             rate: plan.rate_limit(),
             concurrency: plan.concurrency(),
         })

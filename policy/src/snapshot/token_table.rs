@@ -21,7 +21,7 @@ const EMPTY: TokenSlot = TokenSlot { hash: [0; 32], subscription: NO_INDEX, toke
 
 /// Builds the table. Returns its slots and the number of homes, or a hash that stands there twice.
 pub(crate) fn build(mut tokens: Vec<TokenSlot>) -> Result<(Vec<TokenSlot>, u64), TokenHash> {
-    tokens.sort_unstable_by(|left, right| left.hash.cmp(&right.hash));
+    tokens.sort_unstable_by_key(|token| token.hash);
     for pair in tokens.windows(2) {
         if let [left, right] = pair
             && left.hash == right.hash
