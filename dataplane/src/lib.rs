@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod http1;
+pub mod message;
 pub mod net;
 pub mod offcore;
 pub mod runtime;

@@ -101,9 +101,8 @@ impl Socket {
                 Some(receiving) => receiving,
                 None => self.start_receiving(group),
             };
-            let next = std::future::poll_fn(|context| {
-                self.ring().poll_received(key, group, context)
-            });
+            let next =
+                std::future::poll_fn(|context| self.ring().poll_received(key, group, context));
             match next.await {
                 Some(Ok(buffer)) => return Ok(buffer),
                 // Paused by us; what came before was taken already.
@@ -221,8 +220,7 @@ impl Socket {
     pub async fn gone(&self) -> io::Result<()> {
         let fd = types::Fd(self.fd());
         let mask = (libc::POLLERR | libc::POLLHUP) as u32;
-        let key =
-            self.ring().submit(Resource::None, |_| opcode::PollAdd::new(fd, mask).build());
+        let key = self.ring().submit(Resource::None, |_| opcode::PollAdd::new(fd, mask).build());
         check(Op::new(Rc::clone(self.ring()), key).await.result).map(|_| ())
     }
 
