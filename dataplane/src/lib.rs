@@ -4,7 +4,9 @@
 pub mod clock;
 pub mod config;
 pub mod http1;
+pub mod message;
 pub mod metrics;
 pub mod net;
 pub mod offcore;
 pub mod runtime;
+pub mod shard;
