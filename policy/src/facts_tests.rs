@@ -20,11 +20,8 @@ fn facts<'a>(
     query: Option<&'a str>,
     places: TokenPlaces<'_>,
 ) -> Facts<'a> {
-    let line = RequestLine {
-        method: method.as_bytes(),
-        path: b"",
-        query: query.map(str::as_bytes),
-    };
+    let line =
+        RequestLine { method: method.as_bytes(), path: b"", query: query.map(str::as_bytes) };
     let headers = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     Facts::extract(line, headers, places, false, IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
