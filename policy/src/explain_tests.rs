@@ -58,6 +58,9 @@ fn finds_site_path_and_token() {
         ("/weather/api/x?key=key-of-any-client", None, "\"token_id\": \"any\"", "ok"),
         ("/weather/api/x", Some("pf_live_x"), "\"token_id\": null", "token_unknown"),
         ("/weather/api/%00", None, "\"row\": 0", "request_malformed"),
+        ("/weather/.payfence/usage", Some("key-of-any-client"), "\"token_id\": \"any\"", "ok"),
+        ("/weather/.payfence/usage", None, "\"row\": 5", "token_missing"),
+        ("/weather/.payfence/x", Some("key-of-any-client"), "\"token_id\": null", "not_found"),
         ("", None, "\"site\": null", "site_unknown"),
     ];
     for (url, token, expected, reason) in cases {

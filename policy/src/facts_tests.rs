@@ -102,6 +102,21 @@ fn tells_preflights() {
 }
 
 #[test]
+fn tells_the_gateways_own_paths() {
+    let cases = [
+        ("/.payfence/usage", Some(GatewayPath::Usage)),
+        ("/.payfence/usage/", Some(GatewayPath::Unknown)),
+        ("/.payfence/", Some(GatewayPath::Unknown)),
+        ("/.payfence", None),
+        ("/.Payfence/usage", None),
+        ("/x/.payfence/usage", None),
+    ];
+    for (path, expected) in cases {
+        assert_eq!(GatewayPath::of(path.as_bytes()), expected, "{path}");
+    }
+}
+
+#[test]
 fn an_empty_path_is_the_root() {
     assert_eq!(facts("GET", &[], None, PLAIN).path, b"/");
 }
