@@ -7,4 +7,5 @@ pub mod http1;
 pub mod metrics;
 pub mod net;
 pub mod offcore;
+pub mod preflight;
 pub mod runtime;
