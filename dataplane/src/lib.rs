@@ -8,5 +8,6 @@ pub mod message;
 pub mod metrics;
 pub mod net;
 pub mod offcore;
+pub mod preflight;
 pub mod runtime;
 pub mod shard;
