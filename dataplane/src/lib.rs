@@ -1,5 +1,10 @@
 //! One node: thread-per-core shards that take requests in, decide on them and pass them to their origin.
 #![deny(unsafe_code)]
 
+pub mod clock;
+pub mod config;
 pub mod http1;
+pub mod metrics;
+pub mod net;
 pub mod offcore;
+pub mod runtime;

@@ -9,6 +9,16 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod address;
 pub mod budget;
+pub mod compile;
+pub mod decide;
+pub mod decision;
+pub mod explain;
+pub mod facts;
+pub mod ids;
 pub mod matcher;
 pub mod method;
+pub mod model;
+pub mod snapshot;
+pub mod token;

@@ -56,8 +56,6 @@ impl MethodSet {
     /// Whether some method is in both.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
-        self.is_all()
-            || other.is_all()
-            || self.names.iter().any(|name| other.names.contains(name))
+        self.is_all() || other.is_all() || self.names.iter().any(|name| other.names.contains(name))
     }
 }

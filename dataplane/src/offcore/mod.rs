@@ -1,1 +1,8 @@
 //! Threads that may block: admin listener, DNS, policy files, signals.
+
+pub mod admin;
+pub mod file_watch;
+pub mod policy_watch;
+pub mod resolver;
+pub mod signals;
+pub mod state;

@@ -1,0 +1,216 @@
+//! What one node is told at its start.
+//!
+//! In: words from flags, environment and files, parsed by whoever reads those. Out: a [`Config`] of types in which
+//! nonsense cannot be written.
+//! Always holds: a value of these types is usable as it stands; every parse error says what is allowed.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+pub use ipnet::IpNet;
+
+/// Where the gateway listens when nothing is said.
+pub const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
+/// Where the admin listener is when nothing is said.
+pub const ADMIN_DEFAULT: &str = "127.0.0.1:8081";
+/// How long a drain waits for what runs when nothing is said.
+pub const DRAIN_DEFAULT: Duration = Duration::from_secs(30);
+/// The longest drain that can be asked for: a day.
+pub const DRAIN_MAX: Duration = Duration::from_secs(86_400);
+/// More shards than any machine has cores.
+pub const SHARDS_MAX: usize = 1024;
+/// More listeners than anybody needs; each costs every shard a socket.
+pub const LISTENERS_MAX: usize = 64;
+
+/// Everything one node needs to run.
+pub struct Config {
+    /// Addresses of the gateway; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Address of the admin listener; port 0 takes a free one.
+    pub admin: SocketAddr,
+    /// The policy file.
+    pub policy: PathBuf,
+    /// How many shards.
+    pub shards: NonZeroUsize,
+    /// The cores the shards are pinned to, in order; none: the cores this process may use.
+    pub cpus: Option<CpuList>,
+    /// The domain whose subdomains are site slugs.
+    pub gateway_domain: GatewayDomain,
+    /// Networks whose word on the client's address counts (`X-Forwarded-For`, PROXY protocol v2).
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long requests that run may take once the node shuts down.
+    pub drain: Duration,
+    /// Where the node keeps what outlives it.
+    pub data_dir: PathBuf,
+    /// Where the decision rings are (a tmpfs); none: the node chooses.
+    pub ring_dir: Option<PathBuf>,
+    /// What happens to requests when decisions can no longer be logged.
+    pub journal_full: JournalFull,
+    /// Called once, when all listeners accept.
+    pub on_ready: Option<OnReady>,
+}
+
+/// What is called when a node is ready.
+pub type OnReady = Box<dyn FnOnce(&Ready) + Send>;
+
+/// A node that accepts.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// Where the gateway listens; ports that were 0 are the real ones.
+    pub listen: Vec<SocketAddr>,
+    /// Where the admin listener is.
+    pub admin: SocketAddr,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("admin", &self.admin)
+            .field("policy", &self.policy)
+            .field("shards", &self.shards)
+            .field("cpus", &self.cpus)
+            .field("gateway_domain", &self.gateway_domain)
+            .field("trusted_proxies", &self.trusted_proxies)
+            .field("drain", &self.drain)
+            .field("data_dir", &self.data_dir)
+            .field("ring_dir", &self.ring_dir)
+            .field("journal_full", &self.journal_full)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A word that is not what was asked for. Its text says what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+/// What to do with requests when the decision ring is full and cannot be emptied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum JournalFull {
+    /// Serve on; rows are lost from the log and counted as lost.
+    #[default]
+    Continue,
+    /// Answer 503 `journal_full`.
+    Refuse,
+}
+
+impl FromStr for JournalFull {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        match text {
+            "continue" => Ok(Self::Continue),
+            "refuse" => Ok(Self::Refuse),
+            _ => Err(ConfigError(format!("`{text}` is neither `continue` nor `refuse`"))),
+        }
+    }
+}
+
+/// A domain name in lower case, without port and trailing dot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayDomain(Box<str>);
+
+impl GatewayDomain {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for GatewayDomain {
+    fn default() -> Self {
+        Self("localhost".into())
+    }
+}
+
+impl FromStr for GatewayDomain {
+    type Err = ConfigError;
+
+    /// Labels of letters, digits and inner hyphens, up to 63 each and 253 together (RFC 1123 section 2.1).
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        let label_holds = |label: &str| {
+            (1..=63).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        // An address is all digits and dots; as a domain it would have no subdomains.
+        let is_address = name.parse::<std::net::IpAddr>().is_ok();
+        if name.len() > 253 || is_address || !name.split('.').all(label_holds) {
+            return Err(ConfigError(format!(
+                "`{text}` is no domain name; give one such as `gateway.example.com`, without scheme and port"
+            )));
+        }
+        Ok(Self(name.into_boxed_str()))
+    }
+}
+
+/// Core numbers, each once, at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuList(Vec<usize>);
+
+impl CpuList {
+    /// The numbers, in the order given.
+    #[must_use]
+    pub fn numbers(&self) -> &[usize] {
+        &self.0
+    }
+}
+
+impl FromStr for CpuList {
+    type Err = ConfigError;
+
+    /// Numbers and ranges with commas, as `taskset -c` takes them: `0,2-3`.
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let wrong = || {
+            ConfigError(format!(
+                "`{text}` is no list of cores; give numbers below {SHARDS_MAX} and ranges, each core once, such as `0,2-3`"
+            ))
+        };
+        let number = |word: &str| {
+            word.parse::<usize>().ok().filter(|number| *number < SHARDS_MAX).ok_or_else(wrong)
+        };
+        let mut numbers = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = match part.trim().split_once('-') {
+                Some((first, last)) => (number(first)?, number(last)?),
+                None => (number(part.trim())?, number(part.trim())?),
+            };
+            if first > last {
+                return Err(wrong());
+            }
+            for core in first..=last {
+                if numbers.contains(&core) {
+                    return Err(wrong());
+                }
+                numbers.push(core);
+            }
+        }
+        Ok(Self(numbers))
+    }
+}
+
+/// A network or a single address.
+///
+/// # Errors
+/// When the text is neither.
+pub fn parse_network(text: &str) -> Result<IpNet, ConfigError> {
+    text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(
+        |_| {
+            ConfigError(format!(
+                "`{text}` is no network; give one such as `10.0.0.0/8`, `fd00::/8` or `192.0.2.7`"
+            ))
+        },
+    )
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,21 @@
+//! The socket ring: every socket operation of a shard goes through one `io-uring` ring of its own.
+//!
+//! In: operations queued by tasks. Out: completions that wake those tasks. This is the only place that names `io-uring` or
+//! holds `unsafe`. Always holds: memory handed to the kernel belongs to the ring until the completion arrives, even when
+//! the future that asked for it is gone; idle connections hold no buffer; one system call a turn.
+#![allow(unsafe_code)]
+
+mod buffers;
+mod op;
+mod park;
+mod ring;
+mod socket;
+mod wake;
+mod wheel;
+
+pub use buffers::{Group, RecvBuf};
+pub use op::Timed;
+pub use ring::{Ring, RingConfig, RingError};
+pub use socket::{Listener, Socket, bind_listener};
+pub use wake::{Waker as ShardWaker, WakerSet};
+pub use wheel::Timer;

@@ -1,0 +1,517 @@
+//! The ring itself: operation slots, submission, completions, and the turn that drives a shard.
+//!
+//! In: entries queued by operations. Out: results in their slots, tasks woken. Always holds: an operation's memory stays in
+//! its slot until its completion was reaped, whether or not anybody still waits; a slot's generation tells a late completion
+//! from the next operation; entries reach the kernel in the order in which they were queued.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use super::buffers::{BufferGroup, Group, RecvBuf};
+use super::park::{self, Turn};
+use super::wheel::{Timer, Wheel};
+
+/// Completions that nobody waits for.
+const IGNORED: u64 = u64::MAX;
+/// Completions that only end a wait: sent by other shards.
+pub(super) const WAKE: u64 = u64::MAX - 1;
+
+/// Received buffers that a connection may leave untaken before its receive is paused.
+const UNTAKEN_MAX: usize = 4;
+
+/// Sizes of a shard's ring.
+#[derive(Clone, Debug)]
+pub struct RingConfig {
+    /// Submission entries; the completion queue has four times as many.
+    pub entries: u32,
+    /// Small buffers: how many (a power of two), and bytes each.
+    pub small: (u16, usize),
+    /// Large buffers: how many (a power of two), and bytes each.
+    pub large: (u16, usize),
+    /// Monotonic nanoseconds.
+    pub clock: fn() -> u64,
+}
+
+/// Why a ring could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    /// The kernel does not let this process use io_uring.
+    #[error(
+        "io_uring is refused ({0}): a container's seccomp profile or /proc/sys/kernel/io_uring_disabled forbids it; allow \
+         io_uring_setup, io_uring_enter and io_uring_register, and see `payfence doctor`"
+    )]
+    Refused(io::Error),
+    /// Memory or descriptors ran out, or the kernel is too old.
+    #[error("cannot set up io_uring ({0}): needs Linux 6.1 or later and free memlock; see `payfence doctor`")]
+    Setup(io::Error),
+}
+
+impl RingError {
+    fn new(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => Self::Refused(error),
+            _ => Self::Setup(error),
+        }
+    }
+}
+
+/// Memory that the kernel works on while an operation runs.
+pub(super) enum Resource {
+    None,
+    /// Whatever buffer of the group the kernel picks.
+    Picked(Group),
+    Bytes(Vec<u8>),
+    Received(RecvBuf),
+    Message(Box<super::op::Message>),
+    Address(Box<socket2::SockAddr>),
+    /// Connections that a listener accepts.
+    Accepted,
+}
+
+enum State {
+    Free,
+    Waiting(Option<Waker>),
+    Done(i32, u32),
+    /// Many completions, one operation: those not taken yet are in the slot's queue.
+    Many { waker: Option<Waker>, ended: bool, cancelled: bool },
+    /// The future is gone; the memory waits for the completion.
+    Orphan,
+}
+
+struct Slot {
+    generation: u32,
+    state: State,
+    resource: Resource,
+    /// Results not taken yet, of an operation that has many.
+    queue: VecDeque<(i32, u32)>,
+}
+
+struct Inner {
+    // Before the groups: the kernel lets go of the buffers first.
+    uring: IoUring,
+    groups: [Rc<BufferGroup>; 2],
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    in_flight: usize,
+    /// Receives to be paused, by user data: filled and emptied within a reap.
+    floods: Vec<u64>,
+}
+
+/// What became of an operation.
+pub(super) struct Completion {
+    pub result: i32,
+    pub resource: Resource,
+}
+
+/// Names an operation in its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OpKey {
+    index: u32,
+    generation: u32,
+}
+
+impl OpKey {
+    const fn user_data(self) -> u64 {
+        (self.generation as u64) << 32 | self.index as u64
+    }
+}
+
+/// One shard's ring. Lives on one thread.
+pub struct Ring {
+    inner: RefCell<Inner>,
+    wheel: Rc<RefCell<Wheel>>,
+    clock: fn() -> u64,
+    now_ns: Cell<u64>,
+    runnable: Cell<bool>,
+    woken: RefCell<Vec<Waker>>,
+}
+
+impl Ring {
+    /// Sets the ring up on the calling thread, which alone may use it.
+    ///
+    /// # Errors
+    /// When the kernel refuses io_uring, or is too old, or memory cannot be locked.
+    pub fn new(config: &RingConfig) -> Result<Rc<Self>, RingError> {
+        let uring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_coop_taskrun()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_cqsize(config.entries * 4)
+            .build(config.entries)
+            .map_err(RingError::new)?;
+        let register = |group, (count, bytes)| {
+            BufferGroup::register(&uring.submitter(), group, count, bytes).map_err(RingError::new)
+        };
+        let groups = [register(Group::Small, config.small)?, register(Group::Large, config.large)?];
+        let now_ns = (config.clock)();
+        Ok(Rc::new(Self {
+            inner: RefCell::new(Inner {
+                uring,
+                groups,
+                slots: Vec::new(),
+                free: Vec::new(),
+                in_flight: 0,
+                floods: Vec::new(),
+            }),
+            wheel: Rc::new(RefCell::new(Wheel::new(now_ns))),
+            clock: config.clock,
+            now_ns: Cell::new(now_ns),
+            runnable: Cell::new(true),
+            woken: RefCell::new(Vec::new()),
+        }))
+    }
+
+    /// The time of this turn: monotonic nanoseconds.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns.get()
+    }
+
+    /// Reads the clock again, for measurements finer than a turn.
+    pub fn refresh_now(&self) -> u64 {
+        let now_ns = (self.clock)();
+        self.now_ns.set(now_ns);
+        now_ns
+    }
+
+    /// A new timer, not set.
+    #[must_use]
+    pub fn timer(&self) -> Timer {
+        Timer::new(Rc::clone(&self.wheel))
+    }
+
+    /// Must be called by whoever makes a task of this shard runnable other than through the ring: the next turn will
+    /// then not block.
+    pub fn note_runnable(&self) {
+        self.runnable.set(true);
+    }
+
+    /// Operations that the kernel has not completed yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.inner.borrow().in_flight
+    }
+
+    /// One turn: submits what is queued, waits where nothing is runnable and `may_block` agrees, reaps, wakes. The caller
+    /// yields to the executor afterwards.
+    ///
+    /// # Errors
+    /// When the kernel fails the ring itself: the shard cannot go on.
+    pub fn turn(&self, may_block: impl FnOnce() -> bool) -> io::Result<()> {
+        let block = !self.runnable.replace(false) && may_block();
+        let wake_ns = self.wheel.borrow().next_ns();
+        let turn = if block {
+            Turn::Wait { at_most_ns: wake_ns.map(|at| at.saturating_sub(self.now_ns.get())) }
+        } else {
+            Turn::Pass
+        };
+        let mut woken = self.woken.take();
+        {
+            let mut inner = self.inner.borrow_mut();
+            park::turn(&inner.uring, turn)?;
+            inner.reap(&mut woken);
+        }
+        let now_ns = self.refresh_now();
+        self.wheel.borrow_mut().advance(now_ns, &mut woken);
+        for waker in woken.drain(..) {
+            waker.wake();
+        }
+        self.woken.replace(woken);
+        Ok(())
+    }
+
+    /// Queues an operation that somebody will wait for.
+    pub(super) fn submit(
+        &self,
+        mut resource: Resource,
+        build: impl FnOnce(&mut Resource) -> squeue::Entry,
+    ) -> OpKey {
+        let entry = build(&mut resource);
+        self.inner.borrow_mut().start(State::Waiting(None), resource, entry)
+    }
+
+    /// Queues an operation that completes many times: an accept, or a receive into buffers the kernel picks.
+    pub(super) fn submit_many(&self, resource: Resource, entry: squeue::Entry) -> OpKey {
+        let state = State::Many { waker: None, ended: false, cancelled: false };
+        self.inner.borrow_mut().start(state, resource, entry)
+    }
+
+    /// Queues an entry whose completion nobody waits for.
+    pub(super) fn submit_unattended(&self, entry: squeue::Entry) {
+        let entry = entry.user_data(IGNORED).flags(squeue::Flags::SKIP_SUCCESS);
+        self.inner.borrow_mut().push(&entry);
+    }
+
+    /// The result of `key`, once; wakes the caller's task when it is there.
+    pub(super) fn poll(&self, key: OpKey, context: &Context<'_>) -> Poll<Completion> {
+        self.inner.borrow_mut().poll(key, context)
+    }
+
+    /// The next connection of an accept; `None` when it has ended, which frees its slot.
+    pub(super) fn poll_accepted(
+        &self,
+        key: OpKey,
+        context: &Context<'_>,
+    ) -> Poll<Option<io::Result<OwnedFd>>> {
+        self.inner.borrow_mut().poll_next(key, context).map(|next| {
+            next.map(|(result, _)| {
+                // SAFETY: the kernel has just made this descriptor, and nobody else has seen it.
+                super::op::check(result).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+            })
+        })
+    }
+
+    /// The next buffer of a receive into `group`; `None` when the receive has ended, which frees its slot. An empty buffer is
+    /// the end of the stream.
+    pub(super) fn poll_received(
+        &self,
+        key: OpKey,
+        group: Group,
+        context: &Context<'_>,
+    ) -> Poll<Option<io::Result<RecvBuf>>> {
+        let mut inner = self.inner.borrow_mut();
+        inner.poll_next(key, context).map(|next| {
+            next.map(|(result, flags)| {
+                let buffer = picked(&inner.groups, group, result, flags);
+                super::op::check(result)?;
+                Ok(buffer.unwrap_or_else(|| RecvBuf::owned(Vec::new(), 0)))
+            })
+        })
+    }
+
+    /// Whether a receive runs and has brought nothing that was not taken: neither bytes nor an end.
+    pub(super) fn is_quiet(&self, key: OpKey) -> bool {
+        let inner = self.inner.borrow();
+        let slot = &inner.slots[key.index as usize];
+        slot.queue.is_empty() && matches!(slot.state, State::Many { ended: false, .. })
+    }
+
+    /// Gives `group` more buffers; whether it could.
+    pub(super) fn grow(&self, group: Group) -> bool {
+        let inner = self.inner.borrow();
+        inner.groups[usize::from(group.id())].grow()
+    }
+
+    /// Nobody waits for `key` any more: cancels it; its memory stays until the completion.
+    pub(super) fn abandon(&self, key: OpKey) {
+        let Ok(mut inner) = self.inner.try_borrow_mut() else { return };
+        inner.abandon(key);
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.inner.borrow().uring.as_raw_fd()
+    }
+}
+
+impl Inner {
+    fn start(&mut self, state: State, resource: Resource, entry: squeue::Entry) -> OpKey {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                self.slots.push(Slot {
+                    generation: 0,
+                    state: State::Free,
+                    resource: Resource::None,
+                    queue: VecDeque::new(),
+                });
+                u32::try_from(self.slots.len() - 1).expect("operations are bounded by connections")
+            }
+        };
+        let slot = &mut self.slots[index as usize];
+        slot.state = state;
+        slot.resource = resource;
+        let key = OpKey { index, generation: slot.generation };
+        self.in_flight += 1;
+        self.push(&entry.user_data(key.user_data()));
+        key
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) {
+        loop {
+            // SAFETY: whatever the entry points to lies in its slot's resource, which lives until the completion.
+            if unsafe { self.uring.submission().push(entry) }.is_ok() {
+                return;
+            }
+            // The queue is full: hand it over now rather than at the turn.
+            if let Err(error) = self.uring.submit() {
+                assert!(
+                    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)),
+                    "io_uring does not take entries any more: {error}"
+                );
+                // Completions overflowed: make room for them.
+                let mut woken = Vec::new();
+                self.reap(&mut woken);
+                woken.into_iter().for_each(Waker::wake);
+            }
+        }
+    }
+
+    fn reap(&mut self, woken: &mut Vec<Waker>) {
+        let Self { uring, groups, slots, free, in_flight, floods } = self;
+        for entry in uring.completion() {
+            let user_data = entry.user_data();
+            if user_data >= WAKE {
+                continue;
+            }
+            let index = (user_data & u64::from(u32::MAX)) as u32;
+            let Some(slot) = slots.get_mut(index as usize) else { continue };
+            if u64::from(slot.generation) != user_data >> 32 {
+                continue;
+            }
+            let more = cqueue::more(entry.flags());
+            if !more {
+                *in_flight -= 1;
+            }
+            match &mut slot.state {
+                State::Waiting(waker) => {
+                    woken.extend(waker.take());
+                    slot.state = State::Done(entry.result(), entry.flags());
+                }
+                State::Many { waker, ended, cancelled } => {
+                    slot.queue.push_back((entry.result(), entry.flags()));
+                    *ended = !more;
+                    woken.extend(waker.take());
+                    let flooded = slot.queue.len() >= UNTAKEN_MAX
+                        && matches!(slot.resource, Resource::Picked(_));
+                    if flooded && more && !*cancelled {
+                        *cancelled = true;
+                        floods.push(user_data);
+                    }
+                }
+                State::Orphan => {
+                    discard(groups, &slot.resource, entry.result(), entry.flags());
+                    if !more {
+                        release(slot, index, free);
+                    }
+                }
+                State::Free | State::Done(..) => {}
+            }
+        }
+        while let Some(user_data) = self.floods.pop() {
+            self.cancel(user_data);
+        }
+    }
+
+    fn cancel(&mut self, user_data: u64) {
+        let cancel = opcode::AsyncCancel::new(user_data).build();
+        self.push(&cancel.user_data(IGNORED).flags(squeue::Flags::SKIP_SUCCESS));
+    }
+
+    fn poll(&mut self, key: OpKey, context: &Context<'_>) -> Poll<Completion> {
+        let slot = &mut self.slots[key.index as usize];
+        debug_assert_eq!(slot.generation, key.generation, "an operation is polled until it is done");
+        match &mut slot.state {
+            State::Done(result, _) => {
+                let result = *result;
+                let resource = std::mem::replace(&mut slot.resource, Resource::None);
+                release(slot, key.index, &mut self.free);
+                Poll::Ready(Completion { result, resource })
+            }
+            State::Waiting(waker) => {
+                keep_waker(waker, context);
+                Poll::Pending
+            }
+            State::Free | State::Orphan | State::Many { .. } => Poll::Pending,
+        }
+    }
+
+    fn poll_next(&mut self, key: OpKey, context: &Context<'_>) -> Poll<Option<(i32, u32)>> {
+        let slot = &mut self.slots[key.index as usize];
+        let State::Many { waker, ended, .. } = &mut slot.state else { return Poll::Ready(None) };
+        if let Some(next) = slot.queue.pop_front() {
+            return Poll::Ready(Some(next));
+        }
+        if *ended {
+            release(slot, key.index, &mut self.free);
+            return Poll::Ready(None);
+        }
+        keep_waker(waker, context);
+        Poll::Pending
+    }
+
+    fn abandon(&mut self, key: OpKey) {
+        let slot = &mut self.slots[key.index as usize];
+        if slot.generation != key.generation {
+            return;
+        }
+        let runs = match slot.state {
+            State::Waiting(_) => true,
+            State::Many { ended, .. } => !ended,
+            State::Done(result, flags) => {
+                discard(&self.groups, &slot.resource, result, flags);
+                false
+            }
+            State::Free | State::Orphan => return,
+        };
+        for (result, flags) in slot.queue.drain(..) {
+            discard(&self.groups, &slot.resource, result, flags);
+        }
+        if runs {
+            slot.state = State::Orphan;
+            self.cancel(key.user_data());
+        } else {
+            release(slot, key.index, &mut self.free);
+        }
+    }
+}
+
+fn keep_waker(kept: &mut Option<Waker>, context: &Context<'_>) {
+    match kept {
+        Some(waker) if waker.will_wake(context.waker()) => {}
+        other => *other = Some(context.waker().clone()),
+    }
+}
+
+fn release(slot: &mut Slot, index: u32, free: &mut Vec<u32>) {
+    slot.state = State::Free;
+    slot.resource = Resource::None;
+    slot.generation = slot.generation.wrapping_add(1);
+    free.push(index);
+}
+
+fn picked(
+    groups: &[Rc<BufferGroup>; 2],
+    group: Group,
+    result: i32,
+    flags: u32,
+) -> Option<RecvBuf> {
+    let id = cqueue::buffer_select(flags)?;
+    let len = usize::try_from(result).unwrap_or(0);
+    Some(groups[usize::from(group.id())].take(id, len))
+}
+
+/// Lets go of what a completion brought that nobody waits for: a picked buffer goes back, an accepted connection is closed.
+fn discard(groups: &[Rc<BufferGroup>; 2], resource: &Resource, result: i32, flags: u32) {
+    match resource {
+        Resource::Picked(group) => drop(picked(groups, *group, result, flags)),
+        Resource::Accepted if result >= 0 => {
+            // SAFETY: the kernel has just made this descriptor, and nobody else has seen it.
+            drop(unsafe { OwnedFd::from_raw_fd(result) });
+        }
+        _ => {}
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The kernel may still work on these while it tears the ring down in the background: they are given up, not freed.
+        for slot in &mut self.slots {
+            if !matches!(slot.state, State::Free) {
+                let _given_up = ManuallyDrop::new(std::mem::replace(&mut slot.resource, Resource::None));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;

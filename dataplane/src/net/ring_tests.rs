@@ -1,0 +1,181 @@
+//! The ring over real sockets: an echo shard against plain blocking clients.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread;
+
+use super::super::{Group, Listener, Socket, bind_listener};
+use super::*;
+use crate::runtime;
+
+fn clock() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes into a live timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+fn config() -> RingConfig {
+    RingConfig { entries: 64, small: (4, 512), large: (2, 4096), clock }
+}
+
+/// Runs `body` on a ring of its own until it is done.
+fn on_ring<F, T>(body: F) -> thread::JoinHandle<io::Result<()>>
+where
+    F: FnOnce(Rc<Ring>) -> T + Send + 'static,
+    T: Future<Output = ()> + 'static,
+{
+    runtime::launch("test", None, move || async move {
+        let ring = Ring::new(&config()).expect("io_uring is there");
+        let done = Rc::new(Cell::new(false));
+        let task = body(Rc::clone(&ring));
+        let flag = Rc::clone(&done);
+        runtime::spawn(&ring, async move {
+            task.await;
+            flag.set(true);
+        });
+        while !done.get() {
+            ring.turn(|| true)?;
+            runtime::yield_now().await;
+        }
+        // What the last task left queued, its socket's close among it.
+        ring.turn(|| false)?;
+        Ok(())
+    })
+    .expect("a thread")
+}
+
+/// A shard that echoes on `connections` connections, each until its end; gives its address.
+fn echo(connections: usize, group: Group) -> (SocketAddr, thread::JoinHandle<io::Result<()>>) {
+    let fd = bind_listener("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let address = std::net::TcpListener::from(fd.try_clone().expect("a descriptor"))
+        .local_addr()
+        .expect("bound");
+    let shard = on_ring(move |ring| async move {
+        let mut listener = Listener::new(fd, Rc::clone(&ring));
+        let open = Rc::new(Cell::new(connections));
+        for _ in 0..connections {
+            let socket = Socket::adopt(listener.accept().await.expect("a connection"), Rc::clone(&ring));
+            let open = Rc::clone(&open);
+            runtime::spawn(&ring, async move {
+                echo_one(&socket, group).await;
+                open.set(open.get() - 1);
+            });
+        }
+        let timer = ring.timer();
+        while open.get() > 0 {
+            timer.set(ring.now_ns() + 1_000_000);
+            timer.wait().await;
+        }
+    });
+    (address, shard)
+}
+
+async fn echo_one(socket: &Socket, group: Group) {
+    loop {
+        let mut buffer = socket.recv(group).await.expect("the client is well");
+        if buffer.is_empty() {
+            return;
+        }
+        while !buffer.is_empty() {
+            let (sent, back) = socket.send_received(buffer, 0).await;
+            buffer = back.expect("the buffer comes back");
+            buffer.advance(sent.expect("the client reads"));
+        }
+    }
+}
+
+#[test]
+fn many_connections_echo_more_than_the_buffers_hold() {
+    const CONNECTIONS: usize = 20;
+    for group in [Group::Small, Group::Large] {
+        let (address, shard) = echo(CONNECTIONS, group);
+        let clients: Vec<_> = (0..CONNECTIONS)
+            .map(|n| {
+                thread::spawn(move || {
+                    let mut stream = TcpStream::connect(address).expect("a listener");
+                    let sent: Vec<u8> = (0..200_000).map(|i| ((i * 7 + n) % 251) as u8).collect();
+                    let mut reader = stream.try_clone().expect("a descriptor");
+                    let bytes = sent.clone();
+                    let writer = thread::spawn(move || {
+                        stream.write_all(&bytes).expect("the shard reads");
+                        stream.shutdown(Shutdown::Write).expect("connected");
+                    });
+                    let mut received = Vec::new();
+                    reader.read_to_end(&mut received).expect("the shard answers");
+                    writer.join().expect("no panic");
+                    assert!(received == sent, "{} of {} bytes", received.len(), sent.len());
+                })
+            })
+            .collect();
+        for client in clients {
+            client.join().expect("the echo is whole");
+        }
+        shard.join().expect("no panic").expect("the ring is well");
+    }
+}
+
+#[test]
+fn a_race_lost_to_the_timer_leaves_the_connection_usable() {
+    let fd = bind_listener("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let address = std::net::TcpListener::from(fd.try_clone().expect("a descriptor"))
+        .local_addr()
+        .expect("bound");
+    let (timed_out, told) = mpsc::channel();
+    let shard = on_ring(move |ring| async move {
+        let mut listener = Listener::new(fd, Rc::clone(&ring));
+        let socket = Socket::adopt(listener.accept().await.expect("a connection"), Rc::clone(&ring));
+        let timer = ring.timer();
+        timer.set(ring.now_ns() + 20_000_000);
+        let receive = std::pin::pin!(socket.recv(Group::Small));
+        assert!(timer.race(receive).await.is_none(), "nothing was sent");
+        timed_out.send(()).expect("the test waits");
+        echo_one(&socket, Group::Small).await;
+    });
+    let mut stream = TcpStream::connect(address).expect("a listener");
+    told.recv().expect("the shard says so");
+    stream.write_all(b"late").expect("connected");
+    stream.shutdown(Shutdown::Write).expect("connected");
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).expect("an echo");
+    assert_eq!(received, b"late");
+    shard.join().expect("no panic").expect("the ring is well");
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_received_from_without_end() {
+    let fd = bind_listener("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let address = std::net::TcpListener::from(fd.try_clone().expect("a descriptor"))
+        .local_addr()
+        .expect("bound");
+    let shard = on_ring(move |ring| async move {
+        let mut listener = Listener::new(fd, Rc::clone(&ring));
+        let socket = Socket::adopt(listener.accept().await.expect("a connection"), Rc::clone(&ring));
+        socket.watch(Group::Small);
+        let timer = ring.timer();
+        timer.set(ring.now_ns() + 100_000_000);
+        timer.wait().await;
+        let (key, _) = socket.receiving.get().expect("watched");
+        let untaken = ring.inner.borrow().slots[key.index as usize].queue.len();
+        // One more for the end of the paused receive, one that was under way.
+        assert!((1..=UNTAKEN_MAX + 2).contains(&untaken), "{untaken} buffers were received untaken");
+        echo_one(&socket, Group::Small).await;
+    });
+    let mut stream = TcpStream::connect(address).expect("a listener");
+    let mut reader = stream.try_clone().expect("a descriptor");
+    let sent = vec![7u8; 100_000];
+    let bytes = sent.clone();
+    let writer = thread::spawn(move || {
+        stream.write_all(&bytes).expect("the shard reads in the end");
+        stream.shutdown(Shutdown::Write).expect("connected");
+    });
+    let mut received = Vec::new();
+    reader.read_to_end(&mut received).expect("an echo");
+    writer.join().expect("no panic");
+    assert_eq!(received.len(), sent.len());
+    shard.join().expect("no panic").expect("the ring is well");
+}

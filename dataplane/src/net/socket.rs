@@ -1,0 +1,158 @@
+//! Sockets of a shard: listeners, accepted connections, connections to origins.
+//!
+//! In: addresses. Out: sockets whose operations run on the shard's ring. Always holds: a descriptor is closed through the
+//! ring, after every operation queued on it before, so that no queued operation ever meets a descriptor used anew.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use io_uring::{opcode, types};
+
+use super::buffers::Group;
+use super::ring::{OpKey, Resource, Ring};
+
+/// Connections that may wait in the kernel for their accept.
+const BACKLOG: i32 = 4096;
+
+/// A stream socket of this shard.
+pub struct Socket {
+    fd: RawFd,
+    ring: Rc<Ring>,
+    /// The receive that goes on, and the group it picks from.
+    pub(super) receiving: Cell<Option<(OpKey, Group)>>,
+}
+
+impl Socket {
+    /// Takes over a connected descriptor that has no operation in flight.
+    #[must_use]
+    pub fn adopt(fd: OwnedFd, ring: Rc<Ring>) -> Self {
+        Self { fd: fd.into_raw_fd(), ring, receiving: Cell::new(None) }
+    }
+
+    /// A new socket for connections to `address`.
+    ///
+    /// # Errors
+    /// When descriptors ran out.
+    pub fn for_address(address: &SocketAddr, ring: Rc<Ring>) -> io::Result<Self> {
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(*address),
+            socket2::Type::STREAM.cloexec(),
+            Some(socket2::Protocol::TCP),
+        )?;
+        socket.set_tcp_nodelay(true)?;
+        Ok(Self::adopt(socket.into(), ring))
+    }
+
+    pub(super) const fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    /// The ring that this socket's operations run on.
+    #[must_use]
+    pub const fn ring(&self) -> &Rc<Ring> {
+        &self.ring
+    }
+
+    fn with<T>(&self, act: impl FnOnce(socket2::SockRef<'_>) -> T) -> T {
+        // SAFETY: the descriptor is open as long as `self` is, which the call outlasts.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(self.fd) };
+        act(socket2::SockRef::from(&fd))
+    }
+
+    pub(super) fn stop_receiving(&self) {
+        if let Some((key, _)) = self.receiving.take() {
+            self.ring.abandon(key);
+        }
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn shutdown_write(&self) {
+        // A peer that is gone already is no news here: the next receive says so.
+        let _ = self.with(|socket| socket.shutdown(std::net::Shutdown::Write));
+    }
+
+    /// Sets the socket so that closing it resets the connection: a broken transfer must be seen as one.
+    pub fn reset_on_close(&self) {
+        let _ = self.with(|socket| socket.set_linger(Some(std::time::Duration::ZERO)));
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.stop_receiving();
+        self.ring.submit_unattended(opcode::Close::new(types::Fd(self.fd)).build());
+    }
+}
+
+/// Binds a listener that shares `address` with the other shards' (SO_REUSEPORT), so that the kernel spreads connections.
+///
+/// # Errors
+/// When the address is taken or not ours.
+pub fn bind_listener(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM.cloexec(),
+        Some(socket2::Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A listener of this shard: one operation accepts until it is stopped.
+pub struct Listener {
+    socket: Socket,
+    accept: Option<OpKey>,
+}
+
+impl Listener {
+    /// Begins to accept on `fd`, made by [`bind_listener`].
+    #[must_use]
+    pub fn new(fd: OwnedFd, ring: Rc<Ring>) -> Self {
+        let mut this = Self { socket: Socket::adopt(fd, ring), accept: None };
+        this.start();
+        this
+    }
+
+    fn start(&mut self) {
+        let entry = opcode::AcceptMulti::new(types::Fd(self.socket.fd))
+            .flags(libc::SOCK_CLOEXEC)
+            .build();
+        self.accept = Some(self.socket.ring.submit_many(Resource::Accepted, entry));
+    }
+
+    /// The next connection.
+    ///
+    /// # Errors
+    /// Those of accept(2); descriptors may have run out. The listener goes on: call again, after a pause.
+    pub async fn accept(&mut self) -> io::Result<OwnedFd> {
+        loop {
+            let Some(key) = self.accept else {
+                self.start();
+                continue;
+            };
+            let ring = Rc::clone(&self.socket.ring);
+            match std::future::poll_fn(|context| ring.poll_accepted(key, context)).await {
+                Some(accepted) => return accepted,
+                None => self.accept = None,
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(key) = self.accept {
+            self.socket.ring.abandon(key);
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The policy file: loaded at start, loaded again when it was written and closed, replaced, or asked for.
+//!
+//! In: a path, a function that makes a snapshot of a file's bytes, inotify events, demands to reload. Out: snapshots
+//! with growing sequence numbers, handed to one publisher; refusals, told to the [`NodeState`] and the log.
+//! Always holds: a file that somebody is writing is not read; bytes that already run are no reload; after a refusal
+//! the running policy stays.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+
+use super::file_watch::{Activity, FileWatch};
+use super::state::NodeState;
+
+/// The largest policy file that is read. Ten million tokens take about 1.2 GB of text.
+pub const FILE_BYTES_MAX: u64 = 2 << 30;
+/// How long after the first event the file is read: programs that save often do so in several steps.
+const SETTLE: Duration = Duration::from_millis(5);
+/// How often a file is read anew because it changed while it was read, before waiting for its next event.
+const READS_MAX: usize = 10;
+
+/// Makes a snapshot of a file's bytes. Gets the path (for messages), the bytes and the sequence number; its error is
+/// the whole text for a person.
+pub type Compile<T> = Box<dyn FnMut(&Path, &[u8], u64) -> Result<T, String> + Send>;
+
+/// Why there is no policy at the start.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// The file cannot be read.
+    #[error(
+        "cannot read the policy file {}: {cause}; give the path of a readable file with --policy",
+        path.display()
+    )]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The file is no valid policy. The text names file, line and key.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+type Fingerprint = [u8; 32];
+
+/// A policy file that was loaded once and can be watched.
+pub struct PolicyFile<T> {
+    path: PathBuf,
+    compile: Compile<T>,
+    state: Arc<NodeState>,
+    sequence: u64,
+    running: Fingerprint,
+    refused: Option<Fingerprint>,
+    watch: io::Result<FileWatch>,
+}
+
+impl<T: Send + Sync + 'static> PolicyFile<T> {
+    /// Loads `path` for the first time, as sequence number 1. What happens to the file from now on is seen by
+    /// [`Self::watch`], however much later that is called.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no valid policy.
+    pub fn open(
+        path: &Path,
+        mut compile: Compile<T>,
+        state: Arc<NodeState>,
+    ) -> Result<(Self, Arc<T>), PolicyError> {
+        // The watch comes first: no change between reading and watching is missed.
+        let watch = FileWatch::new(path);
+        let bytes =
+            read(path).map_err(|cause| PolicyError::Read { path: path.to_owned(), cause })?;
+        let sequence = 1;
+        let snapshot = compile(path, &bytes, sequence).map_err(PolicyError::Invalid)?;
+        state.snapshot_loaded(sequence);
+        let file = Self {
+            path: path.to_owned(),
+            compile,
+            state,
+            sequence,
+            running: fingerprint(&bytes),
+            refused: None,
+            watch,
+        };
+        Ok((file, Arc::new(snapshot)))
+    }
+
+    /// Reloads from now on, on a thread of its own, and hands each new snapshot to `publish`.
+    ///
+    /// # Errors
+    /// When the thread cannot be made.
+    pub fn watch(
+        mut self,
+        publish: impl FnMut(Arc<T>) + Send + 'static,
+    ) -> io::Result<PolicyThread> {
+        let (demand, demanded) = UnixStream::pair()?;
+        demand.set_nonblocking(true)?;
+        demanded.set_nonblocking(true)?;
+        let thread = thread::Builder::new()
+            .name("payfence-policy".to_owned())
+            .spawn(move || self.run(demanded, publish))?;
+        Ok(PolicyThread { demand: Arc::new(demand), thread: Some(thread) })
+    }
+
+    fn run(&mut self, mut demanded: UnixStream, mut publish: impl FnMut(Arc<T>)) {
+        let mut watch = match std::mem::replace(&mut self.watch, Err(io::Error::other("taken"))) {
+            Ok(watch) => Some(watch),
+            Err(error) => {
+                tracing::error!(
+                    %error,
+                    path = %self.path.display(),
+                    "cannot watch the policy file; changes are read on SIGHUP only. \
+                     Raise fs.inotify.max_user_instances and start again"
+                );
+                None
+            }
+        };
+        loop {
+            // A change noticed but not read yet (the file kept changing) has no event to wait for.
+            let unread = watch.as_mut().is_some_and(|w| w.peek_activity() == Activity::Changed);
+            let timeout = unread.then_some(Duration::ZERO);
+            if let Err(error) = wait(watch.as_ref(), &demanded, timeout) {
+                tracing::error!(%error, "cannot wait for changes of the policy file; it is no longer reloaded");
+                return;
+            }
+            let demand = match take_demand(&mut demanded) {
+                Demand::Stop => return,
+                Demand::Reload => true,
+                Demand::None => false,
+            };
+            let due = demand || watch.as_mut().is_some_and(|watch| settled(watch, &demanded));
+            match &mut watch {
+                _ if !due => {}
+                Some(watch) => self.reload(watch, demand, &mut publish),
+                None => self.load(read(&self.path), true, &mut publish),
+            }
+        }
+    }
+
+    /// Reads the file when nobody is writing it, and again when it changed while it was read. Whoever demands a
+    /// reload wants the file as it is.
+    fn reload(&mut self, watch: &mut FileWatch, demand: bool, publish: &mut impl FnMut(Arc<T>)) {
+        for _ in 0..READS_MAX {
+            watch.refresh();
+            if watch.take_activity() == Activity::BeingWritten && !demand {
+                return;
+            }
+            let bytes = read(&self.path);
+            match watch.peek_activity() {
+                Activity::Changed if !demand => {}
+                Activity::BeingWritten if !demand => return,
+                _ => return self.load(bytes, demand, publish),
+            }
+        }
+    }
+
+    fn load(
+        &mut self,
+        bytes: io::Result<Vec<u8>>,
+        demanded: bool,
+        publish: &mut impl FnMut(Arc<T>),
+    ) {
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(cause) => {
+                let error = PolicyError::Read { path: self.path.clone(), cause };
+                self.refuse(error.to_string());
+                return;
+            }
+        };
+        let fingerprint = fingerprint(&bytes);
+        if fingerprint == self.running {
+            self.refused = None;
+            self.state.snapshot_is_current();
+            return;
+        }
+        if self.refused == Some(fingerprint) && !demanded {
+            return;
+        }
+        let sequence = self.sequence + 1;
+        match (self.compile)(&self.path, &bytes, sequence) {
+            Ok(snapshot) => {
+                self.sequence = sequence;
+                self.running = fingerprint;
+                self.refused = None;
+                publish(Arc::new(snapshot));
+                self.state.snapshot_loaded(sequence);
+                tracing::info!(sequence, path = %self.path.display(), "policy reloaded");
+            }
+            Err(error) => {
+                self.refused = Some(fingerprint);
+                self.refuse(error);
+            }
+        }
+    }
+
+    fn refuse(&self, error: String) {
+        tracing::error!(%error, "the policy file was refused; the running policy stays");
+        self.state.snapshot_refused(error);
+    }
+}
+
+/// The thread that watches; it ends when this is dropped.
+#[derive(Debug)]
+pub struct PolicyThread {
+    demand: Arc<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl PolicyThread {
+    /// What asks for a reload from another thread, as SIGHUP does.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        Reloader(Arc::clone(&self.demand))
+    }
+}
+
+impl Drop for PolicyThread {
+    fn drop(&mut self) {
+        // It fails when the thread is gone already.
+        let _ = self.demand.shutdown(Shutdown::Write);
+        if let Some(thread) = self.thread.take() {
+            // A panic on it has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Asks for reloads.
+#[derive(Clone, Debug)]
+pub struct Reloader(Arc<UnixStream>);
+
+impl Reloader {
+    /// Has the file read soon, even while it is open for writing. Several demands at once may be one.
+    pub fn reload(&self) {
+        // A full socket holds a demand already; a closed one has nobody behind it.
+        let _ = (&*self.0).write(&[0]);
+    }
+}
+
+enum Demand {
+    None,
+    Reload,
+    Stop,
+}
+
+fn take_demand(demanded: &mut UnixStream) -> Demand {
+    let mut demand = Demand::None;
+    loop {
+        match demanded.read(&mut [0; 64]) {
+            Ok(0) => return Demand::Stop,
+            Ok(_) => demand = Demand::Reload,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return demand,
+        }
+    }
+}
+
+/// Whether there is a change to read. Gives a program that saves in several steps a moment to go on, which a demand
+/// cuts short.
+fn settled(watch: &mut FileWatch, demanded: &UnixStream) -> bool {
+    if watch.peek_activity() != Activity::Changed {
+        return false;
+    }
+    // Whatever ends the pause, the activity tells what is to be done.
+    let _ = wait(None, demanded, Some(SETTLE));
+    watch.peek_activity() == Activity::Changed
+}
+
+/// Blocks until there are events, a demand, or the time is over.
+fn wait(
+    watch: Option<&FileWatch>,
+    demanded: &UnixStream,
+    timeout: Option<Duration>,
+) -> io::Result<()> {
+    let mut descriptors = vec![PollFd::new(demanded, PollFlags::IN)];
+    descriptors.extend(watch.map(|watch| PollFd::new(watch, PollFlags::IN)));
+    let timeout = timeout.map(|timeout| Timespec {
+        tv_sec: timeout.as_secs().cast_signed(),
+        tv_nsec: timeout.subsec_nanos().into(),
+    });
+    match rustix::event::poll(&mut descriptors, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn fingerprint(bytes: &[u8]) -> Fingerprint {
+    Sha256::digest(bytes).into()
+}
+
+/// The bytes of a regular file within the bound.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let before = file.metadata()?;
+    if !before.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    if before.len() > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!(
+            "it has {} bytes, more than the {FILE_BYTES_MAX} allowed",
+            before.len()
+        )));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or(0) + 1);
+    (&file).take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+#[path = "policy_watch_tests.rs"]
+mod tests;

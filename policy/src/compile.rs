@@ -1,0 +1,255 @@
+//! From the model to a snapshot's bytes.
+//!
+//! In: a validated policy and the sequence number it is to have. Out: bytes that `Snapshot::from_bytes` accepts.
+//! Always holds: the same policy and sequence give the same bytes.
+
+use ipnet::IpNet;
+use rkyv::rancor::Error;
+use rkyv::util::AlignedVec;
+
+use crate::ids::entitlement_id;
+use crate::matcher::Access;
+use crate::model::{
+    OnLedgerLoss, Overage, Plan, Policy, Resource, Scheme, Site, Subscription, Token,
+};
+use crate::snapshot::header::{HEADER_BYTES, seal};
+use crate::snapshot::layout::{
+    AmountRow, Body, HeaderRow, NetworkRow, OriginRow, PlanRow, ResourceRow, SiteRow, Span,
+    SubscriptionRow, TokenRow, TokenSlot, access_code, status_code, unit_code,
+};
+use crate::snapshot::token_table;
+use crate::token::TokenHash;
+
+/// Why a policy cannot be compiled. A policy that came from a file can.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// A token stands in it twice.
+    #[error(
+        "the token with SHA-256 {0} stands in the policy twice; a token belongs to one subscription"
+    )]
+    DuplicateToken(TokenHash),
+    /// More rows or bytes of ids than 32 bits count.
+    #[error("the policy has too many {0} for one snapshot")]
+    TooMany(&'static str),
+    /// The archive could not be written.
+    #[error("the snapshot cannot be written: {0}")]
+    Archive(#[from] Error),
+}
+
+/// Compiles a policy.
+///
+/// # Errors
+/// [`CompileError`], for policies that were not made by `model::file::parse`.
+pub fn compile(policy: &Policy, sequence: u64) -> Result<Vec<u8>, CompileError> {
+    let mut builder = Builder::default();
+    for site in &policy.sites {
+        builder.add_site(site)?;
+    }
+    let (slots, slot_homes) =
+        token_table::build(builder.slots).map_err(CompileError::DuplicateToken)?;
+    let body = Body { slots, slot_homes, ..builder.body };
+    let mut bytes = AlignedVec::<16>::new();
+    bytes.resize(HEADER_BYTES, 0);
+    let mut bytes = rkyv::api::high::to_bytes_in::<_, Error>(&body, bytes)?.into_vec();
+    seal(&mut bytes, sequence);
+    Ok(bytes)
+}
+
+struct Builder {
+    body: Body,
+    slots: Vec<TokenSlot>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let body = Body {
+            sites: Vec::new(),
+            resources: Vec::new(),
+            plans: Vec::new(),
+            subscriptions: Vec::new(),
+            tokens: Vec::new(),
+            token_ids: String::new(),
+            networks: Vec::new(),
+            narrower: Vec::new(),
+            slots: Vec::new(),
+            slot_homes: 0,
+        };
+        Self { body, slots: Vec::new() }
+    }
+}
+
+fn position(len: usize, of_what: &'static str) -> Result<u32, CompileError> {
+    // The largest number is left out: it marks empty slots.
+    match u32::try_from(len) {
+        Ok(position) if position != u32::MAX => Ok(position),
+        _ => Err(CompileError::TooMany(of_what)),
+    }
+}
+
+impl Builder {
+    fn add_site(&mut self, site: &Site) -> Result<(), CompileError> {
+        let index = position(self.body.sites.len(), "sites")?;
+        let resources_start = position(self.body.resources.len(), "resources")?;
+        self.body.resources.extend(site.resources.iter().map(resource_row));
+        if site.default_paid {
+            self.body.resources.push(ResourceRow {
+                pattern: "*".to_owned(),
+                methods: Vec::new(),
+                access: access_code(Access::Paid),
+                cost: 1,
+            });
+        }
+        let resources_end = position(self.body.resources.len(), "resources")?;
+        let plans_start = position(self.body.plans.len(), "plans")?;
+        self.body.plans.extend(site.plans.iter().map(|plan| plan_row(plan, resources_start)));
+        let plans_end = position(self.body.plans.len(), "plans")?;
+        let subscriptions_start = position(self.body.subscriptions.len(), "subscriptions")?;
+        for subscription in &site.subscriptions {
+            let row = subscription_row(site, subscription, index, plans_start);
+            let index = position(self.body.subscriptions.len(), "subscriptions")?;
+            self.body.subscriptions.push(row);
+            for token in &subscription.tokens {
+                self.add_token(token, index, resources_start)?;
+            }
+        }
+        let subscriptions_end = position(self.body.subscriptions.len(), "subscriptions")?;
+        self.body.sites.push(SiteRow {
+            resources: Span { start: resources_start, end: resources_end },
+            plans: Span { start: plans_start, end: plans_end },
+            subscriptions: Span { start: subscriptions_start, end: subscriptions_end },
+            ..site_row(site)
+        });
+        Ok(())
+    }
+
+    fn add_token(
+        &mut self,
+        token: &Token,
+        subscription: u32,
+        resources_start: u32,
+    ) -> Result<(), CompileError> {
+        let index = position(self.body.tokens.len(), "tokens")?;
+        let id_start = position(self.body.token_ids.len(), "bytes of token ids")?;
+        let networks_start = position(self.body.networks.len(), "networks")?;
+        let narrower_start = position(self.body.narrower.len(), "resources of tokens")?;
+        let id_len = u8::try_from(token.id.len())
+            .map_err(|_| CompileError::TooMany("bytes in a token id"))?;
+        let short = |len: usize, what| u16::try_from(len).map_err(|_| CompileError::TooMany(what));
+        let narrower = token.resources.as_deref().unwrap_or_default();
+        self.body.tokens.push(TokenRow {
+            expires_at_s: token.expires_at_s.unwrap_or(i64::MAX),
+            id_start,
+            networks_start,
+            narrower_start,
+            networks_len: short(token.allow_from.len(), "networks of one token")?,
+            narrower_len: short(narrower.len(), "resources of one token")?,
+            id_len,
+            is_revoked: token.is_revoked,
+            is_narrowed: token.resources.is_some(),
+        });
+        self.body.token_ids.push_str(&token.id);
+        self.body.networks.extend(token.allow_from.iter().map(network_row));
+        self.body.narrower.extend(narrower.iter().map(|rule| resources_start + rule));
+        self.slots.push(TokenSlot { hash: token.hash.0, subscription, token: index });
+        Ok(())
+    }
+}
+
+fn site_row(site: &Site) -> SiteRow {
+    let nothing = Span { start: 0, end: 0 };
+    SiteRow {
+        slug: site.slug.clone(),
+        name: site.name.clone(),
+        origin: OriginRow {
+            is_https: site.origin.scheme == Scheme::Https,
+            host: site.origin.host.to_string(),
+            port: site.origin.port,
+            path_prefix: site.origin.path_prefix.clone(),
+            authority: site.origin.authority(),
+        },
+        hosts: site.hosts.iter().map(ToString::to_string).collect(),
+        upgrade_url: site.upgrade_url.clone(),
+        default_paid: site.default_paid,
+        case_sensitive: site.case_sensitive,
+        forward_token: site.forward_token,
+        foreign_tokens: site.foreign_tokens,
+        preserve_host: site.preserve_host,
+        allow_override_headers: site.allow_override_headers,
+        is_open_on_ledger_loss: site.on_ledger_loss == OnLedgerLoss::Open,
+        token_header: site.token_header.clone(),
+        token_query: site.token_query.clone(),
+        origin_headers: site
+            .origin_headers
+            .iter()
+            .map(|(name, value)| HeaderRow { name: name.clone(), value: value.clone() })
+            .collect(),
+        cors_origins: site.cors_origins.clone(),
+        connect_timeout_ms: site.connect_timeout_ms,
+        response_timeout_ms: site.response_timeout_ms,
+        resources: nothing,
+        plans: nothing,
+        subscriptions: nothing,
+    }
+}
+
+fn resource_row(resource: &Resource) -> ResourceRow {
+    ResourceRow {
+        pattern: resource.pattern.as_str().to_owned(),
+        methods: resource.methods.names().map(str::to_owned).collect(),
+        access: access_code(resource.access),
+        cost: resource.cost,
+    }
+}
+
+fn plan_row(plan: &Plan, resources_start: u32) -> PlanRow {
+    let (allows_overage, overage_cap) = match plan.overage {
+        Overage::Deny => (false, None),
+        Overage::Allow { cap } => (true, cap),
+    };
+    PlanRow {
+        id: plan.id.clone(),
+        quota: plan
+            .quota
+            .map(|quota| AmountRow { requests: quota.requests, per: unit_code(quota.per) }),
+        rate: plan
+            .rate_limit
+            .map(|rate| AmountRow { requests: rate.requests, per: unit_code(rate.per) }),
+        burst: plan.rate_limit.map_or(0, |rate| rate.burst),
+        concurrency: plan.concurrency,
+        allows_overage,
+        overage_cap,
+        grace_days: plan.grace_days,
+        resources: plan
+            .resources
+            .as_ref()
+            .map(|list| list.iter().map(|rule| resources_start + rule).collect()),
+    }
+}
+
+fn subscription_row(
+    site: &Site,
+    subscription: &Subscription,
+    site_index: u32,
+    plans_start: u32,
+) -> SubscriptionRow {
+    SubscriptionRow {
+        entitlement: entitlement_id(&site.slug, &subscription.id).0,
+        id: subscription.id.clone(),
+        customer: subscription.customer.clone(),
+        site: site_index,
+        plan: plans_start + subscription.plan,
+        past_due_since_s: subscription.past_due_since_s,
+        period_anchor_s: subscription.period_anchor_s,
+        status: status_code(subscription.status),
+    }
+}
+
+fn network_row(network: &IpNet) -> NetworkRow {
+    const MAPPED_PREFIX_BITS: u8 = 96;
+    let mapped = crate::snapshot::to_v6(network.network());
+    let prefix_bits = match network {
+        IpNet::V4(network) => MAPPED_PREFIX_BITS + network.prefix_len(),
+        IpNet::V6(network) => network.prefix_len(),
+    };
+    NetworkRow { address: mapped.octets(), prefix_bits }
+}

@@ -1,0 +1,274 @@
+//! Every spelling of a path: all that an origin may read in it.
+//!
+//! In: a path as sent. Out: the set of paths reachable from it by the steps of [`super::steps`], in any order and
+//! number, with percent escapes undone at most twice; or why the path is refused.
+//! Always holds: the set is closed. Whatever pipeline of these steps an origin (or a chain of servers before it)
+//! runs, its every intermediate and final path is in the set, because each of its stages is one edge of the search
+//! below and no edge is left out. What no pipeline needs is left out by content alone: a step that changes nothing,
+//! and a path already found with as many decodings left or more.
+//!
+//! # Why it is bounded
+//!
+//! No step lengthens a path, so the set is finite, but a path made for it can have thousands of spellings. The search
+//! stops at [`SPELLINGS_MAX`] paths or [`WORK_BYTES_MAX`] bytes stepped over, and the request is then refused: what
+//! cannot be examined in full must not pass, and no honest client comes near it. A path
+//! with n of the features escape, double escape, dots, double slash, backslash, parameter and trailing slash has at most
+//! a few times 2^n spellings, and honest paths have one or two.
+
+use super::answer::RejectCause;
+use super::steps::{self, Step};
+
+/// Spellings of one path that are examined; one more refuses it.
+pub const SPELLINGS_MAX: usize = 1024;
+/// Bytes that steps may read for one path; one more refuses it. Bounds the time a hostile path takes.
+pub const WORK_BYTES_MAX: usize = 512 * 1024;
+/// How often escapes may be undone (PRODUCT.md: once or twice).
+const DECODES_MAX: u8 = 2;
+
+/// What a path holds that some step would change, as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traits(u16);
+
+impl Traits {
+    const CONTROL: u16 = 1;
+    const PERCENT: u16 = 1 << 1;
+    const BACKSLASH: u16 = 1 << 2;
+    const SEMICOLON: u16 = 1 << 3;
+    const CUT: u16 = 1 << 4;
+    const NON_ASCII: u16 = 1 << 5;
+    const UPPER: u16 = 1 << 6;
+    const DOUBLE_SLASH: u16 = 1 << 7;
+    const DOT: u16 = 1 << 8;
+    const ENCODED_DOT: u16 = 1 << 9;
+    const TRAILING: u16 = 1 << 10;
+    const SLASH: u16 = 1 << 11;
+
+    /// Looks at every byte of `path` once.
+    pub(crate) fn of(path: &[u8]) -> Self {
+        let mut seen = 0;
+        let mut previous = b'/';
+        let mut before = 0;
+        for &byte in path.get(1..).unwrap_or_default() {
+            seen |= CLASSES.get(usize::from(byte)).copied().unwrap_or_default();
+            if previous == b'/' {
+                match byte {
+                    b'/' => seen |= Self::DOUBLE_SLASH,
+                    b'.' => seen |= Self::DOT,
+                    b'%' => seen |= Self::ENCODED_DOT,
+                    _ => {}
+                }
+            } else if byte == b'%' && previous == b'.' && before == b'/' {
+                seen |= Self::ENCODED_DOT;
+            }
+            before = previous;
+            previous = byte;
+        }
+        if previous == b'/' && path.len() > 1 {
+            seen |= Self::TRAILING;
+        }
+        Self(seen)
+    }
+
+    fn has(self, bits: u16) -> bool {
+        self.0 & bits != 0
+    }
+
+    /// Whether there is nothing in it that a step might change, letter case apart.
+    pub(crate) fn is_plain(self) -> bool {
+        !self.has(!(Self::UPPER | Self::SLASH))
+    }
+
+    /// Whether it is ASCII without escapes, so that its bytes are all there is to compare.
+    pub(crate) fn is_literal(self) -> bool {
+        !self.has(Self::NON_ASCII | Self::PERCENT)
+    }
+
+    /// Whether folding letter case may change it.
+    pub(crate) fn has_case(self) -> bool {
+        self.has(Self::UPPER | Self::NON_ASCII | Self::PERCENT)
+    }
+
+    pub(crate) fn ends_with_slash(self) -> bool {
+        self.has(Self::TRAILING)
+    }
+
+    pub(crate) fn check(self) -> Result<(), RejectCause> {
+        if self.has(Self::CONTROL) { Err(RejectCause::ControlByte) } else { Ok(()) }
+    }
+}
+
+/// The traits that a byte has by itself.
+static CLASSES: [u16; 256] = classes();
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated at compile time, with an index below the length"
+)]
+const fn classes() -> [u16; 256] {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = match byte as u8 {
+            0..=0x1F | 0x7F => Traits::CONTROL,
+            b'%' => Traits::PERCENT,
+            b'\\' => Traits::BACKSLASH,
+            b';' => Traits::SEMICOLON,
+            b'?' | b'#' => Traits::CUT,
+            b'/' => Traits::SLASH,
+            b'A'..=b'Z' => Traits::UPPER,
+            0x80.. => Traits::NON_ASCII,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    table
+}
+
+/// The steps that cost no decoding, each with the traits without which it changes nothing.
+const STEPS: [(u16, Step); 10] = [
+    (Traits::DOT, steps::resolve_dots),
+    (Traits::ENCODED_DOT, steps::resolve_encoded_dots),
+    (Traits::DOUBLE_SLASH, steps::merge_slashes),
+    (Traits::BACKSLASH, steps::turn_backslashes),
+    (Traits::SEMICOLON, steps::drop_params),
+    (Traits::SEMICOLON, steps::drop_last_params),
+    (Traits::TRAILING, steps::trim_slashes),
+    (Traits::CUT, steps::cut_at_query),
+    (Traits::DOUBLE_SLASH, steps::drop_authority),
+    (Traits::NON_ASCII, steps::mend_overlong),
+];
+
+/// The ways to undo percent escapes once.
+const DECODES: [Step; 3] = [steps::decode, steps::decode_segments, steps::decode_with_u];
+
+/// The spellings of one path. Reused from path to path: it allocates nothing once it has grown.
+#[derive(Debug, Default)]
+pub(crate) struct Closure {
+    text: Vec<u8>,
+    nodes: Vec<Node>,
+    result: Vec<u8>,
+    work_bytes: usize,
+}
+
+/// One spelling: where its text lies, and what is known of it.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    start: usize,
+    end: usize,
+    digest: u64,
+    traits: Traits,
+}
+
+impl Closure {
+    /// Finds all spellings of `path`; the first is the path itself.
+    pub(crate) fn fill(&mut self, path: &[u8]) -> Result<(), RejectCause> {
+        self.text.clear();
+        self.nodes.clear();
+        self.work_bytes = 0;
+        self.result.clear();
+        self.result.extend_from_slice(path);
+        self.keep()?;
+        let mut level_start = 0;
+        for decodes in 0..=DECODES_MAX {
+            self.close_level(level_start)?;
+            let level_end = self.nodes.len();
+            if decodes < DECODES_MAX {
+                self.decode_level(level_start, level_end)?;
+            }
+            level_start = level_end;
+        }
+        Ok(())
+    }
+
+    /// The spellings in the order they were found: those with fewer decodings first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Traits)> {
+        self.nodes.iter().map(|node| (self.text_of(*node), node.traits))
+    }
+
+    /// Whether `path` with one slash more at its end is a spelling.
+    pub(crate) fn has_with_slash(&self, path: &[u8]) -> bool {
+        self.iter().any(|(text, _)| text.strip_suffix(b"/") == Some(path))
+    }
+
+    fn text_of(&self, node: Node) -> &[u8] {
+        self.text.get(node.start..node.end).unwrap_or_default()
+    }
+
+    /// Applies all steps but decoding to the nodes from `first` on, and to what they lead to.
+    fn close_level(&mut self, first: usize) -> Result<(), RejectCause> {
+        let mut index = first;
+        while let Some(node) = self.nodes.get(index).copied() {
+            for (needs, step) in STEPS {
+                if node.traits.has(needs) {
+                    self.apply(node, step)?;
+                }
+            }
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// Decodes the nodes from `first` to `end` once. All that a level holds is known before the first decoding, so
+    /// a path is always kept at the level with the most decodings left.
+    fn decode_level(&mut self, first: usize, end: usize) -> Result<(), RejectCause> {
+        for index in first..end {
+            let Some(node) = self.nodes.get(index).copied() else { break };
+            if node.traits.has(Traits::PERCENT) {
+                for step in DECODES {
+                    self.apply(node, step)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, node: Node, step: Step) -> Result<(), RejectCause> {
+        self.work_bytes += node.end - node.start;
+        if self.work_bytes > WORK_BYTES_MAX {
+            return Err(RejectCause::TooManySpellings);
+        }
+        self.result.clear();
+        step(self.text.get(node.start..node.end).unwrap_or_default(), &mut self.result)?;
+        self.keep()
+    }
+
+    /// Adds `result` to the set, unless it is there.
+    fn keep(&mut self) -> Result<(), RejectCause> {
+        let digest = digest(&self.result);
+        let known = self
+            .nodes
+            .iter()
+            .any(|node| node.digest == digest && self.text_of(*node) == self.result);
+        if known {
+            return Ok(());
+        }
+        let traits = Traits::of(&self.result);
+        traits.check()?;
+        if self.nodes.len() == SPELLINGS_MAX {
+            return Err(RejectCause::TooManySpellings);
+        }
+        let start = self.text.len();
+        self.text.extend_from_slice(&self.result);
+        self.nodes.push(Node { start, end: self.text.len(), digest, traits });
+        Ok(())
+    }
+}
+
+/// Tells most different paths apart without comparing them. Two that collide are still compared, so a client that
+/// builds collisions gains nothing but comparisons, of which there are at most [`SPELLINGS_MAX`] each time.
+fn digest(bytes: &[u8]) -> u64 {
+    const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut state = bytes.len() as u64;
+    for word in words {
+        state = (state ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR).rotate_left(29);
+    }
+    for byte in rest {
+        state = (state ^ u64::from(*byte)).wrapping_mul(FACTOR).rotate_left(29);
+    }
+    state
+}
+
+#[cfg(test)]
+#[path = "closure_tests.rs"]
+mod tests;
