@@ -170,7 +170,9 @@ impl Closure {
         self.keep()?;
         let mut level_start = 0;
         for decodes in 0..=DECODES_MAX {
-            self.close_level(level_start)?;
+            // Taking `%2e` for a dot undoes an escape, so it is left out where two have been undone already.
+            let without = if decodes == DECODES_MAX { Traits::ENCODED_DOT } else { 0 };
+            self.close_level(level_start, without)?;
             let level_end = self.nodes.len();
             if decodes < DECODES_MAX {
                 self.decode_level(level_start, level_end)?;
@@ -194,12 +196,13 @@ impl Closure {
         self.text.get(node.start..node.end).unwrap_or_default()
     }
 
-    /// Applies all steps but decoding to the nodes from `first` on, and to what they lead to.
-    fn close_level(&mut self, first: usize) -> Result<(), RejectCause> {
+    /// Applies all steps but decoding to the nodes from `first` on, and to what they lead to; `without` those that
+    /// need this trait.
+    fn close_level(&mut self, first: usize, without: u16) -> Result<(), RejectCause> {
         let mut index = first;
         while let Some(node) = self.nodes.get(index).copied() {
             for (needs, step) in STEPS {
-                if node.traits.has(needs) {
+                if node.traits.has(needs & !without) {
                     self.apply(node, step)?;
                 }
             }

@@ -33,6 +33,8 @@ pub mod closure;
 mod fold;
 pub mod literal;
 mod pattern;
+#[doc(hidden)]
+pub mod reference;
 mod resolve;
 mod rules;
 mod steps;
@@ -45,3 +47,8 @@ pub use pattern::{
     PATTERN_BYTES_MAX, PATTERN_MANY_MAX, PATTERN_SEGMENTS_MAX, Pattern, PatternError,
 };
 pub use resolve::{Matcher, Scratch};
+
+#[cfg(test)]
+mod origins_tests;
+#[cfg(test)]
+mod properties_tests;
