@@ -163,6 +163,8 @@ pub enum Usage {
     Ready(Figures),
     /// Known later, through `poll_resolved`, as `Outcome::Usage` or `Outcome::Decided(Unknown)`.
     Pending(WaitId),
+    /// Too many wait already.
+    Unknown,
 }
 
 /// What a waiting call came to.

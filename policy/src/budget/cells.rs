@@ -7,8 +7,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use super::ShardId;
+use super::account::Loan;
+use super::bucket::Bucket;
 use super::message::Totals;
+use super::{RateTerms, ShardId, Unit};
 
 /// Adds to a counter that the calling shard alone writes.
 fn add(counter: &AtomicU64, n: u64) {
@@ -61,18 +63,11 @@ impl PeriodCell {
         Totals { charged: self.charged.load(Ordering::Acquire), refunded, corrected }
     }
 
-    /// Units of a loan of `granted` in all that are neither used nor given back.
+    /// The loan of `granted` units in all. What was returned is read first, so that no spent unit is missed.
     #[must_use]
-    pub fn unspent(&self, granted: u64) -> u64 {
+    pub fn loan(&self, granted: u64) -> Loan {
         let returned = self.returned();
-        granted.saturating_sub(returned).saturating_sub(self.totals().net())
-    }
-
-    /// Units that the owner must count as gone: what is lent, or what is used where that is more.
-    #[must_use]
-    pub fn committed(&self, granted: u64) -> u64 {
-        let returned = self.returned();
-        granted.saturating_sub(returned).max(self.totals().net())
+        Loan { granted, returned, used: self.totals().net() }
     }
 }
 
@@ -133,6 +128,7 @@ impl PeriodUse {
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct NodeCell {
+    /// Written by the owner: lent less what it has taken back.
     rate_lent: AtomicU64,
     rate_spent: AtomicU64,
     rate_returned: AtomicU64,
@@ -157,16 +153,17 @@ impl NodeCell {
         self.rate_returned.load(Ordering::Acquire)
     }
 
-    /// The owner says what it has lent in all; for figures.
-    pub fn set_rate_lent(&self, granted: u64) {
-        self.rate_lent.store(granted, Ordering::Release);
+    /// The owner says how many rate units it has lent and not taken back, in all.
+    pub fn set_rate_lent(&self, units: u64) {
+        self.rate_lent.store(units, Ordering::Release);
     }
 
     /// Rate units of a loan of `granted` in all that are neither used nor given back.
     #[must_use]
     pub fn rate_unspent(&self, granted: u64) -> u64 {
+        let returned = self.rate_returned();
         let spent = self.rate_spent.load(Ordering::Acquire);
-        granted.saturating_sub(self.rate_returned().saturating_add(spent))
+        granted.saturating_sub(returned.saturating_add(spent))
     }
 
     /// Takes a slot of the loan.
@@ -185,48 +182,42 @@ impl NodeCell {
         add(&self.slots_returned, slots);
     }
 
-    /// Slots in use.
+    /// Slots as a loan of `granted` in all; used are those in use now.
     #[must_use]
-    pub fn slots_used(&self) -> u64 {
-        self.slots_used.load(Ordering::Acquire)
-    }
-
-    /// Slots held of a loan of `granted` in all, in use or idle.
-    #[must_use]
-    pub fn slots_held(&self, granted: u64) -> u64 {
+    pub fn slots(&self, granted: u64) -> Loan {
         let returned = self.slots_returned.load(Ordering::Acquire);
-        granted.saturating_sub(returned).max(self.slots_used())
-    }
-
-    /// Slots of the loan that are idle.
-    #[must_use]
-    pub fn slots_idle(&self, granted: u64) -> u64 {
-        let returned = self.slots_returned.load(Ordering::Acquire);
-        granted.saturating_sub(returned).saturating_sub(self.slots_used())
+        Loan { granted, returned, used: self.slots_used.load(Ordering::Acquire) }
     }
 }
 
-/// All shards' rate units and slots, and the bucket as the owner last left it.
+/// The bucket as the owner last left it, with the terms it is reckoned by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Level {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// Its terms; `None` where no rate is limited.
+    pub terms: Option<RateTerms>,
+}
+
+/// All shards' rate units and slots, and the bucket's level.
 #[derive(Debug)]
 pub struct NodeUse {
     cells: Box<[NodeCell]>,
     spare: NodeCell,
-    /// Odd while the owner writes the two halves below.
+    /// Odd while the owner writes the words of the level.
     turn: AtomicU64,
-    full_at_high: AtomicU64,
-    full_at_low: AtomicU64,
+    words: [AtomicU64; 5],
 }
 
 impl NodeUse {
-    /// Nothing lent, the bucket full.
+    /// Nothing lent, no rate.
     #[must_use]
     pub fn new(shards: u16) -> Self {
         Self {
             cells: (0..shards).map(|_| NodeCell::default()).collect(),
             spare: NodeCell::default(),
             turn: AtomicU64::new(0),
-            full_at_high: AtomicU64::new(0),
-            full_at_low: AtomicU64::new(0),
+            words: Default::default(),
         }
     }
 
@@ -236,41 +227,65 @@ impl NodeUse {
         self.cells.get(usize::from(shard.0)).unwrap_or(&self.spare)
     }
 
-    /// Rate units lent and not used, over all shards.
+    /// Rate units lent and not used, over all shards. Units on their way back still count as lent until the owner
+    /// has them, so that they are never in neither place.
     #[must_use]
     pub fn rate_outstanding(&self) -> u64 {
-        let unspent = |cell: &NodeCell| cell.rate_unspent(cell.rate_lent.load(Ordering::Acquire));
+        let unspent = |cell: &NodeCell| {
+            let spent = cell.rate_spent.load(Ordering::Acquire);
+            cell.rate_lent.load(Ordering::Acquire).saturating_sub(spent)
+        };
         self.cells.iter().chain([&self.spare]).map(unspent).sum()
     }
 
     /// Slots in use, over all shards.
     #[must_use]
     pub fn slots_used(&self) -> u64 {
-        self.cells.iter().chain([&self.spare]).map(NodeCell::slots_used).sum()
+        let used = |cell: &NodeCell| cell.slots_used.load(Ordering::Acquire);
+        self.cells.iter().chain([&self.spare]).map(used).sum()
     }
 
-    /// Written by the owner shard alone: when the bucket is full, on the bucket's own scale.
-    pub fn publish_full_at(&self, full_at: u128) {
+    /// Written by the owner shard alone.
+    pub fn publish(&self, level: &Level) {
+        let (requests, unit, burst) = match level.terms {
+            Some(terms) => (terms.requests, 1 + terms.unit as u64, terms.burst),
+            None => (0, 0, 0),
+        };
+        let full_at = level.bucket.full_at;
+        let values = [(full_at >> 64) as u64, full_at as u64, requests, unit, burst];
         let turn = self.turn.load(Ordering::Relaxed);
         self.turn.store(turn.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
-        self.full_at_high.store((full_at >> 64) as u64, Ordering::Relaxed);
-        self.full_at_low.store(full_at as u64, Ordering::Relaxed);
+        for (word, value) in self.words.iter().zip(values) {
+            word.store(value, Ordering::Relaxed);
+        }
         self.turn.store(turn.wrapping_add(2), Ordering::Release);
     }
 
     /// As last published. The writer is done in a few instructions, so a torn read is taken again.
     #[must_use]
-    pub fn full_at(&self) -> u128 {
+    pub fn level(&self) -> Level {
         loop {
             let before = self.turn.load(Ordering::Acquire);
-            let high = self.full_at_high.load(Ordering::Relaxed);
-            let low = self.full_at_low.load(Ordering::Relaxed);
+            let [high, low, requests, unit, burst] =
+                self.words.each_ref().map(|word| word.load(Ordering::Relaxed));
             fence(Ordering::Acquire);
             if before & 1 == 0 && before == self.turn.load(Ordering::Relaxed) {
-                return (u128::from(high) << 64) | u128::from(low);
+                let full_at = (u128::from(high) << 64) | u128::from(low);
+                let terms = unit_of(unit).map(|unit| RateTerms { requests, unit, burst });
+                return Level { bucket: Bucket { full_at }, terms };
             }
             std::hint::spin_loop();
         }
     }
 }
+
+fn unit_of(word: u64) -> Option<Unit> {
+    use Unit::{Day, Hour, Minute, Month, Second, Week, Year};
+    let index = usize::try_from(word.checked_sub(1)?).ok()?;
+    [Second, Minute, Hour, Day, Week, Month, Year].get(index).copied()
+}
+
+#[cfg(test)]
+#[path = "cells_tests.rs"]
+mod tests;

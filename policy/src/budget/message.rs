@@ -29,8 +29,8 @@ pub enum Message {
     Ask(Ask),
     /// The owner's answer to an `Ask`.
     Answer(Box<Answer>),
-    /// The owner wants all units back that are lent and not used.
-    Recall(EntitlementId),
+    /// The owner wants back what is lent and not used.
+    Recall(Recall),
     /// Units came back, or a charge of an earlier period changed: the cells say which.
     Returned(EntitlementId),
     /// A node wants units of the ledger, or tells it what was used.
@@ -67,12 +67,25 @@ pub struct Need {
     pub cost: u64,
 }
 
+/// What the owner wants back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recall {
+    /// The entitlement.
+    pub id: EntitlementId,
+    /// Rate units.
+    pub rate: bool,
+    /// Idle slots.
+    pub slots: bool,
+    /// Quota units.
+    pub units: bool,
+}
+
 /// The owner's answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The entitlement.
     pub id: EntitlementId,
-    /// The question; 0 where nobody asked.
+    /// The question.
     pub seq: u64,
     /// For the request that waited.
     pub verdict: Option<Verdict>,
@@ -101,6 +114,8 @@ pub enum Verdict {
     Admit {
         /// Row 14.
         overage: bool,
+        /// A slot was granted for it.
+        slot: bool,
     },
     /// Refused by this limit.
     Refuse {
@@ -143,6 +158,8 @@ pub struct LeaseRequest {
     pub totals: Totals,
     /// Units given back unused, cumulative.
     pub returned: u64,
+    /// Units leased as far as the node knows, cumulative: a request that comes twice is not granted twice.
+    pub granted: u64,
     /// Units a request waits for; 0 for none.
     pub need: u64,
     /// Units that ten seconds of the present demand would use; 0 to ask for none.
