@@ -1,1 +1,329 @@
-//! Tests of `snapshot`.
+//! Tests of compiling and loading: what comes out is what went in, and broken bytes are refused.
+
+use proptest::prelude::*;
+
+use super::header::{HEADER_BYTES, seal};
+use super::*;
+use crate::compile::compile;
+use crate::decision::Outcome;
+use crate::ids::entitlement_id;
+use crate::model::{Policy, file};
+use crate::{budget, decide, facts, matcher};
+
+pub(crate) const POLICY: &str = r#"
+[[sites]]
+slug = "weather"
+origin = "http://127.0.0.1:9000/base"
+hosts = ["api.weather.example"]
+default = "paid"
+origin_headers = { X-Secret = "s" }
+[[sites.resources]]
+pattern = "/open/*"
+access = "free"
+[[sites.resources]]
+pattern = "/api/*"
+methods = ["GET"]
+cost = 3
+[[sites.plans]]
+id = "pro"
+quota = { requests = 100, per = "week" }
+rate_limit = { requests = 5, per = "second", burst = 9 }
+concurrency = 2
+overage = "allow"
+overage_cap = 7
+resources = ["/api/*"]
+[[sites.plans]]
+id = "unlimited"
+[[sites.subscriptions]]
+id = "s1"
+plan = "pro"
+customer = "c1"
+status = "active"
+period_anchor = 2026-11-01T00:00:00Z
+tokens = [
+    { id = "t1", sha256 = "1111111111111111111111111111111111111111111111111111111111111111", allow_from = ["10.0.0.0/8", "2001:db8::/32"] },
+    { id = "t2", sha256 = "2222222222222222222222222222222222222222222222222222222222222222", resources = ["/api/*"], revoked = true, expires_at = 2027-01-01T00:00:00Z },
+]
+[[sites]]
+slug = "maps"
+origin = "https://[::1]"
+[[sites.resources]]
+pattern = "/tiles/*"
+[[sites.plans]]
+id = "only"
+[[sites.subscriptions]]
+id = "s1"
+plan = "only"
+customer = "c2"
+status = "past_due"
+tokens = [{ id = "t1", sha256 = "3333333333333333333333333333333333333333333333333333333333333333" }]
+"#;
+
+fn policy() -> Policy {
+    file::parse("policy.toml", POLICY.as_bytes()).unwrap().policy
+}
+
+/// Everything a snapshot says, in the words of the policy.
+fn dump(snapshot: &Snapshot) -> String {
+    let mut text = format!("sequence {}\n", snapshot.sequence());
+    for site in snapshot.sites() {
+        let origin = site.origin();
+        text += &format!(
+            "site {} name={} origin={:?} {}:{} {} {:?} {} hosts={:?} paid={} headers={:?} \
+             places={:?} {}/{} ms {:?}\n",
+            site.slug(),
+            site.name(),
+            origin.scheme(),
+            origin.host(),
+            origin.port(),
+            origin.path_prefix(),
+            origin.address(),
+            origin.authority(),
+            site.hosts().collect::<Vec<_>>(),
+            site.default_paid(),
+            site.origin_headers().collect::<Vec<_>>(),
+            site.token_places(),
+            site.connect_timeout_ms(),
+            site.response_timeout_ms(),
+            site.on_ledger_loss(),
+        );
+        for resource in site.resources() {
+            let methods: Vec<&str> = resource.methods().collect();
+            text += &format!(
+                "  {:?} {} {methods:?} {:?} {}\n",
+                resource.index(),
+                resource.pattern(),
+                resource.access(),
+                resource.cost()
+            );
+        }
+        for plan in site.plans() {
+            let included: Vec<_> = site
+                .resources()
+                .filter(|resource| plan.includes(resource.index()))
+                .map(|resource| resource.pattern())
+                .collect();
+            text += &format!(
+                "  {:?} {} {:?} {:?} {:?} {:?} {} {included:?}\n",
+                plan.index(),
+                plan.id(),
+                plan.quota(),
+                plan.rate_limit(),
+                plan.concurrency(),
+                plan.overage(),
+                plan.grace_days()
+            );
+        }
+        for subscription in site.subscriptions() {
+            text += &format!(
+                "  {:?} {} {} {:?} {:?} {:?} {:?} {:?} {:x}\n",
+                subscription.index(),
+                subscription.id(),
+                subscription.customer(),
+                subscription.site(),
+                subscription.plan(),
+                subscription.status(),
+                subscription.past_due_since_s(),
+                subscription.period_anchor_s(),
+                subscription.entitlement().0
+            );
+        }
+    }
+    for byte in [0x11, 0x22, 0x33, 0x44] {
+        let Some((token, subscription)) = snapshot.find_token(&TokenHash([byte; 32])) else {
+            text += &format!("no token {byte:x}\n");
+            continue;
+        };
+        let view = snapshot.token(token).unwrap();
+        let allowed: Vec<&str> = ["10.1.2.3", "::ffff:10.1.2.3", "11.0.0.1", "2001:db8::5", "::a00:1"]
+            .into_iter()
+            .filter(|address| view.allows(address.parse().unwrap()))
+            .collect();
+        text += &format!(
+            "token {byte:x} {token:?} {subscription:?} {} revoked={} expires={} {allowed:?} {}\n",
+            view.id(),
+            view.is_revoked(),
+            view.expires_at_s(),
+            (0..5).map(|index| u8::from(view.includes(ResourceIndex(index))).to_string()).collect::<String>(),
+        );
+    }
+    text
+}
+
+#[test]
+fn comes_out_as_it_went_in() {
+    let bytes = compile(&policy(), 42).unwrap();
+    assert_eq!(bytes, compile(&policy(), 42).unwrap());
+    let snapshot = Snapshot::from_bytes(&bytes).unwrap();
+    insta::assert_snapshot!(dump(&snapshot));
+    assert_eq!(snapshot.len_bytes(), bytes.len());
+    assert_eq!((snapshot.tokens_len(), snapshot.subscriptions_len()), (3, 2));
+    assert_eq!(snapshot.site_by_slug("maps").unwrap().index(), SiteIndex(1));
+    let entitlement = snapshot.subscription(SubscriptionIndex(0)).unwrap().entitlement();
+    assert_eq!(entitlement, entitlement_id("weather", "s1"));
+    assert_ne!(entitlement, entitlement_id("weathers", "1"));
+}
+
+#[test]
+fn a_mapped_file_says_the_same() {
+    let bytes = compile(&policy(), 42).unwrap();
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, &bytes).unwrap();
+    let mapped = Snapshot::from_file(&file).unwrap();
+    assert_eq!(dump(&mapped), dump(&Snapshot::from_bytes(&bytes).unwrap()));
+}
+
+#[test]
+fn terms_come_from_plan_and_subscription() {
+    let snapshot = Snapshot::from_bytes(&compile(&policy(), 42).unwrap()).unwrap();
+    let unit = |unit, anchor_s| budget::Calendar { unit, anchor_s };
+    let pro = snapshot.terms(SubscriptionIndex(0)).unwrap();
+    assert_eq!((pro.version, pro.limit, pro.concurrency), (42, Some(100), Some(2)));
+    assert_eq!(pro.overage, budget::Overage::Allow { cap: Some(7) });
+    assert_eq!(pro.calendar, unit(budget::Unit::Week, Some(1_793_491_200)));
+    let rate = budget::RateTerms { requests: 5, unit: budget::Unit::Second, burst: 9 };
+    assert_eq!(pro.rate, Some(rate));
+    let only = snapshot.terms(SubscriptionIndex(1)).unwrap();
+    assert_eq!((only.limit, only.rate, only.concurrency), (None, None, None));
+    assert_eq!(only.calendar, unit(budget::Unit::Month, None));
+    assert_eq!(snapshot.terms(SubscriptionIndex(2)), None);
+}
+
+#[test]
+fn a_site_without_tokens_loads() {
+    let text = "[[sites]]\nslug = \"a\"\norigin = \"http://a\"\n";
+    let policy = file::parse("policy.toml", text.as_bytes()).unwrap().policy;
+    let snapshot = Snapshot::from_bytes(&compile(&policy, 0).unwrap()).unwrap();
+    assert_eq!(snapshot.find_token(&TokenHash([0; 32])), None);
+    assert_eq!(snapshot.find_token(&TokenHash([255; 32])), None);
+}
+
+#[test]
+fn broken_headers_are_named() {
+    let good = compile(&policy(), 42).unwrap();
+    let broken = |change: fn(&mut Vec<u8>)| {
+        let mut bytes = good.clone();
+        change(&mut bytes);
+        Snapshot::from_bytes(&bytes).unwrap_err().to_string()
+    };
+    insta::assert_snapshot!([
+        broken(Vec::clear),
+        broken(|bytes| bytes[0] = b'X'),
+        broken(|bytes| bytes[8] = 9),
+        broken(|bytes| bytes[12] ^= 1),
+        broken(|bytes| bytes[16] ^= 1),
+        broken(|bytes| *bytes.last_mut().unwrap() ^= 1),
+        broken(|bytes| bytes.truncate(1000)),
+        broken(|bytes| bytes.push(0)),
+        broken(|bytes| bytes.truncate(20)),
+    ].join("\n"));
+}
+
+#[test]
+fn models_that_contradict_themselves_are_refused() {
+    let check = |change: fn(&mut Policy), expected: &str| {
+        let mut policy = policy();
+        change(&mut policy);
+        let outcome = compile(&policy, 1)
+            .map_err(|error| error.to_string())
+            .and_then(|bytes| Snapshot::from_bytes(&bytes).map_err(|error| error.to_string()));
+        let error = outcome.expect_err(expected);
+        assert!(error.contains(expected), "{error}");
+    };
+    check(|policy| policy.sites.clear(), "the list of site number 0");
+    check(|policy| policy.sites[1].slug = "weather".into(), "the slug of site number 1");
+    check(|policy| policy.sites[0].slug = "Weather".into(), "the slug of site number 0");
+    check(|policy| policy.sites[1].hosts = policy.sites[0].hosts.clone(), "a host of site number 1");
+    check(|policy| policy.sites[0].origin_headers[0].1 = "a\r\nb: c".into(), "an origin header");
+    check(|policy| policy.sites[0].token_header = "Host".into(), "token_header of site");
+    check(|policy| policy.sites[0].cors_origins.push("x".into()), "a CORS origin of site");
+    check(|policy| policy.sites[0].origin.path_prefix = "/ x".into(), "the origin of site");
+    check(
+        |policy| {
+            let resource = policy.sites[0].resources[0].clone();
+            policy.sites[0].resources.push(resource);
+        },
+        "a pattern that contradicts another of resource number 2",
+    );
+    check(|policy| policy.sites[0].plans[0].resources = Some(vec![7]), "a resource of plan number 0");
+    check(|policy| policy.sites[0].subscriptions[0].plan = 2, "the site or plan of subscription");
+    check(|policy| policy.sites[1].subscriptions[0].customer.push('\n'), "the id or customer");
+    check(
+        |policy| policy.sites[1].subscriptions[0].tokens[0].resources = Some(vec![4]),
+        "the resources of token number 2",
+    );
+    check(
+        |policy| {
+            let token = policy.sites[0].subscriptions[0].tokens[0].clone();
+            policy.sites[1].subscriptions[0].tokens.push(token);
+        },
+        "stands in the policy twice",
+    );
+}
+
+/// Reads all that a snapshot can say, and decides with it.
+fn use_it(snapshot: &Snapshot) {
+    let _ = dump(snapshot);
+    let mut scratch = matcher::Scratch::new();
+    for site in snapshot.sites() {
+        for (path, token) in [("/api/x", "a".repeat(20)), ("/x", "pf_live_".to_owned())] {
+            let bearer = format!("Bearer {token}");
+            let line = facts::RequestLine { method: b"GET", path: path.as_bytes(), query: None };
+            let headers = [(&b"authorization"[..], bearer.as_bytes())];
+            let client = "10.0.0.1".parse().unwrap();
+            let facts = facts::Facts::extract(
+                line,
+                headers.into_iter(),
+                site.token_places(),
+                false,
+                client,
+            );
+            let decision = decide::decide(snapshot, &site, &facts, 0, &mut scratch);
+            assert_ne!(decision.outcome, Outcome::Meter);
+        }
+    }
+    for index in 0..snapshot.tokens_len() as u32 {
+        let token = snapshot.token(TokenIndex(index)).unwrap();
+        let _ = (token.id(), token.includes(ResourceIndex(0)), token.some_allowed_address());
+    }
+    for index in 0..snapshot.subscriptions_len() as u32 {
+        assert!(snapshot.terms(SubscriptionIndex(index)).is_some());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Damage is found by the checksum.
+    #[test]
+    fn damaged_bytes_are_refused(at: prop::sample::Index, flip in 1u8..) {
+        let mut bytes = compile(&policy(), 42).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] ^= flip;
+        prop_assert!(Snapshot::from_bytes(&bytes).is_err());
+    }
+
+    /// Damage under a fitting checksum is found by the other checks, or does no harm.
+    #[test]
+    fn forged_bytes_do_no_harm(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut bytes = compile(&policy(), 42).unwrap();
+        for (at, value) in changes {
+            let at = HEADER_BYTES + at.index(bytes.len() - HEADER_BYTES);
+            bytes[at] = value;
+        }
+        seal(&mut bytes, 42);
+        if let Ok(snapshot) = Snapshot::from_bytes(&bytes) {
+            use_it(&snapshot);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_answered(mut bytes in prop::collection::vec(any::<u8>(), 0..600), sealed: bool) {
+        if sealed {
+            seal(&mut bytes, 1);
+        }
+        prop_assert!(Snapshot::from_bytes(&bytes).is_err());
+    }
+}
