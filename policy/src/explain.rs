@@ -8,9 +8,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Serialize;
 
-use crate::decide::decide;
+use crate::decide::{decide, decide_usage};
 use crate::decision::{Decision, Outcome, Reason};
-use crate::facts::{Facts, Presented, RequestLine};
+use crate::facts::{Facts, GatewayPath, Presented, RequestLine};
 use crate::matcher::{Access, Scratch};
 use crate::snapshot::{SiteView, Snapshot};
 use crate::token::TokenHash;
@@ -24,12 +24,12 @@ pub struct Explanation {
     pub path: String,
     /// The site's slug.
     pub site: Option<String>,
-    /// `refuse`, `forward` (free of charge) or `meter` (forwarded while units are left).
+    /// `refuse`, `forward` (free of charge; the gateway's own usage page is answered so too) or `meter` (forwarded while units are left).
     pub outcome: &'static str,
     /// The machine word.
     pub reason: Reason,
-    /// The row of the decision table.
-    pub row: u8,
+    /// The row of the decision table; none for the gateway's own paths where nothing is.
+    pub row: Option<u8>,
     /// The gateway's own status; none where the request is forwarded.
     pub status: Option<u16>,
     /// The resource that decides.
@@ -122,11 +122,32 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
     };
     let client = client_for(snapshot, &site, &line, headers.clone(), &mut explanation.notes);
     let facts = Facts::extract(line, headers, site.token_places(), false, client);
-    let decision = decide(snapshot, &site, &facts, question.now_s, &mut Scratch::new());
-    let spellings = spellings(snapshot, &site, &facts);
+    let (decision, spellings) = match GatewayPath::of(facts.path) {
+        None => {
+            let decision = decide(snapshot, &site, &facts, question.now_s, &mut Scratch::new());
+            (decision, spellings(snapshot, &site, &facts))
+        }
+        Some(path) => (own_answer(snapshot, &site, &facts, path, question.now_s), Vec::new()),
+    };
     fill(&mut explanation, snapshot, &decision);
     explanation.spellings = spellings;
     explanation
+}
+
+/// The decision on a path of the gateway's own, which it answers itself.
+fn own_answer(
+    snapshot: &Snapshot,
+    site: &SiteView<'_>,
+    facts: &Facts<'_>,
+    path: GatewayPath,
+    now_s: i64,
+) -> Decision {
+    let usage = decide_usage(snapshot, site, facts, now_s);
+    if path == GatewayPath::Usage && facts.method == b"GET" {
+        return usage;
+    }
+    let nobody = Decision { token: None, subscription: None, plan: None, ..usage };
+    Decision { outcome: Outcome::Refuse, reason: Reason::NotFound, ..nobody }
 }
 
 /// Splits a URL into host (none for a bare path), path and query; a fragment is never sent and is cut off.
@@ -224,24 +245,21 @@ fn fill(explanation: &mut Explanation, snapshot: &Snapshot, decision: &Decision)
 }
 
 /// The row of the decision table that a reason of `decide` stands in.
-fn row_of(reason: Reason) -> u8 {
+fn row_of(reason: Reason) -> Option<u8> {
     match reason {
-        Reason::RequestMalformed => 0,
-        Reason::SiteUnknown => 1,
-        Reason::ResourceBlocked => 2,
-        Reason::Unprotected => 3,
-        Reason::Preflight => 4,
-        Reason::TokenMissing => 5,
-        Reason::TokenUnknown => 6,
-        Reason::TokenRevoked | Reason::TokenExpired => 7,
-        Reason::AddressForbidden => 8,
-        Reason::SubscriptionInactive => 9,
-        Reason::PlanExcludesResource => 10,
-        Reason::RateLimited => 11,
-        Reason::ConcurrencyLimited => 12,
-        Reason::QuotaExhausted => 13,
-        Reason::Overage => 14,
-        _ => 15,
+        Reason::RequestMalformed => Some(0),
+        Reason::SiteUnknown => Some(1),
+        Reason::ResourceBlocked => Some(2),
+        Reason::Unprotected => Some(3),
+        Reason::Preflight => Some(4),
+        Reason::TokenMissing => Some(5),
+        Reason::TokenUnknown => Some(6),
+        Reason::TokenRevoked | Reason::TokenExpired => Some(7),
+        Reason::AddressForbidden => Some(8),
+        Reason::SubscriptionInactive => Some(9),
+        Reason::PlanExcludesResource => Some(10),
+        Reason::Ok | Reason::Grace => Some(15),
+        _ => None,
     }
 }
 

@@ -1,1 +1,71 @@
 //! Tests of `explain.rs`.
+
+use super::*;
+use crate::compile::compile;
+use crate::model::file;
+
+const POLICY: &str = r#"
+[[sites]]
+slug = "weather"
+origin = "http://127.0.0.1:9000"
+hosts = ["api.weather.example"]
+foreign_tokens = true
+token_query = "key"
+[[sites.resources]]
+pattern = "/api/*"
+[[sites.resources]]
+pattern = "/api/big/*"
+cost = 9
+[[sites.plans]]
+id = "pro"
+[[sites.subscriptions]]
+id = "s"
+plan = "pro"
+customer = "c"
+status = "active"
+tokens = [
+    { id = "near", value = "key-of-a-near-client", allow_from = ["10.0.0.0/8"] },
+    { id = "any", value = "key-of-any-client" },
+]
+"#;
+
+fn ask(method: &str, url: &str, token: Option<&str>) -> String {
+    let policy = file::parse("policy.toml", POLICY.as_bytes()).unwrap().policy;
+    let snapshot = Snapshot::from_bytes(&compile(&policy, 1).unwrap()).unwrap();
+    let question = Question { method, url, token, gateway_domain: "localhost", now_s: 0 };
+    serde_json::to_string_pretty(&explain(&snapshot, &question)).unwrap()
+}
+
+#[test]
+fn explains_with_spellings() {
+    insta::assert_snapshot!(
+        "raised_cost",
+        ask("GET", "https://api.weather.example/api/big/%2e%2e/x?a=1#f", Some("key-of-any-client"))
+    );
+    insta::assert_snapshot!(
+        "assumed_address",
+        ask("GET", "/weather/api/x", Some("key-of-a-near-client"))
+    );
+    insta::assert_snapshot!("no_site", ask("GET", "https://other.example/x", None));
+}
+
+#[test]
+fn finds_site_path_and_token() {
+    let cases = [
+        ("/weather", None, "\"path\": \"/\"", "unprotected"),
+        ("http://weather.localhost:8080", None, "\"path\": \"/\"", "unprotected"),
+        ("http://u@127.0.0.1:8080/weather/api/", None, "\"path\": \"/api/\"", "token_missing"),
+        ("/weather/api/x?key=key-of-any-client", None, "\"token_id\": \"any\"", "ok"),
+        ("/weather/api/x", Some("pf_live_x"), "\"token_id\": null", "token_unknown"),
+        ("/weather/api/%00", None, "\"row\": 0", "request_malformed"),
+        ("/weather/.payfence/usage", Some("key-of-any-client"), "\"token_id\": \"any\"", "ok"),
+        ("/weather/.payfence/usage", None, "\"row\": 5", "token_missing"),
+        ("/weather/.payfence/x", Some("key-of-any-client"), "\"token_id\": null", "not_found"),
+        ("", None, "\"site\": null", "site_unknown"),
+    ];
+    for (url, token, expected, reason) in cases {
+        let found = ask("GET", url, token);
+        assert!(found.contains(expected), "{url}: {found}");
+        assert!(found.contains(&format!("\"reason\": \"{reason}\"")), "{url}: {found}");
+    }
+}

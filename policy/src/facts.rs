@@ -144,6 +144,27 @@ impl<'a> Facts<'a> {
     }
 }
 
+/// A path of the gateway's own, which is never forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatewayPath {
+    /// `/.payfence/usage`.
+    Usage,
+    /// Anything else under `/.payfence/`.
+    Unknown,
+}
+
+impl GatewayPath {
+    /// Whether a site's path, as received and without query, is the gateway's own. It is compared as it stands: another
+    /// spelling of it goes to the origin like any path.
+    #[must_use]
+    pub fn of(path: &[u8]) -> Option<Self> {
+        match path.strip_prefix(b"/.payfence/")? {
+            b"usage" => Some(Self::Usage),
+            _ => Some(Self::Unknown),
+        }
+    }
+}
+
 /// What has been seen of one place for a token, over repeated headers.
 #[derive(Default)]
 struct Place<'a> {

@@ -20,11 +20,8 @@ fn facts<'a>(
     query: Option<&'a str>,
     places: TokenPlaces<'_>,
 ) -> Facts<'a> {
-    let line = RequestLine {
-        method: method.as_bytes(),
-        path: b"",
-        query: query.map(str::as_bytes),
-    };
+    let line =
+        RequestLine { method: method.as_bytes(), path: b"", query: query.map(str::as_bytes) };
     let headers = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     Facts::extract(line, headers, places, false, IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
@@ -101,6 +98,21 @@ fn tells_preflights() {
         assert_eq!(facts.is_preflight(), *expected, "{method} {headers:?}");
         facts.has_body = true;
         assert!(!facts.is_preflight());
+    }
+}
+
+#[test]
+fn tells_the_gateways_own_paths() {
+    let cases = [
+        ("/.payfence/usage", Some(GatewayPath::Usage)),
+        ("/.payfence/usage/", Some(GatewayPath::Unknown)),
+        ("/.payfence/", Some(GatewayPath::Unknown)),
+        ("/.payfence", None),
+        ("/.Payfence/usage", None),
+        ("/x/.payfence/usage", None),
+    ];
+    for (path, expected) in cases {
+        assert_eq!(GatewayPath::of(path.as_bytes()), expected, "{path}");
     }
 }
 

@@ -29,8 +29,10 @@ fn reference_checksum(text: &[u8]) -> String {
     let mut rest = !crc;
     let mut digits = Vec::new();
     for _ in 0..6 {
-        digits.push("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz".as_bytes()
-            [(rest % 62) as usize]);
+        digits.push(
+            "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz".as_bytes()
+                [(rest % 62) as usize],
+        );
         rest /= 62;
     }
     digits.reverse();

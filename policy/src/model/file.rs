@@ -17,6 +17,8 @@ use crate::token::TokenHash;
 /// The largest file that is read, bytes: room for a few hundred thousand tokens.
 pub const FILE_BYTES_MAX: usize = 64 << 20;
 const SITES_MAX: usize = 10_000;
+/// Of plans, subscriptions and tokens.
+pub(super) const UNIQUE_ID: &str = "ids are unique within a site";
 
 /// A policy and what is worth saying about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +52,12 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Parsed, PolicyError> {
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         for error in errors {
-            let offset = error.span().map_or(0, |span| span.start);
-            sink.fault(offset, String::new(), format!("not valid TOML: {}", error.message()));
+            let span = error.span().unwrap_or_default();
+            // Only here is what the span covers known to be a key, and never a secret.
+            let is_about_a_key = error.message().contains("duplicate key");
+            let key = if is_about_a_key { text.get(span.clone()) } else { None };
+            let message = format!("not valid TOML: {}", error.message());
+            sink.fault(span.start, key.unwrap_or_default().to_owned(), message);
         }
         return Err(sink
             .finish(file)
@@ -66,7 +72,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Parsed, PolicyError> {
 
 fn read(root: &Table<'_>, sink: &mut Sink<'_>) -> Policy {
     let tables = root.tables("sites", "sites", site_keys::KEYS, SITES_MAX, sink);
-    if tables.is_empty() {
+    if !root.has("sites") || root.is_empty_list("sites") {
         root.fault("sites", "no site at all; expected at least one [[sites]] table", sink);
     }
     let (mut slugs, mut hosts) = (Names::default(), Names::default());
@@ -74,9 +80,9 @@ fn read(root: &Table<'_>, sink: &mut Sink<'_>) -> Policy {
     let mut sites = Vec::with_capacity(tables.len());
     for table in tables {
         let mut site = site_keys::read(&table, sink);
-        slugs.claim(&site.slug, &table, "slug", "of another site", sink);
+        slugs.claim(&site.slug, &table, "slug", "a slug names one site", sink);
         for host in &site.hosts {
-            hosts.claim(&host.to_string(), &table, "hosts", "of a site", sink);
+            hosts.claim(&host.to_string(), &table, "hosts", "a host belongs to one site", sink);
         }
         site_keys::read_resources(&table, &mut site, sink);
         read_customers(&table, &mut site, &mut hashes, sink);
@@ -112,7 +118,7 @@ impl Names {
         name: &str,
         table: &Table<'_>,
         key: &str,
-        of_what: &str,
+        rule: &str,
         sink: &mut Sink<'_>,
     ) {
         if name.is_empty() {
@@ -121,8 +127,7 @@ impl Names {
         let offset = table.offset_of(key);
         if let Some(first) = self.0.get(name) {
             let line = sink.line_of(*first);
-            let message =
-                format!("{} is a duplicate {of_what}; it stands in line {line} too", quote(name));
+            let message = format!("{} stands in line {line} already; {rule}", quote(name));
             table.fault(key, message, sink);
         } else {
             self.0.insert(name.to_owned(), offset);
@@ -147,7 +152,7 @@ impl TokenHashes {
         if let Some(first) = self.0.get(&hash) {
             let line = sink.line_of(*first);
             let message = format!(
-                "the same token stands in line {line} too; a token belongs to one subscription"
+                "the same token stands in line {line} already; a token belongs to one subscription"
             );
             table.fault(key, message, sink);
         } else {

@@ -17,6 +17,8 @@ mod table;
 use ipnet::IpNet;
 
 pub use self::address::{HostName, Origin, Scheme};
+#[cfg(test)]
+pub(crate) use self::site_keys::{rules_of, settings_of};
 pub use crate::budget::{Overage, Unit};
 use crate::matcher::{Access, Pattern};
 use crate::method::MethodSet;

@@ -5,6 +5,7 @@
 //! not reported as dangling too.
 
 use super::diagnostic::Sink;
+use super::file::{Names, UNIQUE_ID};
 use super::site_keys::{PatternNames, read_id};
 use super::table::Table;
 use super::{
@@ -32,10 +33,10 @@ pub(super) fn read(
 ) -> Vec<Plan> {
     let tables = site.tables("plans", "sites.plans", KEYS, PLANS_MAX, sink);
     let mut plans = Vec::with_capacity(tables.len());
-    let mut lines = super::file::Names::default();
+    let mut lines = Names::default();
     for table in tables {
         let id = read_id(&table, "id", sink).unwrap_or_default();
-        lines.claim(&id, &table, "id", "in this site", sink);
+        lines.claim(&id, &table, "id", UNIQUE_ID, sink);
         plans.push(Plan {
             id,
             quota: quota(&table, sink),

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::diagnostic::Sink;
 use super::header::{self, VALUE_BYTES_MAX};
-use super::table::{Table, expected, header_text, quote, text};
+use super::table::{Table, expected, header_text, text};
 use super::{
     ACCESS_WORDS, CONNECT_TIMEOUT_MS_DEFAULT, COST_MAX, HostName, OnLedgerLoss, Origin,
     RESPONSE_TIMEOUT_MS_DEFAULT, Resource, Scheme, Site, TOKEN_HEADER_DEFAULT, address,
@@ -206,11 +206,11 @@ pub(super) fn read_resources(table: &Table<'_>, site: &mut Site, sink: &mut Sink
         let methods = rule.list("methods", METHODS_MAX, sink, |name| {
             let is_token = (1..=32).contains(&name.len())
                 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-            is_token.then(|| name.to_owned()).ok_or_else(|| {
-                format!("{} is no method; expected one such as \"GET\"", quote(name))
-            })
+            is_token
+                .then(|| name.to_owned())
+                .ok_or_else(|| "expected the name of a method, such as \"GET\"".to_owned())
         });
-        if methods.as_ref().is_some_and(Vec::is_empty) {
+        if rule.is_empty_list("methods") {
             rule.fault("methods", "an empty list; leave the key out for every method", sink);
         }
         let names: Vec<String> =
@@ -277,13 +277,10 @@ impl<'s> PatternNames<'s> {
     pub(super) fn read(&self, table: &Table<'_>, sink: &mut Sink<'_>) -> Option<Vec<u32>> {
         let lists = table.list("resources", RESOURCES_MAX, sink, |text| {
             self.0.get(text).cloned().ok_or_else(|| {
-                format!(
-                    "{} names no pattern of this site's resources; write it exactly as there",
-                    quote(text)
-                )
+                "names no pattern of this site's resources; write it exactly as there".to_owned()
             })
         })?;
-        if lists.is_empty() {
+        if table.is_empty_list("resources") {
             table.fault(
                 "resources",
                 "an empty list; leave the key out to include all paid resources",

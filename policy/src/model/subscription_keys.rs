@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::diagnostic::Sink;
-use super::file::{Names, TokenHashes};
+use super::file::{Names, TokenHashes, UNIQUE_ID};
 use super::site_keys::{PatternNames, read_id};
 use super::table::{Table, expected, quote};
 use super::{Plan, Status, Subscription, Token};
@@ -44,7 +44,7 @@ pub(super) fn read(
     let (mut ids, mut token_ids) = (Names::default(), Names::default());
     for table in tables {
         let id = read_id(&table, "id", sink).unwrap_or_default();
-        ids.claim(&id, &table, "id", "in this site", sink);
+        ids.claim(&id, &table, "id", UNIQUE_ID, sink);
         let plan = table.require("plan", "the id of a plan of this site", sink, |value| {
             let name = value.as_str().ok_or_else(|| expected("the id of a plan", value))?;
             plan_positions.get(name).copied().ok_or_else(|| {
@@ -92,14 +92,14 @@ fn read_token(
     sink: &mut Sink<'_>,
 ) -> Option<Token> {
     let id = read_id(table, "id", sink).unwrap_or_default();
-    ids.claim(&id, table, "id", "in this site", sink);
+    ids.claim(&id, table, "id", UNIQUE_ID, sink);
     let hash = read_hash(table, surroundings.takes_foreign_tokens, sink);
     if let Some(hash) = hash {
         let key = if table.has("sha256") { "sha256" } else { "value" };
         hashes.claim(hash, table, key, sink);
     }
     let allow_from = table.list("allow_from", NETWORKS_MAX, sink, parse_network);
-    if allow_from.as_ref().is_some_and(Vec::is_empty) {
+    if table.is_empty_list("allow_from") {
         table.fault("allow_from", "an empty list; leave the key out to allow any address", sink);
     }
     Some(Token {
@@ -163,10 +163,8 @@ fn parse_network(text: &str) -> Result<IpNet, String> {
         Err(_) => text.parse::<IpAddr>().ok().map(IpNet::from),
     };
     network.ok_or_else(|| {
-        format!(
-            "{} is no network; expected one such as \"203.0.113.0/24\", \"2001:db8::/32\" or a \
-             single address",
-            quote(text)
-        )
+        "expected a network such as \"203.0.113.0/24\", \"2001:db8::/32\" or a \
+             single address"
+            .to_owned()
     })
 }

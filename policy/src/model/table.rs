@@ -145,10 +145,22 @@ impl<'t> Table<'t> {
                 .and_then(&read);
             match item {
                 Ok(item) => items.push((item, value.span().start)),
-                Err(message) => sink.fault(value.span().start, self.key(name), message),
+                Err(message) => {
+                    let entry = value
+                        .get_ref()
+                        .as_str()
+                        .map_or(String::new(), |text| format!("{}: ", quote(text)));
+                    sink.fault(value.span().start, self.key(name), entry + &message);
+                }
             }
         }
         Some(items)
+    }
+
+    /// Whether a key is an array without entries.
+    pub(super) fn is_empty_list(&self, name: &str) -> bool {
+        let array = self.entries.get(name).and_then(|value| value.get_ref().as_array());
+        array.is_some_and(|array| array.is_empty())
     }
 
     /// The tables of an array of tables or an array of inline tables; none where the key is absent.

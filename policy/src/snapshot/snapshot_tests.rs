@@ -135,16 +135,19 @@ fn dump(snapshot: &Snapshot) -> String {
             continue;
         };
         let view = snapshot.token(token).unwrap();
-        let allowed: Vec<&str> = ["10.1.2.3", "::ffff:10.1.2.3", "11.0.0.1", "2001:db8::5", "::a00:1"]
-            .into_iter()
-            .filter(|address| view.allows(address.parse().unwrap()))
-            .collect();
+        let allowed: Vec<&str> =
+            ["10.1.2.3", "::ffff:10.1.2.3", "11.0.0.1", "2001:db8::5", "::a00:1"]
+                .into_iter()
+                .filter(|address| view.allows(address.parse().unwrap()))
+                .collect();
         text += &format!(
             "token {byte:x} {token:?} {subscription:?} {} revoked={} expires={} {allowed:?} {}\n",
             view.id(),
             view.is_revoked(),
             view.expires_at_s(),
-            (0..5).map(|index| u8::from(view.includes(ResourceIndex(index))).to_string()).collect::<String>(),
+            (0..5)
+                .map(|index| u8::from(view.includes(ResourceIndex(index))).to_string())
+                .collect::<String>(),
         );
     }
     text
@@ -206,17 +209,20 @@ fn broken_headers_are_named() {
         change(&mut bytes);
         Snapshot::from_bytes(&bytes).unwrap_err().to_string()
     };
-    insta::assert_snapshot!([
-        broken(Vec::clear),
-        broken(|bytes| bytes[0] = b'X'),
-        broken(|bytes| bytes[8] = 9),
-        broken(|bytes| bytes[12] ^= 1),
-        broken(|bytes| bytes[16] ^= 1),
-        broken(|bytes| *bytes.last_mut().unwrap() ^= 1),
-        broken(|bytes| bytes.truncate(1000)),
-        broken(|bytes| bytes.push(0)),
-        broken(|bytes| bytes.truncate(20)),
-    ].join("\n"));
+    insta::assert_snapshot!(
+        [
+            broken(Vec::clear),
+            broken(|bytes| bytes[0] = b'X'),
+            broken(|bytes| bytes[8] = 9),
+            broken(|bytes| bytes[12] ^= 1),
+            broken(|bytes| bytes[16] ^= 1),
+            broken(|bytes| *bytes.last_mut().unwrap() ^= 1),
+            broken(|bytes| bytes.truncate(1000)),
+            broken(|bytes| bytes.push(0)),
+            broken(|bytes| bytes.truncate(20)),
+        ]
+        .join("\n")
+    );
 }
 
 #[test]
@@ -233,7 +239,10 @@ fn models_that_contradict_themselves_are_refused() {
     check(|policy| policy.sites.clear(), "the list of site number 0");
     check(|policy| policy.sites[1].slug = "weather".into(), "the slug of site number 1");
     check(|policy| policy.sites[0].slug = "Weather".into(), "the slug of site number 0");
-    check(|policy| policy.sites[1].hosts = policy.sites[0].hosts.clone(), "a host of site number 1");
+    check(
+        |policy| policy.sites[1].hosts = policy.sites[0].hosts.clone(),
+        "a host of site number 1",
+    );
     check(|policy| policy.sites[0].origin_headers[0].1 = "a\r\nb: c".into(), "an origin header");
     check(|policy| policy.sites[0].token_header = "Host".into(), "token_header of site");
     check(|policy| policy.sites[0].cors_origins.push("x".into()), "a CORS origin of site");
@@ -245,7 +254,10 @@ fn models_that_contradict_themselves_are_refused() {
         },
         "a pattern that contradicts another of resource number 2",
     );
-    check(|policy| policy.sites[0].plans[0].resources = Some(vec![7]), "a resource of plan number 0");
+    check(
+        |policy| policy.sites[0].plans[0].resources = Some(vec![7]),
+        "a resource of plan number 0",
+    );
     check(|policy| policy.sites[0].subscriptions[0].plan = 2, "the site or plan of subscription");
     check(|policy| policy.sites[1].subscriptions[0].customer.push('\n'), "the id or customer");
     check(
