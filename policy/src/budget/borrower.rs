@@ -42,6 +42,8 @@ struct Entry {
     /// The question under way, and the waiter it is for.
     asked: Option<(u64, Option<WaitId>)>,
     want: u64,
+    /// Quota and rate units below which more are asked for ahead of need.
+    low: (u64, u64),
     answered_us: u64,
     used_us: u64,
     due_us: Option<u64>,
@@ -177,7 +179,7 @@ impl Borrower {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.loans.take_answer(answer);
         entry.answered_us = now.mono_us;
-        entry.want_no_more_than_given();
+        entry.low = (entry.loans.units_unspent() / 4, entry.loans.rate_unspent() / 4);
         let Some((_, asker)) = entry.asked.take_if(|(seq, _)| *seq == answer.seq) else { return };
         if entry.waiters.front().is_some_and(|head| Some(head.wait) == asker)
             && let Some(head) = entry.waiters.pop_front()
@@ -341,26 +343,18 @@ impl Entry {
             waiters: VecDeque::new(),
             asked: None,
             want: 1,
+            low: (0, 0),
             answered_us: 0,
             used_us: now.mono_us,
             due_us: None,
         })
     }
 
-    /// Less than a quarter of what was last wanted is left.
+    /// Less than a quarter of what the last answer left here is still there.
     fn runs_low(&self) -> bool {
-        let terms = &self.loans.terms;
-        let low = self.want / 4;
-        (terms.limit.is_some() && self.loans.units_unspent() < low)
-            || (terms.rate.is_some() && self.loans.rate_unspent() < low)
-    }
-
-    /// An owner that lends less than wanted has little left: asking ahead of need must not become asking at once.
-    fn want_no_more_than_given(&mut self) {
-        let terms = &self.loans.terms;
-        let units = terms.limit.map_or(u64::MAX, |_| self.loans.units_unspent());
-        let rate = terms.rate.map_or(u64::MAX, |_| self.loans.rate_unspent());
-        self.want = self.want.min(units.min(rate).saturating_mul(2).max(1));
+        let (units, rate) = self.low;
+        (units > 0 && self.loans.units_unspent() < units)
+            || (rate > 0 && self.loans.rate_unspent() < rate)
     }
 
     /// Asks the owner for what the first in the queue lacks, or for more units where nobody waits. What is left of

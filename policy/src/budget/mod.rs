@@ -19,7 +19,9 @@ pub mod message;
 mod owned;
 mod owner;
 pub mod period;
+pub mod reference;
 pub mod shard;
+pub mod sim;
 pub mod terms;
 
 pub use admission::{

@@ -20,6 +20,9 @@ use super::{EntitlementId, Message, Now, Overage, Period, PeriodId, RateTerms, R
 pub(super) const RECALL_AGAIN_US: u64 = 10_000;
 /// Rate units are lent for this long.
 const RATE_LOAN_US: u64 = 100_000;
+/// Rate units are not lent in smaller numbers. While they are out the bucket has no room for them, whenever they
+/// were used, so it may fill a little less than it should; a small bucket is exact because it lends none.
+const RATE_LOAN_MIN: u64 = 16;
 /// Earlier periods whose late refunds are still reported.
 const OLDER_MAX: usize = 4;
 /// A period's units are asked for this long before it begins.
@@ -239,7 +242,10 @@ impl Owned {
                 self.lend(head.from, units);
             }
             let level = self.terms.rate.map_or(0, |rate| self.bucket.level(&rate, now.mono_us));
-            self.lend_rate(now, head.from, loan_size(level, 0, head.ask.want_rate, share));
+            let units = loan_size(level, 0, head.ask.want_rate, share);
+            if units >= RATE_LOAN_MIN {
+                self.lend_rate(now, head.from, units);
+            }
         }
         let lent = self.lent.get(usize::from(head.from.0)).copied().unwrap_or_default();
         let answer = Answer {
@@ -479,8 +485,11 @@ impl Owned {
         let unused = self.lease.used.totals() == Totals::default() && self.lease.held() == 0;
         let rate_full = self.outstanding == 0
             && self.terms.rate.is_none_or(|rate| self.bucket.full_in_us(&rate, now.mono_us, 0) == 0);
+        // A shard that still has the cells may yet charge in them: a correction of a free request.
+        let unseen = Arc::strong_count(&self.lease.used) == 1 && Arc::strong_count(&self.node) == 1;
         fresh.id >= self.lease.period.id
             && unused
+            && unseen
             && rate_full
             && self.queue.is_empty()
             && self.slots().0 == 0

@@ -148,7 +148,6 @@ fn check_figures(figures: &Figures, reference: &mut Reference, now: Now, terms: 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn one_after_another_equals_the_reference(

@@ -1,0 +1,31 @@
+//! The simulator over many seeds, or over the one in `PAYFENCE_SIM_SEED`.
+
+use super::*;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn sim() {
+    let seeds = match number("PAYFENCE_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("PAYFENCE_SIM_SEEDS").unwrap_or(300),
+    };
+    let mut sum = Stats::default();
+    for seed in seeds {
+        let stats = run(seed).unwrap_or_else(|failure| panic!("{failure}"));
+        sum.decided += stats.decided;
+        sum.admitted += stats.admitted;
+        sum.unknown += stats.unknown;
+        sum.messages += stats.messages;
+    }
+    assert!(sum.admitted > 0, "{sum:?}");
+}
+
+#[test]
+fn the_same_seed_runs_the_same() {
+    for seed in 1_000_000..1_000_005 {
+        assert_eq!(run(seed).unwrap(), run(seed).unwrap(), "{seed}");
+    }
+}
