@@ -23,10 +23,11 @@ use super::state::NodeState;
 
 /// The largest policy file that is read. Ten million tokens take about 1.2 GB of text.
 pub const FILE_BYTES_MAX: u64 = 2 << 30;
-/// How long after the first event the file is read: programs that save often do so in several steps.
+/// How long nothing may have happened to the file after it was read: programs that save often do so in several steps.
 const SETTLE: Duration = Duration::from_millis(5);
-/// How often a file is read anew because it changed while it was read, before waiting for its next event.
-const READS_MAX: usize = 10;
+/// The same where the file was empty. Between truncating and writing a file is empty, and the kernel shows that before
+/// it tells of it; a writer that is held up there must not be taken for one that wants an empty policy.
+const SETTLE_EMPTY: Duration = Duration::from_millis(500);
 
 /// Makes a snapshot of a file's bytes. Gets the path (for messages), the bytes and the sequence number; its error is
 /// the whole text for a person.
@@ -137,30 +138,38 @@ impl<T: Send + Sync + 'static> PolicyFile<T> {
                 Demand::Reload => true,
                 Demand::None => false,
             };
-            let due = demand || watch.as_mut().is_some_and(|watch| settled(watch, &demanded));
             match &mut watch {
-                _ if !due => {}
-                Some(watch) => self.reload(watch, demand, &mut publish),
-                None => self.load(read(&self.path), true, &mut publish),
+                Some(watch) => self.reload(watch, demand, &demanded, &mut publish),
+                None if demand => self.load(read(&self.path), true, &mut publish),
+                None => {}
             }
         }
     }
 
-    /// Reads the file when nobody is writing it, and again when it changed while it was read. Whoever demands a
-    /// reload wants the file as it is.
-    fn reload(&mut self, watch: &mut FileWatch, demand: bool, publish: &mut impl FnMut(Arc<T>)) {
-        for _ in 0..READS_MAX {
-            watch.refresh();
-            if watch.take_activity() == Activity::BeingWritten && !demand {
+    /// Reads the file if it changed, nobody is writing it and it stays as it is for a moment; otherwise its next event,
+    /// or the change noticed meanwhile, leads here again. Whoever demands a reload wants the file as it is.
+    fn reload(
+        &mut self,
+        watch: &mut FileWatch,
+        demand: bool,
+        demanded: &UnixStream,
+        publish: &mut impl FnMut(Arc<T>),
+    ) {
+        watch.refresh();
+        if watch.take_activity() != Activity::Changed && !demand {
+            return;
+        }
+        let bytes = read(&self.path);
+        if !demand {
+            let is_empty = bytes.as_ref().is_ok_and(Vec::is_empty);
+            let pause = if is_empty { SETTLE_EMPTY } else { SETTLE };
+            // A demand ends the pause early, and then leads here again; so does an event where a pause is long.
+            let _ = wait(is_empty.then_some(&*watch), demanded, Some(pause));
+            if watch.peek_activity() != Activity::None {
                 return;
             }
-            let bytes = read(&self.path);
-            match watch.peek_activity() {
-                Activity::Changed if !demand => {}
-                Activity::BeingWritten if !demand => return,
-                _ => return self.load(bytes, demand, publish),
-            }
         }
+        self.load(bytes, demand, publish);
     }
 
     fn load(
@@ -263,17 +272,6 @@ fn take_demand(demanded: &mut UnixStream) -> Demand {
             Err(_) => return demand,
         }
     }
-}
-
-/// Whether there is a change to read. Gives a program that saves in several steps a moment to go on, which a demand
-/// cuts short.
-fn settled(watch: &mut FileWatch, demanded: &UnixStream) -> bool {
-    if watch.peek_activity() != Activity::Changed {
-        return false;
-    }
-    // Whatever ends the pause, the activity tells what is to be done.
-    let _ = wait(None, demanded, Some(SETTLE));
-    watch.peek_activity() == Activity::Changed
 }
 
 /// Blocks until there are events, a demand, or the time is over.

@@ -67,3 +67,7 @@ impl Drop for SignalThread {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "signals_tests.rs"]
+mod tests;

@@ -84,10 +84,17 @@ pub(super) async fn run<S: Source>(
                     names.keep_only(wanted);
                 }
             }
-            Some(answered) = questions.join_next() => match answered {
-                Ok((name, answer)) => names.answered(&name, answer, Instant::now()),
-                Err(error) => tracing::error!(%error, "a look-up ended without an answer"),
-            },
+            Some(first) = questions.join_next() => {
+                // All that have come are taken at once: each publication copies the table.
+                let mut next = Some(first);
+                while let Some(answered) = next {
+                    match answered {
+                        Ok((name, answer)) => names.answered(&name, answer, Instant::now()),
+                        Err(error) => tracing::error!(%error, "a look-up ended without an answer"),
+                    }
+                    next = questions.try_join_next();
+                }
+            }
             () = sleep_until(due), if due.is_some() => {
                 let room = QUESTIONS_MAX - questions.len();
                 for name in names.take_due(Instant::now(), room) {
