@@ -9,6 +9,8 @@ mod clock;
 mod compare;
 mod idle;
 mod load;
+mod loans;
+mod micro;
 mod open_loop;
 mod peers;
 mod process;
@@ -24,6 +26,8 @@ enum Command {
     Compare(compare::Options),
     /// Memory of idle keep-alive connections.
     Idle(idle::Options),
+    /// Single steps: decide, match, token look-up, loan, snapshot.
+    Micro(micro::Options),
     /// Makes docs/PERFORMANCE.md from the records.
     Render(render::Options),
 }
@@ -32,6 +36,7 @@ fn main() -> std::process::ExitCode {
     let done = match Command::parse() {
         Command::Compare(options) => compare::run(&options),
         Command::Idle(options) => idle::run(&options),
+        Command::Micro(options) => micro::run(&options),
         Command::Render(options) => render::run(&options),
     };
     match done {

@@ -1,1 +1,30 @@
-//! End-to-end tests.
+//! End-to-end tests: the built `payfence dataplane` over real sockets, between raw clients and an origin that records
+//! every byte it receives.
+//!
+//! In: policy files and request bytes, as tables. Out: what clients saw and what the origin received.
+//! Always holds: no test sleeps to synchronise; each waits for a condition with a deadline. Each test has a gateway of
+//! its own, on a loopback address of its own.
+//!
+//! Without io_uring nothing here can run: plain `cargo test` then says so and leaves the tests out; under `./test`
+//! (`PAYFENCE_TEST_FULL`) they fail.
+
+mod client;
+mod gateway;
+mod origin;
+mod policy;
+mod wait;
+
+mod connection_limits;
+mod cors;
+mod decisions;
+mod forwarding;
+mod keep_alive;
+mod malformed;
+mod origin_failures;
+mod paths;
+mod quota;
+mod real_client;
+mod reload;
+mod shutdown;
+mod streaming;
+mod usage;

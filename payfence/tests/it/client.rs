@@ -1,0 +1,262 @@
+//! A client that sends exactly the bytes it is given and takes answers apart strictly.
+//!
+//! In: bytes. Out: answers, or how the connection ended.
+//! Always holds: an answer that does not follow its own framing fails the test, so truncation cannot pass for success.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use super::wait::DEADLINE;
+
+/// One answer.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    pub trailers: Vec<(String, String)>,
+}
+
+impl Answer {
+    /// The only value of `name`; `None` without one.
+    #[track_caller]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut same = self.headers.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        let value = same.next().map(|(_, value)| value.as_str());
+        assert!(same.next().is_none(), "{name} is repeated: {self:?}");
+        value
+    }
+
+    /// The header's number.
+    #[track_caller]
+    pub fn number(&self, name: &str) -> i64 {
+        let value = self.header(name).unwrap_or_else(|| panic!("no {name}: {self:?}"));
+        value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}"))
+    }
+
+    /// The body as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The `reason` of a problem body; empty where the body is no problem.
+    pub fn reason(&self) -> String {
+        if self.header("Content-Type") != Some("application/problem+json") {
+            return String::new();
+        }
+        self.json()["reason"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// A connection.
+pub struct Client {
+    pub stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    /// Connects.
+    #[track_caller]
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the gateway accepts");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+        stream.set_nodelay(true).expect("a socket");
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// Sends bytes; the other side may have closed already.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.stream.write_all(bytes.as_ref());
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn end_sending(&self) {
+        self.stream.shutdown(Shutdown::Write).expect("an open socket");
+    }
+
+    /// Sends a request and reads its answer.
+    #[track_caller]
+    pub fn ask(&mut self, request: impl AsRef<[u8]>) -> Answer {
+        let head_only = request.as_ref().starts_with(b"HEAD ");
+        self.send(request);
+        self.answer_to(head_only)
+    }
+
+    /// Reads the next answer that is final.
+    #[track_caller]
+    pub fn answer(&mut self) -> Answer {
+        self.answer_to(false)
+    }
+
+    #[track_caller]
+    fn answer_to(&mut self, head_only: bool) -> Answer {
+        loop {
+            let mut answer = self.head();
+            if answer.status >= 200 || answer.status == 101 {
+                self.body(&mut answer, head_only);
+                return answer;
+            }
+        }
+    }
+
+    /// Reads the next head, interim or not.
+    #[track_caller]
+    pub fn head(&mut self) -> Answer {
+        let line = self.line();
+        let mut words = line.splitn(3, ' ');
+        assert_eq!(
+            words.next(),
+            Some("HTTP/1.1"),
+            "the gateway's own version (RFC 9110 §2.5): {line:?}"
+        );
+        let status = words.next().and_then(|status| status.parse().ok());
+        let status = status.unwrap_or_else(|| panic!("no status line: {line:?}"));
+        Answer { status, headers: self.fields(), ..Answer::default() }
+    }
+
+    #[track_caller]
+    fn body(&mut self, answer: &mut Answer, head_only: bool) {
+        if head_only || answer.status == 204 || answer.status == 304 || answer.status == 101 {
+            return;
+        }
+        if answer.header("Transfer-Encoding") == Some("chunked") {
+            assert_eq!(answer.header("Content-Length"), None, "both framings");
+            loop {
+                let piece = self.chunk();
+                if piece.is_empty() {
+                    break;
+                }
+                answer.body.extend(piece);
+            }
+            answer.trailers = self.fields();
+        } else if answer.header("Content-Length").is_some() {
+            let length = usize::try_from(answer.number("Content-Length")).expect("a length");
+            answer.body = self.exactly(length);
+        } else {
+            answer.body = self.rest();
+        }
+    }
+
+    /// Reads one chunk; empty for the last, whose trailers come next.
+    #[track_caller]
+    pub fn chunk(&mut self) -> Vec<u8> {
+        let line = self.line();
+        let size = usize::from_str_radix(&line, 16);
+        let size = size.unwrap_or_else(|_| panic!("no chunk size: {line:?}"));
+        if size == 0 {
+            return Vec::new();
+        }
+        let data = self.exactly(size);
+        assert_eq!(self.exactly(2), b"\r\n", "a chunk's end");
+        data
+    }
+
+    /// Reads header fields up to the empty line.
+    #[track_caller]
+    pub fn fields(&mut self) -> Vec<(String, String)> {
+        let mut fields = Vec::new();
+        loop {
+            let line = self.line();
+            if line.is_empty() {
+                return fields;
+            }
+            let (name, value) =
+                line.split_once(": ").unwrap_or_else(|| panic!("no header: {line:?}"));
+            fields.push((name.to_owned(), value.to_owned()));
+        }
+    }
+
+    #[track_caller]
+    fn line(&mut self) -> String {
+        loop {
+            if let Some(end) = self.buffer.windows(2).position(|two| two == b"\r\n") {
+                let line: Vec<u8> = self.buffer.drain(..end + 2).take(end).collect();
+                return String::from_utf8(line).expect("a head in UTF-8");
+            }
+            self.must_have_more();
+        }
+    }
+
+    /// Reads `length` bytes.
+    #[track_caller]
+    pub fn exactly(&mut self, length: usize) -> Vec<u8> {
+        while self.buffer.len() < length {
+            self.must_have_more();
+        }
+        self.buffer.drain(..length).collect()
+    }
+
+    #[track_caller]
+    fn must_have_more(&mut self) {
+        let seen = String::from_utf8_lossy(&self.buffer).into_owned();
+        match self.more() {
+            Ok(0) => panic!("the connection ended within an answer, after {seen:?}"),
+            Ok(_) => {}
+            Err(error) => panic!("the connection broke within an answer ({error}), after {seen:?}"),
+        }
+    }
+
+    fn more(&mut self) -> std::io::Result<usize> {
+        let mut piece = [0; 65536];
+        let read = self.stream.read(&mut piece)?;
+        self.buffer.extend_from_slice(&piece[..read]);
+        Ok(read)
+    }
+
+    /// Reads until the other side ends; a reset fails the test.
+    #[track_caller]
+    pub fn rest(&mut self) -> Vec<u8> {
+        while self.more().expect("an orderly end") > 0 {}
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Reads until the connection ends one way or another: what came, and whether the end was orderly.
+    #[track_caller]
+    pub fn until_broken(&mut self) -> (Vec<u8>, bool) {
+        loop {
+            match self.more() {
+                Ok(0) => return (std::mem::take(&mut self.buffer), true),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    return (std::mem::take(&mut self.buffer), false);
+                }
+                Err(error) => panic!("the connection did not end: {error}"),
+            }
+        }
+    }
+
+    /// The connection ends without another byte.
+    #[track_caller]
+    pub fn expect_end(&mut self) {
+        let (bytes, _) = self.until_broken();
+        assert_eq!(String::from_utf8_lossy(&bytes), "", "bytes after the last answer");
+    }
+}
+
+/// Sends one request on a connection of its own and reads its answer.
+#[track_caller]
+pub fn ask(address: SocketAddr, request: impl AsRef<[u8]>) -> Answer {
+    Client::connect(address).ask(request)
+}
+
+/// A GET of the standard site with these headers.
+pub fn get(path: &str, headers: &[(&str, &str)]) -> String {
+    request("GET", path, headers)
+}
+
+/// A request of the standard site, without a body.
+pub fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
+    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: shop.test\r\n");
+    for (name, value) in headers {
+        text += &format!("{name}: {value}\r\n");
+    }
+    text + "\r\n"
+}

@@ -1,0 +1,128 @@
+//! Start and end: readiness, draining, ports that are taken.
+
+use super::client::get;
+use super::gateway::Gateway;
+use super::origin::{Origin, Step, reply};
+use super::policy::site;
+use super::wait::wait_for;
+
+fn held(origin_name: &'static str) -> Origin {
+    Origin::start(move |request| {
+        let mut steps = Vec::new();
+        if request.target == "/held" {
+            steps.push(Step::Await(origin_name));
+        }
+        steps.extend(reply("200 OK", &[], "ok"));
+        steps
+    })
+}
+
+#[test]
+fn draining_finishes_what_runs_and_takes_nothing_new() {
+    let origin = held("go");
+    let Some(mut gateway) = Gateway::start(&site(origin.address, "", "")) else { return };
+    let mut idle = gateway.connect();
+    assert_eq!(idle.ask(get("/x", &[])).status, 200);
+    let mut running = gateway.connect();
+    running.send(get("/held", &[]));
+    origin.wait_request(2);
+    gateway.signal("TERM");
+    idle.expect_end();
+    wait_for("no new connections", || {
+        std::net::TcpStream::connect(gateway.address).is_err().then_some(())
+    });
+    assert!(gateway.is_running(), "a request still runs");
+    origin.release("go");
+    let answer = running.answer();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
+    assert_eq!(answer.header("Connection"), Some("close"));
+    running.expect_end();
+    assert_eq!(gateway.wait_end().code(), Some(0), "{}", gateway.log());
+}
+
+#[test]
+fn draining_ends_at_its_deadline() {
+    let origin = held("never");
+    let policy = site(origin.address, "", "");
+    let flags = ["--drain-seconds", "1"];
+    let Some(mut gateway) = Gateway::start_with(&policy, &flags) else { return };
+    let mut running = gateway.connect();
+    running.send(get("/held", &[]));
+    origin.wait_request(1);
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait_end().code(), Some(0), "{}", gateway.log());
+    let (bytes, _) = running.until_broken();
+    assert!(!bytes.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&bytes));
+    origin.release("never");
+}
+
+#[test]
+fn an_idle_gateway_ends_at_once() {
+    let origin = Origin::ok();
+    let Some(mut gateway) = Gateway::start(&site(origin.address, "", "")) else { return };
+    let mut clients: Vec<_> = (0..50).map(|_| gateway.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask(get("/x", &[])).status, 200);
+    }
+    gateway.signal("INT");
+    assert_eq!(gateway.wait_end().code(), Some(0), "{}", gateway.log());
+}
+
+#[test]
+fn a_port_that_is_taken_is_said_with_its_remedy() {
+    let origin = Origin::ok();
+    let policy = site(origin.address, "", "");
+    let Some(first) = Gateway::start(&policy) else { return };
+    let taken = first.admin.to_string();
+    let mut second = Gateway::launch(&policy, &["--admin", &taken]);
+    // The flag given last counts, or giving it twice is wrong use: both end it.
+    let code = second.wait_end().code();
+    assert!(matches!(code, Some(1 | 2)), "{code:?}: {}", second.log());
+}
+
+#[test]
+fn the_admin_listener_tells_how_the_node_is() {
+    let origin = Origin::ok();
+    let Some(gateway) = Gateway::start(&site(origin.address, "", "")) else { return };
+    assert_eq!(gateway.admin("/healthz").status, 200);
+    let status = gateway.status();
+    for key in [
+        "version",
+        "uptime_s",
+        "snapshot",
+        "shards",
+        "connections",
+        "budgets",
+        "journal",
+        "exports",
+    ] {
+        assert!(
+            !status[key].is_null() || key == "exports" || key == "journal",
+            "{key} in {status}"
+        );
+        assert!(
+            status.as_object().is_some_and(|fields| fields.contains_key(key)),
+            "{key}: {status}"
+        );
+    }
+    for key in ["sequence", "loaded_at", "rejected", "last_error"] {
+        let snapshot = status["snapshot"].as_object().expect("an object");
+        assert!(snapshot.contains_key(key), "{key}: {status}");
+    }
+    assert_eq!(gateway.ask(get("/x", &[])).status, 200);
+    let text = gateway.admin("/metrics").text();
+    for name in [
+        "payfence_decisions_total",
+        "payfence_request_duration_seconds_count",
+        "payfence_gateway_overhead_seconds_count",
+        "payfence_connections",
+        "payfence_snapshot_sequence",
+        "payfence_snapshot_rejected_total",
+        "payfence_decisions_exported_total",
+        "payfence_decisions_lost_total",
+        "payfence_export_lag_seconds",
+        "payfence_ledger_lag_seconds",
+    ] {
+        assert!(text.lines().any(|line| line.starts_with(name)), "{name} in\n{text}");
+    }
+}
