@@ -236,10 +236,7 @@ impl Deref for RecvBuf {
             // SAFETY: the buffer is ours until drop, `end <= buffer_bytes` as the kernel wrote that many bytes, and the
             // group (so the mapping) is held alive.
             Memory::Provided { group, id } => unsafe {
-                std::slice::from_raw_parts(
-                    group.address(*id).add(self.start),
-                    self.end - self.start,
-                )
+                std::slice::from_raw_parts(group.address(*id).add(self.start), self.end - self.start)
             },
             Memory::Owned(memory) => &memory[self.start..self.end],
         }

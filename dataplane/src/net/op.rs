@@ -102,11 +102,7 @@ impl Socket {
                 None => self.start_receiving(group),
             };
             let next =
-<<<<<<< HEAD
                 std::future::poll_fn(|context| self.ring().poll_received(key, from, context));
-=======
-                std::future::poll_fn(|context| self.ring().poll_received(key, group, context));
->>>>>>> answers
             match next.await {
                 Some(Ok(buffer)) => return Ok(buffer),
                 // Paused by us; what came before was taken already.
@@ -234,7 +230,8 @@ impl Socket {
     pub async fn gone(&self) -> io::Result<()> {
         let fd = types::Fd(self.fd());
         let mask = (libc::POLLERR | libc::POLLHUP) as u32;
-        let key = self.ring().submit(Resource::None, |_| opcode::PollAdd::new(fd, mask).build());
+        let key =
+            self.ring().submit(Resource::None, |_| opcode::PollAdd::new(fd, mask).build());
         check(Op::new(Rc::clone(self.ring()), key).await.result).map(|_| ())
     }
 
