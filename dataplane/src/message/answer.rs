@@ -11,6 +11,7 @@ use policy::decision::Reason;
 use policy::snapshot::SiteView;
 use serde::Serializer as _;
 
+use super::detail::detail_of;
 use super::limits::limit_headers;
 use super::request_id::RequestId;
 use super::time::{date_header, json_time};
@@ -194,18 +195,18 @@ fn body(out: &mut Vec<u8>, asker: &Asker<'_>, problem: &Problem<'_>) {
         out.extend_from_slice(reason.as_str().as_bytes());
     }
     out.extend_from_slice(b"\",\"title\":");
-    json_text(out, reason.title());
+    json_plain(out, reason.title());
     out.extend_from_slice(b",\"status\":");
     decimal(out, u64::from(status));
     out.extend_from_slice(b",\"detail\":");
     match problem.detail {
         Some(detail) => json_display(out, detail),
-        None => json_text(out, detail_of(reason)),
+        None => json_plain(out, detail_of(reason)),
     }
     out.extend_from_slice(b",\"reason\":");
-    json_text(out, reason.as_str());
+    json_plain(out, reason.as_str());
     out.extend_from_slice(b",\"request_id\":");
-    json_text(out, asker.request_id.as_str());
+    json_plain(out, asker.request_id.as_str());
     limit(out, problem);
     if let Some(url) = asker.site.and_then(|site| site.upgrade_url()) {
         out.extend_from_slice(b",\"upgrade_url\":");
@@ -213,7 +214,7 @@ fn body(out: &mut Vec<u8>, asker: &Asker<'_>, problem: &Problem<'_>) {
     }
     if let Some(name) = violated_policy(reason) {
         out.extend_from_slice(b",\"violated-policies\":[");
-        json_text(out, name);
+        json_plain(out, name);
         out.push(b']');
     }
     out.push(b'}');
@@ -260,7 +261,21 @@ const fn violated_policy(reason: Reason) -> Option<&'static str> {
 
 /// Appends a JSON string.
 pub(super) fn json_text(out: &mut Vec<u8>, text: &str) {
-    json_display(out, &text);
+    let start = out.len();
+    if serde_json::to_writer(&mut *out, text).is_err() {
+        out.truncate(start);
+        out.extend_from_slice(b"\"\"");
+    }
+}
+
+/// Appends a JSON string of the gateway's own text, which holds nothing to escape.
+fn json_plain(out: &mut Vec<u8>, text: &str) {
+    debug_assert!(
+        text.bytes().all(|byte| (b' '..0x7f).contains(&byte) && !b"\"\\".contains(&byte))
+    );
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
 }
 
 fn json_display(out: &mut Vec<u8>, text: &dyn Display) {
@@ -268,98 +283,6 @@ fn json_display(out: &mut Vec<u8>, text: &dyn Display) {
     if serde_json::Serializer::new(&mut *out).collect_str(text).is_err() {
         out.truncate(start);
         out.extend_from_slice(b"\"\"");
-    }
-}
-
-/// What happened and what to do about it, for the person who reads the answer.
-const fn detail_of(reason: Reason) -> &'static str {
-    match reason {
-        Reason::RequestMalformed => {
-            "The request is not well-formed HTTP, or its path leaves the API's root or holds a \
-             control character. Correct the request and send it again."
-        }
-        Reason::RequestTimeout => {
-            "The request did not arrive completely in the time allowed. Send it again."
-        }
-        Reason::SiteUnknown => {
-            "No API is served at this host name and path. Check the address for a mistake."
-        }
-        Reason::ResourceBlocked => {
-            "The provider of this API does not let requests for this resource through. Use another \
-             resource, or ask the provider."
-        }
-        Reason::TokenMissing => {
-            "This resource needs an API key and the request has none. Send it as \
-             `Authorization: Bearer KEY`."
-        }
-        Reason::TokenUnknown => {
-            "The API key in the request is not one of this API. Check that it was copied completely \
-             and belongs to this API."
-        }
-        Reason::TokenRevoked => {
-            "The API key in the request was revoked and no longer works. Use another key, or ask \
-             for a new one."
-        }
-        Reason::TokenExpired => {
-            "The API key in the request is past its expiry. Use another key, or ask for a new one."
-        }
-        Reason::AddressForbidden => {
-            "The API key may be used from certain networks only, and this request came from \
-             elsewhere. Send it from an allowed network, or have the key's networks changed."
-        }
-        Reason::SubscriptionInactive => {
-            "The subscription of this API key is not active. Settle what is due or renew the \
-             subscription, then try again."
-        }
-        Reason::PlanExcludesResource => {
-            "The plan or the API key does not include this resource. Move to a plan that does, or \
-             use a key without that restriction."
-        }
-        Reason::RateLimited => {
-            "More requests came in a short time than the plan allows. Wait for the seconds that \
-             Retry-After says, then send requests more slowly."
-        }
-        Reason::ConcurrencyLimited => {
-            "As many requests as the plan allows at the same time are still running. Wait for one \
-             of them to finish, then try again."
-        }
-        Reason::QuotaExhausted => {
-            "The units left of the plan's quota do not cover this request. Wait until the quota \
-             resets, or move to a larger plan."
-        }
-        Reason::LedgerUnreachable => {
-            "The gateway cannot find out at the moment whether units of the quota are left. Nothing \
-             was charged. Try again after the seconds that Retry-After says."
-        }
-        Reason::Draining => {
-            "This node of the gateway is shutting down. Nothing was charged. Send the request again."
-        }
-        Reason::JournalFull => {
-            "The gateway cannot record requests at the moment. Nothing was charged. Try again after \
-             the seconds that Retry-After says."
-        }
-        Reason::OriginUnreachable => {
-            "The API behind the gateway gave no answer. Try again later; if it goes on, tell the \
-             provider of the API."
-        }
-        Reason::OriginInvalid => {
-            "The API behind the gateway answered with something that is not valid HTTP. If it goes \
-             on, tell the provider of the API."
-        }
-        Reason::OriginTimeout => {
-            "The API behind the gateway did not answer in the time allowed. Try again later; if it \
-             goes on, tell the provider of the API."
-        }
-        Reason::NotFound => {
-            "The gateway serves nothing at this address. Its own addresses are those of its \
-             documentation, such as /.payfence/usage."
-        }
-        Reason::Ok
-        | Reason::Grace
-        | Reason::Overage
-        | Reason::Unmetered
-        | Reason::Unprotected
-        | Reason::Preflight => "The request was let through.",
     }
 }
 

@@ -12,8 +12,8 @@ use policy::facts::{is_token_header, strip_token_query};
 use policy::snapshot::SiteView;
 
 use super::request_id::RequestId;
-use crate::http1::headers::same_name_folded;
-use crate::http1::write::{end, header, request_framing};
+use crate::http1::headers::{classify_request, same_name_folded};
+use crate::http1::write::{self, decimal, end, header, request_framing};
 use crate::http1::{ForwardRules, Request, RequestName, Upgrade, Version};
 
 /// Who calls, once a token says so.
@@ -126,18 +126,17 @@ fn client_headers(out: &mut Vec<u8>, request: &Request<'_>, forward: &Forward<'_
 
 /// `X-Forwarded-*`: a trusted proxy's are kept and its address is added; all others are replaced.
 fn forwarded_for(out: &mut Vec<u8>, request: &Request<'_>, forward: &Forward<'_>) {
-    let kept = |class| request.values(class).filter(|_| forward.peer_is_trusted);
-    let start = out.len();
+    let kept =
+        |class| request.values(class).filter(|value| forward.peer_is_trusted && !value.is_empty());
     out.extend_from_slice(b"X-Forwarded-For: ");
     let name_end = out.len();
-    for value in kept(RequestName::XForwardedFor).filter(|value| !value.is_empty()) {
-        crate::http1::write::value(out, value);
+    for value in kept(RequestName::XForwardedFor) {
+        write::value(out, value);
         out.extend_from_slice(b", ");
     }
     let nearest = if out.len() == name_end { forward.client } else { forward.peer };
-    if write!(out, "{}\r\n", nearest.to_canonical()).is_err() {
-        out.truncate(start);
-    }
+    address(out, nearest.to_canonical());
+    out.extend_from_slice(b"\r\n");
     let names: [(RequestName, &[u8], Option<&[u8]>); 2] = [
         (RequestName::XForwardedProto, b"X-Forwarded-Proto", Some(forward.proto.as_bytes())),
         (RequestName::XForwardedHost, b"X-Forwarded-Host", request.host()),
@@ -154,6 +153,21 @@ fn forwarded_for(out: &mut Vec<u8>, request: &Request<'_>, forward: &Forward<'_>
     }
 }
 
+/// Appends an address. IPv4 by hand: this is written for every request.
+fn address(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [first, rest @ ..] = ip.octets();
+            decimal(out, u64::from(first));
+            for octet in rest {
+                out.push(b'.');
+                decimal(out, u64::from(octet));
+            }
+        }
+        IpAddr::V6(ip) => write!(out, "{ip}").expect("writing to memory cannot fail"),
+    }
+}
+
 fn identity(out: &mut Vec<u8>, forward: &Forward<'_>) {
     if let Some(identity) = &forward.identity {
         header(out, b"PayFence-Customer", identity.customer.as_bytes());
@@ -162,6 +176,16 @@ fn identity(out: &mut Vec<u8>, forward: &Forward<'_>) {
         header(out, b"PayFence-Token-Id", identity.token_id.as_bytes());
     }
     header(out, b"PayFence-Request-Id", forward.request_id.as_bytes());
+}
+
+/// Whether a trailer field of the client's is passed on to the origin (RFC 9110 §6.5.1): not those of
+/// framing, nor any name that the gateway drops, adds or looks for a token in.
+#[must_use]
+pub fn request_trailer_passes(site: &SiteView<'_>, name: &[u8]) -> bool {
+    let is_same = |other: &str| same_name_folded(other.as_bytes(), name);
+    classify_request(name).name.passes_in_trailers()
+        && !is_same(site.token_places().header)
+        && !site.origin_headers().any(|(other, _)| is_same(other))
 }
 
 /// What this hop's connection is told. `TE` and `Upgrade` count only where `Connection` names them

@@ -10,6 +10,7 @@ use policy::budget::Figures;
 use super::limits::limit_headers;
 use super::request_id::RequestId;
 use super::time::date_header;
+use crate::http1::headers::classify_response;
 use crate::http1::write::{end, header, header_decimal, response_framing, status_line};
 use crate::http1::{Response, ResponseFacts, ResponseFraming, ResponseName, Upgrade, Version};
 
@@ -69,7 +70,7 @@ pub fn write_response(out: &mut Vec<u8>, response: &Response<'_>, edit: &Respons
         has_date |= line.class == ResponseName::Date && !line.underscored;
         header(out, line.name, line.value);
     }
-    if !has_date {
+    if !has_date && facts.status >= 200 {
         // RFC 9110 §6.6.1: a recipient with a clock adds what the origin left out.
         date_header(out, edit.now_s);
     }
@@ -120,6 +121,12 @@ pub fn interim(out: &mut Vec<u8>, response: &Response<'_>, client: Version) -> b
     }
     end(out);
     true
+}
+
+/// Whether a trailer field of the origin's is passed on to the client (RFC 9110 §6.5.1).
+#[must_use]
+pub fn response_trailer_passes(name: &[u8]) -> bool {
+    classify_response(name).name.passes_in_trailers()
 }
 
 /// Reads `PayFence-Cost`: exactly one, a decimal integer of at most [`COST_MAX`].

@@ -10,6 +10,7 @@
 
 pub mod answer;
 pub mod client;
+mod detail;
 pub mod forward_request;
 pub mod forward_response;
 pub mod limits;
@@ -19,9 +20,10 @@ pub mod usage;
 
 pub use answer::{Asker, Problem, problem};
 pub use client::{ClientAddress, client_address};
-pub use forward_request::{Forward, Identity, write_request};
+pub use forward_request::{Forward, Identity, request_trailer_passes, write_request};
 pub use forward_response::{
-    Cost, ResponseEdit, client_framing, cost_header, interim, write_response,
+    Cost, ResponseEdit, client_framing, cost_header, interim, response_trailer_passes,
+    write_response,
 };
 pub use limits::limit_headers;
 pub use request_id::{RequestId, RequestIds};
