@@ -116,10 +116,11 @@ impl Connection {
                 return After::Close;
             }
             let shard = Rc::clone(&self.shard);
-            match shard.unless_draining(pin!(self.receive(idle))).await {
+            let received = shard.unless_draining(pin!(self.receive(idle))).await;
+            match received {
                 Some(Received::Bytes) => {}
                 Some(Received::TimedOut) => {
-                    self.shard.metrics.timeouts.inc("idle");
+                    shard.metrics.timeouts.inc("idle");
                     return After::Close;
                 }
                 Some(Received::End) | None => return After::Close,

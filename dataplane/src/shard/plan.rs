@@ -306,6 +306,10 @@ impl Asked<'_> {
                 match usage {
                     Usage::Ready(figures) => figures,
                     Usage::Pending(id) => return self.wait(id),
+                    Usage::Unknown => {
+                        let decision = Decision { reason: Reason::LedgerUnreachable, ..decision };
+                        return self.answer(facts, decision, None, Some(1));
+                    }
                 }
             }
         };

@@ -84,7 +84,7 @@ enum Head {
 }
 
 impl<'a> Fetching<'a> {
-    pub(super) const fn new(
+    pub(super) fn new(
         connection: &'a Connection,
         exchange: &'a mut Exchange,
         upstream: &'a mut Upstream,
@@ -92,7 +92,7 @@ impl<'a> Fetching<'a> {
         sent_at: Now,
     ) -> Self {
         Self {
-            shard: &*connection.shard,
+            shard: &connection.shard,
             client: &connection.socket,
             timer: &connection.write_timer,
             origin: &upstream.socket,
@@ -156,20 +156,23 @@ impl<'a> Fetching<'a> {
 
     /// Parses what is at hand; what is a head of is taken from the input.
     fn read_head(&mut self, seen: usize) -> Result<Head, Failure> {
-        let Some(input) = self.input.as_mut() else { return Ok(Head::More) };
+        let Some(mut input) = self.input.take() else { return Ok(Head::More) };
         let mut scratch = self.shard.scratch.borrow_mut();
         let limits = &self.shard.settings.limits;
         let response = &mut scratch.response;
-        let parsed = parse_response(input, seen, self.exchange.is_head, limits, response);
+        let parsed = parse_response(&input, seen, self.exchange.is_head, limits, response);
         let len = match parsed.map_err(|error| {
             let site = self.exchange.policy.site(self.exchange.decision.site);
             tracing::warn!(site = site.slug(), cause = error.cause(), "the origin's answer is invalid");
             Failure::Invalid
         })? {
-            Parse::Partial => return Ok(Head::More),
+            Parse::Partial => {
+                *self.input = Some(input);
+                return Ok(Head::More);
+            }
             Parse::Complete { len } => len,
         };
-        let view = response.view(input);
+        let view = response.view(&input);
         let facts = view.facts();
         let head = if facts.is_interim() {
             let mut bytes = self.shard.take_spare();
@@ -188,9 +191,7 @@ impl<'a> Fetching<'a> {
         };
         drop(scratch);
         input.advance(len);
-        if input.is_empty() {
-            *self.input = None;
-        }
+        *self.input = Some(input).filter(|input| !input.is_empty());
         Ok(head)
     }
 
@@ -200,7 +201,7 @@ impl<'a> Fetching<'a> {
         facts: ResponseFacts,
     ) -> Rewritten {
         let exchange = &*self.exchange;
-        let to = client_framing(facts.framing, exchange.version);
+        let to = client_framing(&facts, exchange.version);
         let is_uploaded = self.upload_end.get() == Some(UploadEnd::Done);
         let close = !exchange.keep_alive
             || to == ResponseFraming::UntilClose

@@ -58,7 +58,7 @@ impl Exchange {
             (Cost::Units(_), None) => {}
             (Cost::Units(units), Some(ticket)) => {
                 let before = ticket.charge();
-                shard.budgets.borrow_mut().correct(shard.budget_now(), ticket, units);
+                shard.budgets.borrow_mut().correct(ticket, units);
                 shard.metrics.cost_corrections.inc();
                 shard.ring.note_runnable();
                 if let Some(figures) = &mut self.figures {
