@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod file_watch;
+pub mod ledger;
 pub mod policy_source;
 pub mod policy_watch;
 pub mod resolver;

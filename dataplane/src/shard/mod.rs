@@ -94,6 +94,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Where request ids begin.
     pub request_ids: RequestIds,
+    /// Told once, when the shard accepts.
+    pub ready: std::sync::mpsc::Sender<()>,
 }
 
 /// Scratch of the synchronous part of an exchange: nothing in it outlives a call.
@@ -175,6 +177,8 @@ pub async fn run(parts: Parts) -> io::Result<()> {
     runtime::spawn(&ring, turn::listen_for_wakes(Rc::clone(&shard)));
     runtime::spawn(&ring, turn::keep_house(Rc::clone(&shard)));
     shard.state.set_accepting(shard.index(), true);
+    // Nobody listens when another shard could not start: the drain that follows ends this one.
+    let _ = parts.ready.send(());
     turn::drive(&shard).await
 }
 
