@@ -9,7 +9,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use dataplane::config::{CpuList, GatewayDomain, IpNet, JournalFull, SHARDS_MAX, parse_network};
+use dataplane::config::{
+    CpuList, GatewayDomain, IpNet, JournalFull, SHARDS_MAX, parse_address, parse_network,
+};
 
 use crate::logging::LogFormat;
 
@@ -64,10 +66,10 @@ pub struct DevArgs {
     #[arg(long, env = "PAYFENCE_ORIGIN", value_name = "URL")]
     pub origin: Option<String>,
     /// Where the gateway listens (default 127.0.0.1:8080)
-    #[arg(long, env = "PAYFENCE_LISTEN", value_name = "ADDR")]
+    #[arg(long, env = "PAYFENCE_LISTEN", value_name = "ADDR", value_parser = parse_address)]
     pub listen: Option<SocketAddr>,
     /// Where the admin listener is (default 127.0.0.1:8081)
-    #[arg(long, env = "PAYFENCE_ADMIN", value_name = "ADDR")]
+    #[arg(long, env = "PAYFENCE_ADMIN", value_name = "ADDR", value_parser = parse_address)]
     pub admin: Option<SocketAddr>,
     /// The policy file, written if it is missing (default payfence-dev.toml)
     #[arg(long, env = "PAYFENCE_POLICY", value_name = "FILE")]
@@ -84,10 +86,10 @@ pub struct NodeArgs {
     #[arg(long, env = "PAYFENCE_POLICY", value_name = "FILE")]
     pub policy: Option<PathBuf>,
     /// Where the gateway listens; may be given more than once (default 127.0.0.1:8080)
-    #[arg(long, env = "PAYFENCE_LISTEN", value_name = "ADDR", value_delimiter = ',', num_args = 1..)]
+    #[arg(long, env = "PAYFENCE_LISTEN", value_name = "ADDR", value_delimiter = ',', num_args = 1.., value_parser = parse_address)]
     pub listen: Vec<SocketAddr>,
     /// Where the admin listener is (default 127.0.0.1:8081)
-    #[arg(long, env = "PAYFENCE_ADMIN", value_name = "ADDR")]
+    #[arg(long, env = "PAYFENCE_ADMIN", value_name = "ADDR", value_parser = parse_address)]
     pub admin: Option<SocketAddr>,
     /// Where the node keeps what outlives it (default: payfence-data beside the policy file)
     #[arg(long, env = "PAYFENCE_DATA_DIR", value_name = "DIR")]

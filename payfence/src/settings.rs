@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use dataplane::config::{
     ADMIN_DEFAULT, Config, CpuList, DRAIN_DEFAULT, GatewayDomain, IpNet, JournalFull,
-    LISTEN_DEFAULT, LISTENERS_MAX, OnReady, SHARDS_MAX, parse_network,
+    LISTEN_DEFAULT, LISTENERS_MAX, OnReady, SHARDS_MAX, parse_address, parse_network,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -34,6 +34,7 @@ struct FileKeys {
     policy: Option<PathBuf>,
     #[serde(deserialize_with = "one_or_more")]
     listen: Vec<SocketAddr>,
+    #[serde(deserialize_with = "from_address")]
     admin: Option<SocketAddr>,
     data_dir: Option<PathBuf>,
     ring_dir: Option<PathBuf>,
@@ -56,6 +57,13 @@ where
     String::deserialize(deserializer)?.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
+fn from_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_address(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a text or a list of texts")]
 enum OneOrMore {
@@ -74,14 +82,7 @@ impl OneOrMore {
 
 fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
     let texts = OneOrMore::deserialize(deserializer)?.into_vec();
-    let parse = |text: String| {
-        text.parse().map_err(|_| {
-            serde::de::Error::custom(format!(
-                "`{text}` is no address with port, such as 127.0.0.1:8080 or [::]:8080"
-            ))
-        })
-    };
-    texts.into_iter().map(parse).collect()
+    texts.iter().map(|text| parse_address(text).map_err(serde::de::Error::custom)).collect()
 }
 
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
