@@ -137,19 +137,25 @@ fn forwarded_for(out: &mut Vec<u8>, request: &Request<'_>, forward: &Forward<'_>
     let nearest = if out.len() == name_end { forward.client } else { forward.peer };
     address(out, nearest.to_canonical());
     out.extend_from_slice(b"\r\n");
-    let names: [(RequestName, &[u8], Option<&[u8]>); 2] = [
-        (RequestName::XForwardedProto, b"X-Forwarded-Proto", Some(forward.proto.as_bytes())),
-        (RequestName::XForwardedHost, b"X-Forwarded-Host", request.host()),
-    ];
-    for (class, name, own) in names {
-        let mut is_kept = false;
-        for value in kept(class) {
-            header(out, name, value);
-            is_kept = true;
-        }
-        if let Some(own) = own.filter(|_| !is_kept) {
-            header(out, name, own);
-        }
+    let proto = Some(forward.proto.as_bytes());
+    kept_or_own(out, b"X-Forwarded-Proto", kept(RequestName::XForwardedProto), proto);
+    kept_or_own(out, b"X-Forwarded-Host", kept(RequestName::XForwardedHost), request.host());
+}
+
+/// Appends the values that are kept; without any, the gateway's own.
+fn kept_or_own<'a>(
+    out: &mut Vec<u8>,
+    name: &[u8],
+    kept: impl Iterator<Item = &'a [u8]>,
+    own: Option<&[u8]>,
+) {
+    let mut is_kept = false;
+    for value in kept {
+        header(out, name, value);
+        is_kept = true;
+    }
+    if let Some(own) = own.filter(|_| !is_kept) {
+        header(out, name, own);
     }
 }
 
