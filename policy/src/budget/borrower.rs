@@ -158,7 +158,12 @@ impl Borrower {
     }
 
     /// An entitlement's figures, where they are known here.
-    pub(super) fn usage(&self, now: Now, id: EntitlementId, terms: &Terms) -> Option<super::Figures> {
+    pub(super) fn usage(
+        &self,
+        now: Now,
+        id: EntitlementId,
+        terms: &Terms,
+    ) -> Option<super::Figures> {
         let loans = &self.entries.get(&id)?.loans;
         let news = terms.version > loans.terms.version && !terms.same_as(&loans.terms);
         if news {

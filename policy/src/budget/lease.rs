@@ -112,7 +112,12 @@ impl Lease {
     }
 
     /// What the ledger has not been told yet.
-    pub(super) fn report(&mut self, now: Now, id: EntitlementId, terms: &Terms) -> Option<LeaseRequest> {
+    pub(super) fn report(
+        &mut self,
+        now: Now,
+        id: EntitlementId,
+        terms: &Terms,
+    ) -> Option<LeaseRequest> {
         if self.used.totals() == self.reported {
             return None;
         }
@@ -131,7 +136,13 @@ impl Lease {
         self.message(id, terms, 0, 0)
     }
 
-    fn message(&mut self, id: EntitlementId, terms: &Terms, need: u64, demand: u64) -> LeaseRequest {
+    fn message(
+        &mut self,
+        id: EntitlementId,
+        terms: &Terms,
+        need: u64,
+        demand: u64,
+    ) -> LeaseRequest {
         self.reported = self.used.totals();
         LeaseRequest {
             id,

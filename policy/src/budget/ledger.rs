@@ -194,11 +194,7 @@ impl Account {
     }
 
     /// Leases what has come back to the nodes whose requests wait for it.
-    fn serve_waiting(
-        &mut self,
-        id: EntitlementId,
-        outbox: &mut VecDeque<(u64, ShardId, Message)>,
-    ) {
+    fn serve_waiting(&mut self, id: EntitlementId, outbox: &mut VecDeque<(u64, ShardId, Message)>) {
         let mut served = Vec::new();
         for index in 0..self.nodes.len() {
             let free = self.free().unwrap_or(u64::MAX);

@@ -14,7 +14,9 @@ use super::cells::{Level, NodeUse};
 use super::lease::{Lease, REPORT_US};
 use super::mail::Mail;
 use super::message::{Answer, Ask, LeaseReply, Need, Recall, Totals, Verdict};
-use super::{EntitlementId, Message, Now, Overage, Period, PeriodId, RateTerms, Refused, ShardId, Terms};
+use super::{
+    EntitlementId, Message, Now, Overage, Period, PeriodId, RateTerms, Refused, ShardId, Terms,
+};
 
 /// A recall that has not shown in the cells is sent again after this long.
 pub(super) const RECALL_AGAIN_US: u64 = 10_000;
@@ -372,7 +374,8 @@ impl Owned {
         let (committed, _) = self.units();
         let leased = self.lease.held().saturating_sub(committed);
         let wanted = !matches!(self.terms.overage, Overage::Deny)
-            || self.terms.left(self.lease.held().saturating_add(self.lease.used.elsewhere())) > Some(0);
+            || self.terms.left(self.lease.held().saturating_add(self.lease.used.elsewhere()))
+                > Some(0);
         if wanted && self.lease.runs_low(leased) {
             self.ask_lease(now, 0, mail);
         }
@@ -484,7 +487,10 @@ impl Owned {
         let fresh = Period::first(&self.terms.calendar, now.unix_s);
         let unused = self.lease.used.totals() == Totals::default() && self.lease.held() == 0;
         let rate_full = self.outstanding == 0
-            && self.terms.rate.is_none_or(|rate| self.bucket.full_in_us(&rate, now.mono_us, 0) == 0);
+            && self
+                .terms
+                .rate
+                .is_none_or(|rate| self.bucket.full_in_us(&rate, now.mono_us, 0) == 0);
         // A shard that still has the cells may yet charge in them: a correction of a free request.
         let unseen = Arc::strong_count(&self.lease.used) == 1 && Arc::strong_count(&self.node) == 1;
         fresh.id >= self.lease.period.id

@@ -79,9 +79,8 @@ impl Node {
         let usage = self.shards[shard].usage(self.now, ID, terms);
         self.pump();
         match (usage, self.shards[shard].poll_resolved()) {
-            (Usage::Ready(figures), None) | (Usage::Pending(_), Some((_, Outcome::Usage(figures)))) => {
-                figures
-            }
+            (Usage::Ready(figures), None)
+            | (Usage::Pending(_), Some((_, Outcome::Usage(figures)))) => figures,
             other => panic!("no figures: {other:?}"),
         }
     }
@@ -123,8 +122,11 @@ fn any_terms() -> impl Strategy<Value = Terms> {
         (0..9_u64).prop_map(|cap| Overage::Allow { cap: Some(cap) })
     ];
     let unit = prop_oneof![Just(Unit::Second), Just(Unit::Minute), Just(Unit::Month)];
-    let rate = (1..50_u64, unit.clone(), 1..30_u64)
-        .prop_map(|(requests, unit, burst)| RateTerms { requests, unit, burst });
+    let rate = (1..50_u64, unit.clone(), 1..30_u64).prop_map(|(requests, unit, burst)| RateTerms {
+        requests,
+        unit,
+        burst,
+    });
     let limit = proptest::option::weighted(0.9, prop_oneof![0..40_u64, 0..2_000_u64]);
     let some = proptest::option::of::<_>;
     (limit, overage, unit, some(rate), proptest::option::of(1..5_u32)).prop_map(

@@ -19,11 +19,13 @@ use super::answer::RejectCause;
 use super::steps::{self, Step};
 
 /// Spellings of one path that are examined; one more refuses it.
-pub const SPELLINGS_MAX: usize = 1024;
+pub const SPELLINGS_MAX: usize = 512;
 /// Bytes that steps may read for one path; one more refuses it. Bounds the time a hostile path takes.
-pub const WORK_BYTES_MAX: usize = 512 * 1024;
+pub const WORK_BYTES_MAX: usize = 320 * 1024;
 /// How often escapes may be undone (PRODUCT.md: once or twice).
 const DECODES_MAX: u8 = 2;
+/// Slots of the index over spellings; a power of two, and never more than half of them in use.
+const INDEX_SLOTS: usize = 2 * SPELLINGS_MAX;
 
 /// What a path holds that some step would change, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,36 +39,56 @@ impl Traits {
     const CUT: u16 = 1 << 4;
     const NON_ASCII: u16 = 1 << 5;
     const UPPER: u16 = 1 << 6;
-    const DOUBLE_SLASH: u16 = 1 << 7;
-    const DOT: u16 = 1 << 8;
-    const ENCODED_DOT: u16 = 1 << 9;
-    const TRAILING: u16 = 1 << 10;
-    const SLASH: u16 = 1 << 11;
+    /// A byte that may lead an overlong sequence.
+    const OVERLONG: u16 = 1 << 7;
+    const DOUBLE_SLASH: u16 = 1 << 8;
+    const DOT: u16 = 1 << 9;
+    const ENCODED_DOT: u16 = 1 << 10;
+    const ENCODED_SLASH: u16 = 1 << 11;
+    const ENCODED_U: u16 = 1 << 12;
+    const AUTHORITY: u16 = 1 << 13;
+    const TRAILING: u16 = 1 << 14;
 
-    /// Looks at every byte of `path` once.
+    /// Looks at every byte of `path` once, twice where there are escapes.
     pub(crate) fn of(path: &[u8]) -> Self {
         let mut seen = 0;
-        let mut previous = b'/';
-        let mut before = 0;
-        for &byte in path.get(1..).unwrap_or_default() {
+        let mut previous = 0;
+        for &byte in path {
             seen |= CLASSES.get(usize::from(byte)).copied().unwrap_or_default();
             if previous == b'/' {
                 match byte {
                     b'/' => seen |= Self::DOUBLE_SLASH,
                     b'.' => seen |= Self::DOT,
-                    b'%' => seen |= Self::ENCODED_DOT,
                     _ => {}
                 }
-            } else if byte == b'%' && previous == b'.' && before == b'/' {
-                seen |= Self::ENCODED_DOT;
             }
-            before = previous;
             previous = byte;
         }
         if previous == b'/' && path.len() > 1 {
             seen |= Self::TRAILING;
         }
+        if path.starts_with(b"//") {
+            seen |= Self::AUTHORITY;
+        }
+        if seen & Self::PERCENT != 0 {
+            seen |= Self::of_escapes(path);
+        }
         Self(seen)
+    }
+
+    fn of_escapes(path: &[u8]) -> u16 {
+        let mut seen = 0;
+        let mut window = 0_u32;
+        for &byte in path {
+            window = window << 8 | u32::from(byte);
+            match window.to_be_bytes() {
+                [_, b'%', b'2', b'f' | b'F'] => seen |= Self::ENCODED_SLASH,
+                [_, _, b'%', b'u' | b'U'] => seen |= Self::ENCODED_U,
+                [_, b'/', b'%', b'2'] | [b'/', b'.', b'%', b'2'] => seen |= Self::ENCODED_DOT,
+                _ => {}
+            }
+        }
+        seen
     }
 
     fn has(self, bits: u16) -> bool {
@@ -75,7 +97,7 @@ impl Traits {
 
     /// Whether there is nothing in it that a step might change, letter case apart.
     pub(crate) fn is_plain(self) -> bool {
-        !self.has(!(Self::UPPER | Self::SLASH))
+        !self.has(!Self::UPPER)
     }
 
     /// Whether it is ASCII without escapes, so that its bytes are all there is to compare.
@@ -114,8 +136,8 @@ const fn classes() -> [u16; 256] {
             b'\\' => Traits::BACKSLASH,
             b';' => Traits::SEMICOLON,
             b'?' | b'#' => Traits::CUT,
-            b'/' => Traits::SLASH,
             b'A'..=b'Z' => Traits::UPPER,
+            0xC0 | 0xC1 | 0xE0 | 0xF0 | 0xF8 | 0xFC => Traits::NON_ASCII | Traits::OVERLONG,
             0x80.. => Traits::NON_ASCII,
             _ => 0,
         };
@@ -134,18 +156,24 @@ const STEPS: [(u16, Step); 10] = [
     (Traits::SEMICOLON, steps::drop_last_params),
     (Traits::TRAILING, steps::trim_slashes),
     (Traits::CUT, steps::cut_at_query),
-    (Traits::DOUBLE_SLASH, steps::drop_authority),
-    (Traits::NON_ASCII, steps::mend_overlong),
+    (Traits::AUTHORITY, steps::drop_authority),
+    (Traits::OVERLONG, steps::mend_overlong),
 ];
 
-/// The ways to undo percent escapes once.
-const DECODES: [Step; 3] = [steps::decode, steps::decode_segments, steps::decode_with_u];
+/// The ways to undo percent escapes once, each with the traits without which it does nothing, or what the first does.
+const DECODES: [(u16, Step); 3] = [
+    (Traits::PERCENT, steps::decode),
+    (Traits::ENCODED_SLASH, steps::decode_segments),
+    (Traits::ENCODED_U, steps::decode_with_u),
+];
 
 /// The spellings of one path. Reused from path to path: it allocates nothing once it has grown.
 #[derive(Debug, Default)]
 pub(crate) struct Closure {
     text: Vec<u8>,
     nodes: Vec<Node>,
+    /// Finds nodes by digest: open addressing, a node's index plus one, 0 for none. Twice as many as nodes at most.
+    index: Vec<u16>,
     result: Vec<u8>,
     work_bytes: usize,
 }
@@ -164,6 +192,8 @@ impl Closure {
     pub(crate) fn fill(&mut self, path: &[u8]) -> Result<(), RejectCause> {
         self.text.clear();
         self.nodes.clear();
+        self.index.clear();
+        self.index.resize(INDEX_SLOTS, 0);
         self.work_bytes = 0;
         self.result.clear();
         self.result.extend_from_slice(path);
@@ -216,8 +246,8 @@ impl Closure {
     fn decode_level(&mut self, first: usize, end: usize) -> Result<(), RejectCause> {
         for index in first..end {
             let Some(node) = self.nodes.get(index).copied() else { break };
-            if node.traits.has(Traits::PERCENT) {
-                for step in DECODES {
+            for (needs, step) in DECODES {
+                if node.traits.has(needs) {
                     self.apply(node, step)?;
                 }
             }
@@ -238,22 +268,36 @@ impl Closure {
     /// Adds `result` to the set, unless it is there.
     fn keep(&mut self) -> Result<(), RejectCause> {
         let digest = digest(&self.result);
-        let known = self
-            .nodes
-            .iter()
-            .any(|node| node.digest == digest && self.text_of(*node) == self.result);
-        if known {
-            return Ok(());
-        }
+        let Some(slot) = self.free_slot(digest) else { return Ok(()) };
         let traits = Traits::of(&self.result);
         traits.check()?;
-        if self.nodes.len() == SPELLINGS_MAX {
-            return Err(RejectCause::TooManySpellings);
-        }
         let start = self.text.len();
         self.text.extend_from_slice(&self.result);
         self.nodes.push(Node { start, end: self.text.len(), digest, traits });
+        if self.nodes.len() > SPELLINGS_MAX {
+            return Err(RejectCause::TooManySpellings);
+        }
+        if let (Some(entry), Ok(number)) =
+            (self.index.get_mut(slot), u16::try_from(self.nodes.len()))
+        {
+            *entry = number;
+        }
         Ok(())
+    }
+
+    /// Where in the index `result` belongs; none if it is a node already.
+    fn free_slot(&self, digest: u64) -> Option<usize> {
+        let mut slot = (digest >> 32) as usize % INDEX_SLOTS;
+        loop {
+            let number = self.index.get(slot).copied().map_or(0, usize::from);
+            let Some(node) = number.checked_sub(1).and_then(|at| self.nodes.get(at)) else {
+                return Some(slot);
+            };
+            if node.digest == digest && self.text_of(*node) == self.result {
+                return None;
+            }
+            slot = (slot + 1) % INDEX_SLOTS;
+        }
     }
 }
 

@@ -37,6 +37,7 @@ mod pattern;
 pub mod reference;
 mod resolve;
 mod rules;
+mod segments;
 mod steps;
 mod tally;
 

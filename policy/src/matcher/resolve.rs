@@ -9,8 +9,9 @@ use super::answer::{
 };
 use super::closure::{Closure, Traits};
 use super::fold::fold_into;
-use super::literal::{Letters, Segments};
-use super::rules::{Candidate, Rules};
+use super::literal::Letters;
+use super::rules::Rules;
+use super::segments::Segments;
 use super::tally::{Nearness, Reading, Tally};
 
 /// Space that resolving needs. One for each thread; it grows to what the worst path took and stays.
@@ -99,8 +100,7 @@ impl Matcher {
         segments: &mut Segments,
         mut report: impl FnMut(Letters, Reading<'m>),
     ) {
-        segments.split(path, self.rules.escaped);
-        let candidate = Candidate { path, segments, is_literal: traits.is_literal() };
+        let candidate = self.rules.split(path, traits.is_literal(), segments);
         let mut ask = |letters, nearness| {
             let rule = self.rules.find(method, candidate, letters);
             let reading = Reading {

@@ -410,7 +410,8 @@ fn escaped_patterns() {
 #[test]
 fn explained() {
     let rules = "paid:2 /a/*\n free /b/*";
-    let table: &[(&str, Settings, &[(&str, Option<RuleRef>, Access)])] = &[
+    type Line = (&'static str, Option<RuleRef>, Access);
+    let table: &[(&str, Settings, &[Line])] = &[
         ("/a/x", FREE, &[("/a/x", Some(RuleRef::Rule(0)), Access::Paid)]),
         (
             "/B/../A/x",

@@ -12,8 +12,9 @@ use aho_corasick::automaton::OverlappingState;
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, Anchored, Input, StartKind};
 
 use super::answer::{Access, Rule, RuleConflict, Settings};
-use super::literal::{EscapedSet, Letters, Segments};
+use super::literal::{EscapedSet, Letters};
 use super::pattern::Segment;
+use super::segments::Segments;
 use crate::method::MethodSet;
 
 /// From this many rules on, candidates are found by their literal prefix instead of trying every rule.
@@ -24,8 +25,10 @@ const PREFIX_SEARCH_MIN: usize = 16;
 pub(crate) struct Rules {
     ordered: Vec<Compiled>,
     prefixes: Option<Prefixes>,
+    /// How literal prefixes compare.
+    letters: Letters,
     /// Bytes that some pattern writes escaped, so that clients may.
-    pub(crate) escaped: EscapedSet,
+    escaped: EscapedSet,
     /// Whether exact and folded comparison can differ on a path without capitals.
     pub(crate) has_case: bool,
 }
@@ -48,8 +51,6 @@ pub(crate) struct Compiled {
 pub(crate) struct Candidate<'a> {
     pub(crate) path: &'a [u8],
     pub(crate) segments: &'a Segments,
-    /// Whether the path is ASCII without escapes.
-    pub(crate) is_literal: bool,
 }
 
 impl Rules {
@@ -68,7 +69,22 @@ impl Rules {
         let prefixes = (ordered.len() >= PREFIX_SEARCH_MIN)
             .then(|| Prefixes::new(&ordered, settings.case_sensitive))
             .flatten();
-        Ok(Self { ordered, prefixes, escaped, has_case })
+        let letters = if settings.case_sensitive { Letters::Exact } else { Letters::Folded };
+        Ok(Self { ordered, prefixes, letters, escaped, has_case })
+    }
+
+    /// Splits a spelling as [`Self::find`] needs it. `is_literal`: it is ASCII without escapes.
+    pub(crate) fn split<'a>(
+        &self,
+        path: &'a [u8],
+        is_literal: bool,
+        segments: &'a mut Segments,
+    ) -> Candidate<'a> {
+        segments.split(path, is_literal, self.escaped);
+        if self.prefixes.is_some() && !is_literal {
+            segments.write_canonical(path, self.letters);
+        }
+        Candidate { path, segments }
     }
 
     /// The most specific rule for `method` that names the spelling.
@@ -81,12 +97,12 @@ impl Rules {
         let fits =
             |rule: &Compiled| rule.methods.contains(method) && rule.names(candidate, letters);
         match &self.prefixes {
-            Some(prefixes) if candidate.is_literal => prefixes
-                .search(candidate.path)
+            Some(prefixes) => prefixes
+                .search(candidate.segments.canonical(candidate.path))
                 .filter(|order| self.ordered.get(*order).is_some_and(fits))
                 .min()
                 .and_then(|order| self.ordered.get(order)),
-            _ => self.ordered.iter().find(|rule| fits(rule)),
+            None => self.ordered.iter().find(|rule| fits(rule)),
         }
     }
 }
@@ -255,8 +271,8 @@ impl Prefixes {
     }
 }
 
-/// The bytes that every ASCII path without escapes must begin with to be named: literals up to the first wildcard, or up
-/// to the first literal that such a path cannot hold.
+/// What the canonical form of every path that is named must begin with: literals up to the first wildcard, or up to
+/// the first literal that may equal a segment in another form than the canonical one.
 fn literal_prefix(segments: &[Segment], case_sensitive: bool) -> Vec<u8> {
     let mut prefix = Vec::new();
     for segment in segments {
@@ -269,7 +285,7 @@ fn literal_prefix(segments: &[Segment], case_sensitive: bool) -> Vec<u8> {
             }
             Segment::Many => break,
         };
-        if !text.is_ascii() || text.contains(&b'/') {
+        if text.contains(&b'/') || text.contains(&b'%') {
             break;
         }
         prefix.push(b'/');

@@ -77,13 +77,14 @@ fn resolve(
 
 /// Makes one slash of several.
 pub(crate) fn merge_slashes(path: &[u8], out: &mut Vec<u8>) -> Result<(), RejectCause> {
-    let mut previous = 0;
-    for &byte in path {
-        if byte != b'/' || previous != b'/' {
-            out.push(byte);
-        }
-        previous = byte;
+    let mut rest = path;
+    while let Some(at) = rest.windows(2).position(|pair| pair == b"//") {
+        let (front, tail) = rest.split_at_checked(at).unwrap_or((rest, &[]));
+        out.extend_from_slice(front);
+        let run = tail.iter().take_while(|byte| **byte == b'/').count();
+        rest = tail.get(run - 1..).unwrap_or_default();
     }
+    out.extend_from_slice(rest);
     Ok(())
 }
 
@@ -97,7 +98,7 @@ pub(crate) fn turn_backslashes(path: &[u8], out: &mut Vec<u8>) -> Result<(), Rej
 pub(crate) fn drop_params(path: &[u8], out: &mut Vec<u8>) -> Result<(), RejectCause> {
     for segment in segments(path) {
         out.push(b'/');
-        out.extend(segment.iter().take_while(|byte| **byte != b';'));
+        out.extend_from_slice(until(segment, |byte| byte == b';'));
     }
     Ok(())
 }
@@ -107,8 +108,14 @@ pub(crate) fn drop_last_params(path: &[u8], out: &mut Vec<u8>) -> Result<(), Rej
     let last = path.iter().rposition(|byte| *byte == b'/').unwrap_or_default();
     let (front, tail) = path.split_at_checked(last).unwrap_or((path, &[]));
     out.extend_from_slice(front);
-    out.extend(tail.iter().take_while(|byte| **byte != b';'));
+    out.extend_from_slice(until(tail, |byte| byte == b';'));
     Ok(())
+}
+
+/// The front of `bytes`, up to the first that `ends` it.
+fn until(bytes: &[u8], ends: impl Fn(u8) -> bool) -> &[u8] {
+    let end = bytes.iter().position(|byte| ends(*byte)).unwrap_or(bytes.len());
+    bytes.get(..end).unwrap_or_default()
 }
 
 /// Removes all slashes at the end; the root stays.
@@ -120,7 +127,7 @@ pub(crate) fn trim_slashes(path: &[u8], out: &mut Vec<u8>) -> Result<(), RejectC
 
 /// Ends the path at a `?` or `#`, as the second server of a chain does when the first forwards what it decoded.
 pub(crate) fn cut_at_query(path: &[u8], out: &mut Vec<u8>) -> Result<(), RejectCause> {
-    out.extend(path.iter().take_while(|byte| !matches!(byte, b'?' | b'#')));
+    out.extend_from_slice(until(path, |byte| matches!(byte, b'?' | b'#')));
     Ok(())
 }
 
@@ -196,18 +203,22 @@ pub(crate) fn decode_segments(path: &[u8], out: &mut Vec<u8>) -> Result<(), Reje
 
 fn undo_escapes(path: &[u8], out: &mut Vec<u8>, undone: impl Fn(u8) -> bool) {
     let mut rest = path;
-    while let Some((&byte, tail)) = rest.split_first() {
+    while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
+        let (front, tail) = rest.split_at_checked(at).unwrap_or((rest, &[]));
+        out.extend_from_slice(front);
+        let tail = tail.get(1..).unwrap_or_default();
         match hex_pair(tail) {
-            Some((value, after)) if byte == b'%' && undone(value) => {
+            Some((value, after)) if undone(value) => {
                 out.push(value);
                 rest = after;
             }
             _ => {
-                out.push(byte);
+                out.push(b'%');
                 rest = tail;
             }
         }
     }
+    out.extend_from_slice(rest);
 }
 
 /// Undoes every percent escape once, the `%uXXXX` of Microsoft's servers among them.
