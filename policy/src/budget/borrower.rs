@@ -11,7 +11,7 @@ use super::mail::{IdMap, Mail, Side, Timers};
 use super::message::{Answer, Ask, Need, Recall, Verdict};
 use super::shard::Config;
 use super::{
-    Decided, EntitlementId, Message, Now, Outcome, Reason, Settle, Settled, Terms, Ticket, WaitId,
+    Decided, EntitlementId, Message, Now, Outcome, Settle, Settled, Terms, Ticket, WaitId,
 };
 
 /// Loans that nobody has used for this long go back.
@@ -158,7 +158,12 @@ impl Borrower {
     }
 
     /// An entitlement's figures, where they are known here.
-    pub(super) fn usage(&self, now: Now, id: EntitlementId, terms: &Terms) -> Option<super::Figures> {
+    pub(super) fn usage(
+        &self,
+        now: Now,
+        id: EntitlementId,
+        terms: &Terms,
+    ) -> Option<super::Figures> {
         let loans = &self.entries.get(&id)?.loans;
         let news = terms.version > loans.terms.version && !terms.same_as(&loans.terms);
         if news {
@@ -394,13 +399,11 @@ impl Entry {
     /// Ends the head's wait by the owner's verdict.
     fn conclude(&mut self, now: Now, call: Call, verdict: Option<Verdict>) -> Outcome {
         match (call, verdict) {
-            (Call::Admit { cost, held }, Some(Verdict::Admit { overage, slot })) => {
+            (Call::Admit { cost, held }, Some(Verdict::Admit { slot })) => {
                 if slot {
                     self.loans.take_slot();
                 }
-                let reason = if overage { Reason::Overage } else { Reason::Ok };
-                let slot = slot || held.slot;
-                Outcome::Decided(self.loans.admit_as_told(now, slot, cost, reason))
+                Outcome::Decided(self.loans.charge(now, slot || held.slot, cost))
             }
             (call, Some(Verdict::Refuse { by, retry_after_s })) => {
                 self.release(&call);

@@ -114,13 +114,12 @@ impl Loans {
         let cell = view.used.cell(self.shard);
         let used = view.used.used();
         // A correction elsewhere may have taken what this loan stands for.
-        let within = !self.terms.exceeds(used, cost);
-        let lent = || cost == 0 || cell.loan(self.units_granted).unspent() >= cost;
-        if self.terms.limit.is_none() || (within && lent()) {
-            cell.charge(cost);
-            return Some(self.admitted(now, held.slot, cost, Reason::Ok));
+        let refuses = self.terms.refuses(used, cost);
+        let bounded = cost > 0 && self.terms.ceiling().is_some();
+        if !refuses && (!bounded || cell.loan(self.units_granted).unspent() >= cost) {
+            return Some(self.charge(now, held.slot, cost));
         }
-        if self.terms.refuses(used, cost) {
+        if refuses {
             if std::mem::take(&mut held.slot) {
                 node_cell.free_slot();
             }
@@ -149,27 +148,17 @@ impl Loans {
         Decided::Refused(Refusal { by, retry_after_s, figures })
     }
 
-    /// A ticket for a request whose charge the current cell has.
-    fn admitted(&mut self, now: Now, slot: bool, charge: u64, reason: Reason) -> Decided {
+    /// Admits a request and charges it: one whose units are lent to this shard, or need not be. Whether it is past
+    /// the limit is told by the use that all shards can see.
+    pub(super) fn charge(&mut self, now: Now, slot: bool, cost: u64) -> Decided {
         let Some(view) = &self.view else { return Decided::Unknown { retry_after_s: 1 } };
-        let ticket = Ticket { id: self.id, period: view.period.id, charge, slot };
+        let past = self.terms.exceeds(view.used.used(), cost);
+        let reason = if past { Reason::Overage } else { Reason::Ok };
+        view.used.cell(self.shard).charge(cost);
+        let ticket = Ticket { id: self.id, period: view.period.id, charge: cost, slot };
         let figures = figures(&self.terms, view, now);
         self.open += 1;
         Decided::Admitted(Admitted { ticket, reason, figures })
-    }
-
-    /// The owner has admitted this request, and lent what it takes.
-    pub(super) fn admit_as_told(
-        &mut self,
-        now: Now,
-        slot: bool,
-        cost: u64,
-        reason: Reason,
-    ) -> Decided {
-        if let Some(view) = &self.view {
-            view.used.cell(self.shard).charge(cost);
-        }
-        self.admitted(now, slot, cost, reason)
     }
 
     /// The owner has refused this request.

@@ -110,10 +110,8 @@ pub struct Answer {
 /// The owner's decision on a request that waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Admitted; whether past the limit.
+    /// Admitted.
     Admit {
-        /// Row 14.
-        overage: bool,
         /// A slot was granted for it.
         slot: bool,
     },
@@ -177,6 +175,8 @@ pub struct LeaseReply {
     pub period: PeriodId,
     /// Units leased to this node, cumulative.
     pub granted: u64,
+    /// Units the node has given back, as far as the ledger knows, cumulative.
+    pub returned: u64,
     /// Units used elsewhere, or held by nodes that cannot be asked.
     pub elsewhere: u64,
     /// Asks for the units not used: `returned` should grow.
