@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::cells::{NodeUse, PeriodUse};
 use super::message::{Answer, Recall};
 use super::{
-    Admitted, Decided, EntitlementId, Figures, Now, Period, PeriodId, RateFigures, Reason, Refusal,
-    Refused, ShardId, Terms, Ticket,
+    Admitted, Decided, EntitlementId, Figures, Now, Overage, Period, PeriodId, RateFigures, Reason,
+    Refusal, Refused, ShardId, Terms, Ticket,
 };
 
 /// What a request has got of the rows before quota.
@@ -117,7 +117,8 @@ impl Loans {
         let refuses = self.terms.refuses(used, cost);
         let bounded = cost > 0 && self.terms.ceiling().is_some();
         if !refuses && (!bounded || cell.loan(self.units_granted).unspent() >= cost) {
-            return Some(self.charge(now, held.slot, cost));
+            let terms = self.terms;
+            return Some(self.charge(now, &terms, held.slot, cost));
         }
         if refuses {
             if std::mem::take(&mut held.slot) {
@@ -150,13 +151,14 @@ impl Loans {
 
     /// Admits a request and charges it: one whose units are lent to this shard, or need not be. Whether it is past
     /// the limit is told by the use that all shards can see.
-    pub(super) fn charge(&mut self, now: Now, slot: bool, cost: u64) -> Decided {
+    pub(super) fn charge(&mut self, now: Now, terms: &Terms, slot: bool, cost: u64) -> Decided {
         let Some(view) = &self.view else { return Decided::Unknown { retry_after_s: 1 } };
-        let past = self.terms.exceeds(view.used.used(), cost);
+        let allowed = terms.overage != Overage::Deny;
+        let past = allowed && terms.exceeds(view.used.used(), cost);
         let reason = if past { Reason::Overage } else { Reason::Ok };
         view.used.cell(self.shard).charge(cost);
         let ticket = Ticket { id: self.id, period: view.period.id, charge: cost, slot };
-        let figures = figures(&self.terms, view, now);
+        let figures = figures(terms, view, now);
         self.open += 1;
         Decided::Admitted(Admitted { ticket, reason, figures })
     }

@@ -58,7 +58,7 @@ impl Lease {
         self.granted.saturating_sub(self.returned)
     }
 
-    /// Asks for what a request waits for, or ahead of need; `None` where a request is under way.
+    /// Asks for what requests wait for, or ahead of need; `None` where a request is under way.
     pub(super) fn ask(
         &mut self,
         now: Now,

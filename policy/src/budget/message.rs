@@ -50,10 +50,10 @@ pub struct Ask {
     pub seq: u64,
     /// The request that waits; `None` to have figures or more units only.
     pub need: Option<Need>,
-    /// Rate units that would be used soon.
-    pub want_rate: u64,
-    /// Quota units that would be used soon.
-    pub want_units: u64,
+    /// Units that all requests waiting at the asking shard cost, this one included.
+    pub waiting: u64,
+    /// Rate units, and quota units, that would be used soon.
+    pub want: u64,
 }
 
 /// What a waiting request lacks. Rows already passed at the asking shard are not asked for again.

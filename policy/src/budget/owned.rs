@@ -235,21 +235,25 @@ impl Owned {
             return self.recall(now, |recall| recall.units = true, mail);
         }
         let leased = self.lease.held().saturating_sub(committed);
-        self.ask_lease(now, cost.saturating_sub(leased).max(1), mail);
+        let waiting = self.queue.iter().map(|other| other.ask.waiting);
+        let need = waiting.fold(head.ask.waiting.max(cost), u64::saturating_add);
+        self.ask_lease(now, need.saturating_sub(leased).max(1), mail);
         Step::Wait
     }
 
     fn answer(&mut self, now: Now, head: &Waiting, verdict: Option<Verdict>, mail: &mut Mail) {
         let refused = matches!(verdict, Some(Verdict::Refuse { .. }));
         let share = 2 * self.lent.len() as u64;
-        if self.queue.is_empty() && !refused {
+        if !refused {
             let (committed, _) = self.units();
-            let units = loan_size(self.free(committed), 0, head.ask.want_units, share);
+            let cost = head.ask.need.map_or(0, |need| need.cost);
+            let queued = head.ask.waiting.saturating_sub(cost);
+            let units = loan_size(self.free(committed), queued, head.ask.want, share);
             if self.terms.ceiling().is_some() && units > 0 {
                 self.lend(head.from, units);
             }
             let level = self.terms.rate.map_or(0, |rate| self.bucket.level(&rate, now.mono_us));
-            let units = loan_size(level, 0, head.ask.want_rate, share);
+            let units = loan_size(level, 0, head.ask.want, share);
             if units >= RATE_LOAN_MIN {
                 self.lend_rate(now, head.from, units);
             }
