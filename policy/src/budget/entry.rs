@@ -118,7 +118,7 @@ impl Loans {
         let bounded = cost > 0 && self.terms.ceiling().is_some();
         if !refuses && (!bounded || cell.loan(self.units_granted).unspent() >= cost) {
             let terms = self.terms;
-            return Some(self.charge(now, &terms, held.slot, cost));
+            return Some(self.charge_known(now, &terms, (held.slot, cost), used));
         }
         if refuses {
             if std::mem::take(&mut held.slot) {
@@ -152,13 +152,23 @@ impl Loans {
     /// Admits a request and charges it: one whose units are lent to this shard, or need not be. Whether it is past
     /// the limit is told by the use that all shards can see.
     pub(super) fn charge(&mut self, now: Now, terms: &Terms, slot: bool, cost: u64) -> Decided {
+        let used = self.view.as_ref().map_or(0, |view| view.used.used());
+        self.charge_known(now, terms, (slot, cost), used)
+    }
+
+    fn charge_known(
+        &mut self,
+        now: Now,
+        terms: &Terms,
+        (slot, cost): (bool, u64),
+        used: u64,
+    ) -> Decided {
         let Some(view) = &self.view else { return Decided::Unknown { retry_after_s: 1 } };
-        let allowed = terms.overage != Overage::Deny;
-        let past = allowed && terms.exceeds(view.used.used(), cost);
+        let past = terms.overage != Overage::Deny && terms.exceeds(used, cost);
         let reason = if past { Reason::Overage } else { Reason::Ok };
         view.used.cell(self.shard).charge(cost);
         let ticket = Ticket { id: self.id, period: view.period.id, charge: cost, slot };
-        let figures = figures(terms, view, now);
+        let figures = figures_at(terms, view, now, used.saturating_add(cost));
         self.open += 1;
         Decided::Admitted(Admitted { ticket, reason, figures })
     }
@@ -302,7 +312,10 @@ impl Loans {
 
 /// An entitlement's numbers, as its cells have them.
 pub(super) fn figures(terms: &Terms, view: &View, now: Now) -> Figures {
-    let used = view.used.used();
+    figures_at(terms, view, now, view.used.used())
+}
+
+fn figures_at(terms: &Terms, view: &View, now: Now, used: u64) -> Figures {
     let rate = terms.rate.map(|rate| {
         let level = view.node.level();
         // While the owner has not heard of these terms yet, the bucket is told as full.
