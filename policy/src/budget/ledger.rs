@@ -221,8 +221,9 @@ impl Account {
         let Some(known) = self.nodes.iter().find(|known| known.node == node) else { return };
         let others = self.nodes.iter().filter(|other| other.node != node);
         let elsewhere = others.map(|other| other.totals.net()).sum();
-        let granted = known.granted;
-        let reply = LeaseReply { id, period: self.period.id, granted, elsewhere, recall };
+        let (granted, returned) = (known.granted, known.returned);
+        let period = self.period.id;
+        let reply = LeaseReply { id, period, granted, returned, elsewhere, recall };
         outbox.push_back((node, known.shard, Message::LeaseReply(reply)));
     }
 }

@@ -167,7 +167,7 @@ impl World {
             Truth::new(EntitlementId(id), any_terms(&mut random, 1), now)
         });
         let entitlements = entitlements.collect();
-        let config = Config { waiting_max: 64, ..Config::default() };
+        let config = Config::default();
         Self {
             shards: (0..shards)
                 .map(|shard| ShardBudgets::new(ShardId(shard), shards, config))

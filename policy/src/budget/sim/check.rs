@@ -232,7 +232,7 @@ impl Truth {
         {
             ensure(books.slots_held <= u64::from(slots_max), "more slots are held than there are")?;
         }
-        if in_order.limit.is_none() || !self.is_steady() {
+        if in_order.ceiling().is_none() || !self.is_steady() {
             return Ok(());
         }
         // Corrections upwards may take use past the lease, and that alone.
