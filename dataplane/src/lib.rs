@@ -4,7 +4,14 @@
 pub mod clock;
 pub mod config;
 pub mod http1;
+pub mod message;
 pub mod metrics;
 pub mod net;
+pub mod node;
 pub mod offcore;
+pub mod preflight;
 pub mod runtime;
+pub mod shard;
+
+pub use config::Config;
+pub use node::{Error, run};

@@ -20,7 +20,11 @@ const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
 ///
 /// # Errors
 /// When the thread or the executor's rings cannot be made.
-pub fn launch<F, T>(name: &str, cpu: Option<usize>, start: F) -> io::Result<JoinHandle<io::Result<()>>>
+pub fn launch<F, T>(
+    name: &str,
+    cpu: Option<usize>,
+    start: F,
+) -> io::Result<JoinHandle<io::Result<()>>>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Future<Output = io::Result<()>> + 'static,

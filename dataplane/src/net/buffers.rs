@@ -201,6 +201,22 @@ impl RecvBuf {
         Self::owned(bytes.to_vec(), bytes.len())
     }
 
+    /// These bytes and those of `more` as one. What was gathered before is not copied again while there is room.
+    #[must_use]
+    pub fn joined(mut self, more: &[u8]) -> Self {
+        let (start, end) = (self.start, self.end);
+        if let Memory::Owned(memory) = &mut self.memory {
+            memory.truncate(end);
+            memory.extend_from_slice(more);
+            return Self { memory: Memory::Owned(std::mem::take(memory)), start, end: end + more.len() };
+        }
+        let mut memory = Vec::with_capacity((self.len() + more.len()).next_power_of_two());
+        memory.extend_from_slice(&self);
+        memory.extend_from_slice(more);
+        let len = memory.len();
+        Self::owned(memory, len)
+    }
+
     /// Leaves out the first `count` bytes, at most all.
     pub fn advance(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);

@@ -16,6 +16,8 @@ mod wheel;
 pub use buffers::{Group, RecvBuf};
 pub use op::Timed;
 pub use ring::{Ring, RingConfig, RingError};
-pub use socket::{Listener, Socket, bind_listener};
+pub use socket::{
+    Listener, Socket, bind_listener, local_address, probe_address, raise_descriptor_limit,
+};
 pub use wake::{Waker as ShardWaker, WakerSet};
 pub use wheel::Timer;

@@ -13,7 +13,7 @@ use io_uring::{opcode, types};
 
 use super::buffers::{Group, RecvBuf};
 use super::ring::{Completion, OpKey, Resource, Ring};
-use super::socket::Socket;
+use super::socket::{Receiving, Socket};
 use super::wheel::Timer;
 
 /// A kernel result: bytes or a descriptor where not negative, else the error number negated.
@@ -97,20 +97,19 @@ impl Socket {
     /// The connection's own.
     pub async fn recv(&self, group: Group) -> io::Result<RecvBuf> {
         loop {
-            let (key, group) = match self.receiving.get() {
-                Some(receiving) => receiving,
+            let Receiving { key, group: from, .. } = match self.receiving.get() {
+                Some(receiving) => self.receive_into(receiving, group),
                 None => self.start_receiving(group),
             };
-            let next = std::future::poll_fn(|context| {
-                self.ring().poll_received(key, group, context)
-            });
+            let next =
+                std::future::poll_fn(|context| self.ring().poll_received(key, from, context));
             match next.await {
                 Some(Ok(buffer)) => return Ok(buffer),
                 // Paused by us; what came before was taken already.
                 Some(Err(error)) if error.raw_os_error() == Some(libc::ECANCELED) => {}
                 Some(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     self.stop_receiving();
-                    if !self.ring().grow(group) {
+                    if !self.ring().grow(from) {
                         return self.recv_owned().await;
                     }
                 }
@@ -120,9 +119,19 @@ impl Socket {
         }
     }
 
-    fn start_receiving(&self, group: Group) -> (OpKey, Group) {
+    /// Has a receive that picks from another group ended; what it has brought already is still taken first.
+    fn receive_into(&self, receiving: Receiving, group: Group) -> Receiving {
+        if receiving.group != group && !receiving.is_ending {
+            self.ring().end(receiving.key);
+            self.receiving.set(Some(Receiving { is_ending: true, ..receiving }));
+        }
+        receiving
+    }
+
+    fn start_receiving(&self, group: Group) -> Receiving {
         let entry = opcode::RecvMulti::new(types::Fd(self.fd()), group.id()).build();
-        let receiving = (self.ring().submit_many(Resource::Picked(group), entry), group);
+        let key = self.ring().submit_many(Resource::Picked(group), entry);
+        let receiving = Receiving { key, group, is_ending: false };
         self.receiving.set(Some(receiving));
         receiving
     }
@@ -137,7 +146,7 @@ impl Socket {
     /// Whether nothing has come that was not taken: neither bytes nor an end. Only on a socket that receives or is watched.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.receiving.get().is_some_and(|(key, _)| self.ring().is_quiet(key))
+        self.receiving.get().is_some_and(|receiving| self.ring().is_quiet(receiving.key))
     }
 
     /// Receives into memory of its own: the group has none left.

@@ -14,6 +14,8 @@ use std::task::{Context, Poll, Waker};
 
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
+use crate::clock::{Clock, Now, TurnClock};
+
 use super::buffers::{BufferGroup, Group, RecvBuf};
 use super::park::{self, Turn};
 use super::wheel::{Timer, Wheel};
@@ -27,7 +29,7 @@ pub(super) const WAKE: u64 = u64::MAX - 1;
 const UNTAKEN_MAX: usize = 4;
 
 /// Sizes of a shard's ring.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct RingConfig {
     /// Submission entries; the completion queue has four times as many.
     pub entries: u32,
@@ -35,8 +37,8 @@ pub struct RingConfig {
     pub small: (u16, usize),
     /// Large buffers: how many (a power of two), and bytes each.
     pub large: (u16, usize),
-    /// Monotonic nanoseconds.
-    pub clock: fn() -> u64,
+    /// The process's clock.
+    pub clock: Clock,
 }
 
 /// Why a ring could not be made.
@@ -127,8 +129,7 @@ impl OpKey {
 pub struct Ring {
     inner: RefCell<Inner>,
     wheel: Rc<RefCell<Wheel>>,
-    clock: fn() -> u64,
-    now_ns: Cell<u64>,
+    clock: TurnClock,
     runnable: Cell<bool>,
     woken: RefCell<Vec<Waker>>,
 }
@@ -152,7 +153,7 @@ impl Ring {
             BufferGroup::register(&uring.submitter(), group, count, bytes).map_err(RingError::new)
         };
         let groups = [register(Group::Small, config.small)?, register(Group::Large, config.large)?];
-        let now_ns = (config.clock)();
+        let clock = TurnClock::new(config.clock);
         Ok(Rc::new(Self {
             inner: RefCell::new(Inner {
                 uring,
@@ -162,25 +163,23 @@ impl Ring {
                 in_flight: 0,
                 floods: Vec::new(),
             }),
-            wheel: Rc::new(RefCell::new(Wheel::new(now_ns))),
-            clock: config.clock,
-            now_ns: Cell::new(now_ns),
+            wheel: Rc::new(RefCell::new(Wheel::new(clock.now().mono_ns))),
+            clock,
             runnable: Cell::new(true),
             woken: RefCell::new(Vec::new()),
         }))
     }
 
-    /// The time of this turn: monotonic nanoseconds.
+    /// The time of this turn.
     #[must_use]
-    pub fn now_ns(&self) -> u64 {
-        self.now_ns.get()
+    pub fn now(&self) -> Now {
+        self.clock.now()
     }
 
-    /// Reads the clock again, for measurements finer than a turn.
-    pub fn refresh_now(&self) -> u64 {
-        let now_ns = (self.clock)();
-        self.now_ns.set(now_ns);
-        now_ns
+    /// The time of this turn in monotonic nanoseconds, as timers take it.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        self.clock.now().mono_ns
     }
 
     /// A new timer, not set.
@@ -210,7 +209,7 @@ impl Ring {
         let block = !self.runnable.replace(false) && may_block();
         let wake_ns = self.wheel.borrow().next_ns();
         let turn = if block {
-            Turn::Wait { at_most_ns: wake_ns.map(|at| at.saturating_sub(self.now_ns.get())) }
+            Turn::Wait { at_most_ns: wake_ns.map(|at| at.saturating_sub(self.now_ns())) }
         } else {
             Turn::Pass
         };
@@ -220,7 +219,7 @@ impl Ring {
             park::turn(&inner.uring, turn)?;
             inner.reap(&mut woken);
         }
-        let now_ns = self.refresh_now();
+        let now_ns = self.clock.refresh().mono_ns;
         self.wheel.borrow_mut().advance(now_ns, &mut woken);
         for waker in woken.drain(..) {
             waker.wake();
@@ -293,6 +292,11 @@ impl Ring {
         let inner = self.inner.borrow();
         let slot = &inner.slots[key.index as usize];
         slot.queue.is_empty() && matches!(slot.state, State::Many { ended: false, .. })
+    }
+
+    /// Asks an operation that has many results to end; those it has brought are still there to be taken.
+    pub(super) fn end(&self, key: OpKey) {
+        self.inner.borrow_mut().cancel(key.user_data());
     }
 
     /// Gives `group` more buffers; whether it could.

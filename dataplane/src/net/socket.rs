@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use io_uring::{opcode, types};
@@ -21,8 +21,17 @@ const BACKLOG: i32 = 4096;
 pub struct Socket {
     fd: RawFd,
     ring: Rc<Ring>,
-    /// The receive that goes on, and the group it picks from.
-    pub(super) receiving: Cell<Option<(OpKey, Group)>>,
+    /// The receive that goes on.
+    pub(super) receiving: Cell<Option<Receiving>>,
+}
+
+/// A receive that goes on, and the group it picks from.
+#[derive(Clone, Copy)]
+pub(super) struct Receiving {
+    pub(super) key: OpKey,
+    pub(super) group: Group,
+    /// Whether it was told to end, so that another group can be picked from.
+    pub(super) is_ending: bool,
 }
 
 impl Socket {
@@ -58,13 +67,31 @@ impl Socket {
 
     fn with<T>(&self, act: impl FnOnce(socket2::SockRef<'_>) -> T) -> T {
         // SAFETY: the descriptor is open as long as `self` is, which the call outlasts.
-        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(self.fd) };
+        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
         act(socket2::SockRef::from(&fd))
     }
 
+    /// The peer's address; `None` when it has gone already.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.with(|socket| socket.peer_addr()).ok().and_then(|address| address.as_socket())
+    }
+
+    /// Gives the descriptor up to another shard. Only before the first operation.
+    #[must_use]
+    pub fn release(self) -> OwnedFd {
+        debug_assert!(self.receiving.get().is_none(), "an operation would be left behind");
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so the descriptor has one owner; its reference to the ring is dropped here, once.
+        unsafe {
+            drop(std::ptr::read(&this.ring));
+            OwnedFd::from_raw_fd(this.fd)
+        }
+    }
+
     pub(super) fn stop_receiving(&self) {
-        if let Some((key, _)) = self.receiving.take() {
-            self.ring.abandon(key);
+        if let Some(receiving) = self.receiving.take() {
+            self.ring.abandon(receiving.key);
         }
     }
 
@@ -106,6 +133,50 @@ pub fn bind_listener(address: SocketAddr) -> io::Result<OwnedFd> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Finds out whether somebody else listens on `address`, whom sharing the port would not notice.
+///
+/// # Errors
+/// When the address is taken or not ours.
+pub fn probe_address(address: SocketAddr) -> io::Result<()> {
+    let socket =
+        socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
+/// The address that a listener is bound to.
+///
+/// # Errors
+/// When the descriptor is no socket of an Internet family.
+pub fn local_address(listener: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    socket2::SockRef::from(&listener)
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| io::Error::other("the listener has no Internet address"))
+}
+
+/// Raises this process's limit of open files to what the system lets it; the limit then.
+///
+/// # Errors
+/// When the limit cannot be read.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls work on a live rlimit.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &raised) == 0 {
+            limit = raised;
+        }
+    }
+    Ok(limit.rlim_cur)
 }
 
 /// A listener of this shard: one operation accepts until it is stopped.

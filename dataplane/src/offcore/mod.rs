@@ -2,6 +2,8 @@
 
 pub mod admin;
 pub mod file_watch;
+pub mod ledger;
+pub mod policy_source;
 pub mod policy_watch;
 pub mod resolver;
 pub mod signals;

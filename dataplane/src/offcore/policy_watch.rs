@@ -21,8 +21,8 @@ use sha2::{Digest as _, Sha256};
 use super::file_watch::{Activity, FileWatch};
 use super::state::NodeState;
 
-/// The largest policy file that is read. Ten million tokens take about 1.2 GB of text.
-pub const FILE_BYTES_MAX: u64 = 2 << 30;
+/// The largest policy file that is read: one byte more than the policy allows, whose own message then says so.
+const FILE_BYTES_MAX: u64 = policy::model::file::FILE_BYTES_MAX as u64 + 1;
 /// How long nothing may have happened to the file after it was read: programs that save often do so in several steps.
 const SETTLE: Duration = Duration::from_millis(5);
 /// The same where the file was empty. Between truncating and writing a file is empty, and the kernel shows that before
@@ -299,17 +299,10 @@ fn fingerprint(bytes: &[u8]) -> Fingerprint {
 /// The bytes of a regular file within the bound.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
-    let before = file.metadata()?;
-    if !before.is_file() {
+    if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }
-    if before.len() > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!(
-            "it has {} bytes, more than the {FILE_BYTES_MAX} allowed",
-            before.len()
-        )));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or(0) + 1);
+    let mut bytes = Vec::new();
     (&file).take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

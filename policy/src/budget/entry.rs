@@ -104,6 +104,9 @@ impl Loans {
                 held.slot = true;
             } else if view.node.slots_used() >= u64::from(slots_max) {
                 return Some(self.refused(now, view, Refused::Concurrency, 1));
+            } else if self.terms.refuses(view.used.used(), cost) {
+                // A slot could be had elsewhere; a refusal does not need it.
+                return Some(self.refuse_quota(now, view));
             } else {
                 return None;
             }
@@ -121,10 +124,14 @@ impl Loans {
             if std::mem::take(&mut held.slot) {
                 node_cell.free_slot();
             }
-            let retry_after_s = view.period.left_s(now.unix_s).max(1);
-            return Some(self.refused(now, view, Refused::Quota, retry_after_s));
+            return Some(self.refuse_quota(now, view));
         }
         None
+    }
+
+    fn refuse_quota(&self, now: Now, view: &View) -> Decided {
+        let retry_after_s = view.period.left_s(now.unix_s).max(1);
+        self.refused(now, view, Refused::Quota, retry_after_s)
     }
 
     fn refuse_rate(&self, now: Now, view: &View) -> Option<Decided> {

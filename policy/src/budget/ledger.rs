@@ -110,27 +110,22 @@ impl Ledger {
     }
 }
 
-/// The account a request is for; `None` for a period that was forgotten to bound memory.
+/// The account a request is for. Where there are too many, the one that ended first is forgotten.
 fn account_of<'a>(
     accounts: &'a mut Vec<Account>,
     request: &LeaseRequest,
 ) -> Option<&'a mut Account> {
     let id = request.period.id;
-    let index = match accounts.binary_search_by_key(&id, |account| account.period.id) {
-        Ok(index) => index,
-        Err(0) if accounts.len() >= PERIODS_MAX => return None,
-        Err(index) => {
-            let (period, terms) = (request.period, request.terms);
-            accounts.insert(index, Account { period, terms, nodes: Vec::new() });
-            if accounts.len() > PERIODS_MAX {
-                accounts.remove(0);
-                index - 1
-            } else {
-                index
+    if accounts.iter().all(|account| account.period.id != id) {
+        if accounts.len() >= PERIODS_MAX {
+            let ended = accounts.iter().enumerate().min_by_key(|(_, known)| known.period.end_s);
+            if let Some((index, _)) = ended {
+                accounts.swap_remove(index);
             }
         }
-    };
-    accounts.get_mut(index)
+        accounts.push(Account { period: request.period, terms: request.terms, nodes: Vec::new() });
+    }
+    accounts.iter_mut().find(|account| account.period.id == id)
 }
 
 impl Account {

@@ -13,6 +13,9 @@ use super::{EntitlementId, Now, ShardId};
 #[derive(Debug, Default)]
 pub(super) struct Owner {
     owned: IdMap<Box<Owned>>,
+    /// The latest wall clock at which an entry was forgotten. Should the clock go back, an entry made anew does not:
+    /// its period id would.
+    forgotten_s: i64,
 }
 
 impl Owner {
@@ -26,7 +29,8 @@ impl Owner {
         timers: &mut Timers,
     ) {
         let shards = mail.shards;
-        let fresh = || Box::new(Owned::new(now, ask.id, &ask.terms, shards));
+        let first = Now { unix_s: now.unix_s.max(self.forgotten_s), ..now };
+        let fresh = || Box::new(Owned::new(first, ask.id, &ask.terms, shards));
         let owned = self.owned.entry(ask.id).or_insert_with(fresh);
         owned.take_ask(now, from, ask, mail);
         serve(now, ask.id, owned, mail, timers);
@@ -77,6 +81,7 @@ impl Owner {
         owned.due_us = None;
         if !owned.on_due(now, mail) {
             self.owned.remove(&id);
+            self.forgotten_s = self.forgotten_s.max(now.unix_s);
             return;
         }
         let at_us = owned.next_due_us(now);

@@ -1,0 +1,291 @@
+//! The gateway's own answers: refusals and failures, as problem documents (RFC 9457).
+//!
+//! In: who asks, the reason, figures where a budget was asked. Out: a whole response.
+//! Always holds: `Content-Length` is that of the body, to `HEAD` too; an answer depends on nothing
+//! but the reason and its figures, so it tells nobody whether a token of another system exists.
+
+use std::fmt::Display;
+
+use policy::budget::Figures;
+use policy::decision::Reason;
+use policy::snapshot::SiteView;
+use serde::Serializer as _;
+
+use super::detail::detail_of;
+use super::limits::limit_headers;
+use super::request_id::RequestId;
+use super::time::{date_header, json_time};
+use crate::http1::write::{self, decimal, header, header_decimal};
+
+/// `Retry-After` where nothing better is known, seconds.
+const RETRY_AFTER_DEFAULT_S: u64 = 1;
+
+/// `type` of a 429 (draft-ietf-httpapi-ratelimit-headers-11 §6.1).
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
+/// What a script of another origin may read of an answer besides its body.
+const EXPOSED: &[u8] = b"RateLimit-Policy, RateLimit, X-RateLimit-Limit, X-RateLimit-Remaining, \
+    X-RateLimit-Reset, Retry-After, WWW-Authenticate, PayFence-Request-Id";
+
+/// Methods that pass the gateway besides any that are not registered (RFC 9110 §10.2.1).
+const ALLOWED_METHODS: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// The site; `None` where the address names none.
+    pub site: Option<SiteView<'a>>,
+    /// The request's `Origin`.
+    pub origin_header: Option<&'a [u8]>,
+    /// The request is a `HEAD`: no body.
+    pub is_head: bool,
+    /// The connection ends with this answer.
+    pub close: bool,
+    /// The request's id.
+    pub request_id: &'a RequestId,
+    /// Whether a token was sent, good or bad.
+    pub token_sent: bool,
+    /// An HTTP/1.0 client that asked to keep the connection, and may (RFC 9112 §C.2.2).
+    pub http10_keep_alive: bool,
+}
+
+/// What went wrong.
+#[derive(Clone, Copy)]
+pub struct Problem<'a> {
+    /// Why.
+    pub reason: Reason,
+    /// A status in place of the reason's own: the parser's.
+    pub status: Option<u16>,
+    /// Text for a person in place of the reason's own.
+    pub detail: Option<&'a dyn Display>,
+    /// The entitlement's figures, where a budget was asked.
+    pub figures: Option<&'a Figures>,
+    /// The plan's concurrency limit, for `concurrency_limited`.
+    pub concurrency: Option<u32>,
+    /// `Retry-After` of a 429 or 503, seconds.
+    pub retry_after_s: Option<u64>,
+    /// Unix seconds.
+    pub now_s: i64,
+}
+
+impl Problem<'_> {
+    /// A problem of which nothing but the reason is known.
+    #[must_use]
+    pub const fn new(reason: Reason, now_s: i64) -> Self {
+        Self {
+            reason,
+            status: None,
+            detail: None,
+            figures: None,
+            concurrency: None,
+            retry_after_s: None,
+            now_s,
+        }
+    }
+
+    fn status(&self) -> u16 {
+        self.status.or(self.reason.status()).unwrap_or(500)
+    }
+}
+
+/// Appends the whole answer; for `HEAD` without its body.
+pub fn problem(out: &mut Vec<u8>, asker: &Asker<'_>, problem: &Problem<'_>) {
+    let status = problem.status();
+    let retries = matches!(status, 429 | 503);
+    let retry_after_s = problem.retry_after_s.unwrap_or(RETRY_AFTER_DEFAULT_S).max(1);
+    let head = Head {
+        status,
+        content_type: b"application/problem+json",
+        figures: problem.figures,
+        retry_after_s: retries.then_some(retry_after_s),
+        now_s: problem.now_s,
+    };
+    write_answer(out, asker, &head, |out| body(out, asker, problem));
+}
+
+/// The parts of an answer's head that differ.
+pub(super) struct Head<'a> {
+    pub status: u16,
+    pub content_type: &'static [u8],
+    pub figures: Option<&'a Figures>,
+    pub retry_after_s: Option<u64>,
+    pub now_s: i64,
+}
+
+/// Appends head and body. The body is written first, since the head tells its length, and then
+/// changes places with the head.
+pub(super) fn write_answer(
+    out: &mut Vec<u8>,
+    asker: &Asker<'_>,
+    head: &Head<'_>,
+    body: impl FnOnce(&mut Vec<u8>),
+) {
+    let start = out.len();
+    body(out);
+    let body_bytes = out.len() - start;
+    if asker.is_head {
+        out.truncate(start);
+    }
+    let head_start = out.len();
+    write_head(out, asker, head, body_bytes);
+    out[start..].rotate_left(head_start - start);
+}
+
+fn write_head(out: &mut Vec<u8>, asker: &Asker<'_>, head: &Head<'_>, body_bytes: usize) {
+    write::status_line(out, head.status, write::reason(head.status).as_bytes());
+    date_header(out, head.now_s);
+    header(out, b"Content-Type", head.content_type);
+    header_decimal(out, b"Content-Length", body_bytes as u64);
+    header(out, b"Cache-Control", b"no-store");
+    header(out, b"PayFence-Request-Id", asker.request_id.as_bytes());
+    if let Some(figures) = head.figures {
+        limit_headers(out, figures, head.now_s);
+    }
+    if let Some(retry_after_s) = head.retry_after_s {
+        header_decimal(out, b"Retry-After", retry_after_s);
+    }
+    if head.status == 401 {
+        challenge(out, asker);
+    }
+    if head.status == 405 {
+        header(out, b"Allow", ALLOWED_METHODS);
+    }
+    cors(out, asker);
+    if asker.close {
+        header(out, b"Connection", b"close");
+    } else if asker.http10_keep_alive {
+        header(out, b"Connection", b"keep-alive");
+    }
+    write::end(out);
+}
+
+/// RFC 6750 §3. A slug holds nothing that needs quoting.
+fn challenge(out: &mut Vec<u8>, asker: &Asker<'_>) {
+    let slug = asker.site.map_or("", |site| site.slug());
+    out.extend_from_slice(b"WWW-Authenticate: Bearer realm=\"");
+    write::value(out, slug.as_bytes());
+    out.push(b'"');
+    if asker.token_sent {
+        out.extend_from_slice(b", error=\"invalid_token\"");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Lets a browser's script read the answer (Fetch standard, CORS protocol). An answer that depends on
+/// `Origin` says so, to those that send none too.
+fn cors(out: &mut Vec<u8>, asker: &Asker<'_>) {
+    let Some(site) = asker.site.filter(|site| site.cors_origins().next().is_some()) else {
+        return;
+    };
+    if let Some(allowed) = asker.origin_header.and_then(|origin| site.allowed_cors_origin(origin)) {
+        header(out, b"Access-Control-Allow-Origin", allowed.as_bytes());
+        header(out, b"Access-Control-Expose-Headers", EXPOSED);
+    }
+    header(out, b"Vary", b"Origin");
+}
+
+fn body(out: &mut Vec<u8>, asker: &Asker<'_>, problem: &Problem<'_>) {
+    let reason = problem.reason;
+    let status = problem.status();
+    out.extend_from_slice(b"{\"type\":\"");
+    if status == 429 {
+        out.extend_from_slice(QUOTA_EXCEEDED.as_bytes());
+    } else {
+        out.extend_from_slice(b"urn:payfence:problem:");
+        out.extend_from_slice(reason.as_str().as_bytes());
+    }
+    out.extend_from_slice(b"\",\"title\":");
+    json_plain(out, reason.title());
+    out.extend_from_slice(b",\"status\":");
+    decimal(out, u64::from(status));
+    out.extend_from_slice(b",\"detail\":");
+    match problem.detail {
+        Some(detail) => json_display(out, detail),
+        None => json_plain(out, detail_of(reason)),
+    }
+    out.extend_from_slice(b",\"reason\":");
+    json_plain(out, reason.as_str());
+    out.extend_from_slice(b",\"request_id\":");
+    json_plain(out, asker.request_id.as_str());
+    limit(out, problem);
+    if let Some(url) = asker.site.and_then(|site| site.upgrade_url()) {
+        out.extend_from_slice(b",\"upgrade_url\":");
+        json_text(out, url);
+    }
+    if let Some(name) = violated_policy(reason) {
+        out.extend_from_slice(b",\"violated-policies\":[");
+        json_plain(out, name);
+        out.push(b']');
+    }
+    out.push(b'}');
+}
+
+/// The numbers of the limit that refused; of the quota where none did.
+fn limit(out: &mut Vec<u8>, problem: &Problem<'_>) {
+    let figures = problem.figures;
+    let (limit, remaining, reset_s) = match problem.reason {
+        Reason::ConcurrencyLimited => {
+            let limit = problem.concurrency.map(u64::from);
+            (limit, limit.map(|_| 0), None)
+        }
+        Reason::RateLimited => {
+            let rate = figures.and_then(|figures| figures.rate);
+            let full_at_s = rate.map(|rate| problem.now_s.saturating_add_unsigned(rate.full_in_s));
+            (rate.map(|rate| rate.limit), rate.map(|rate| rate.holds), full_at_s)
+        }
+        _ => match figures.filter(|figures| figures.limit.is_some()) {
+            Some(figures) => (figures.limit, figures.remaining, Some(figures.period.end_s)),
+            None => (None, None, None),
+        },
+    };
+    for (key, number) in [(",\"limit\":", limit), (",\"remaining\":", remaining)] {
+        if let Some(number) = number {
+            out.extend_from_slice(key.as_bytes());
+            decimal(out, number);
+        }
+    }
+    if let Some(reset_s) = reset_s {
+        out.extend_from_slice(b",\"reset\":");
+        json_time(out, reset_s);
+    }
+}
+
+const fn violated_policy(reason: Reason) -> Option<&'static str> {
+    match reason {
+        Reason::RateLimited => Some("rate"),
+        Reason::ConcurrencyLimited => Some("concurrency"),
+        Reason::QuotaExhausted => Some("quota"),
+        _ => None,
+    }
+}
+
+/// Appends a JSON string.
+pub(super) fn json_text(out: &mut Vec<u8>, text: &str) {
+    let start = out.len();
+    if serde_json::to_writer(&mut *out, text).is_err() {
+        out.truncate(start);
+        out.extend_from_slice(b"\"\"");
+    }
+}
+
+/// Appends a JSON string of the gateway's own text, which holds nothing to escape.
+fn json_plain(out: &mut Vec<u8>, text: &str) {
+    debug_assert!(
+        text.bytes().all(|byte| (b' '..0x7f).contains(&byte) && !b"\"\\".contains(&byte))
+    );
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
+fn json_display(out: &mut Vec<u8>, text: &dyn Display) {
+    let start = out.len();
+    if serde_json::Serializer::new(&mut *out).collect_str(text).is_err() {
+        out.truncate(start);
+        out.extend_from_slice(b"\"\"");
+    }
+}
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

@@ -1,0 +1,210 @@
+//! One node from its configuration to its end: listeners, off-core threads, shards.
+//!
+//! In: a `Config`. Out: a running node; an error with its remedy when it cannot start or fails. Always holds: nothing is accepted
+//! before the policy is loaded and every address is bound; the off-core threads end after the shards.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use policy::budget::ShardId;
+use policy::snapshot::Snapshot;
+
+use crate::clock::Clock;
+use crate::config::{Config, Ready};
+use crate::http1::Limits;
+use crate::message::RequestIds;
+use crate::metrics::Metrics;
+use crate::net::{bind_listener, local_address, probe_address};
+use crate::offcore::admin::{AdminError, AdminListener};
+use crate::offcore::policy_source::{load_and_log, origin_names};
+use crate::offcore::policy_watch::{PolicyError, PolicyFile};
+use crate::offcore::resolver::Resolver;
+use crate::offcore::signals::{Request, SignalThread};
+use crate::offcore::state::NodeState;
+use crate::offcore::ledger;
+use crate::shard::{self, Links, Parts, Settings};
+use crate::runtime;
+
+/// Descriptors kept for everything but client connections and theirs to origins.
+const DESCRIPTORS_KEPT: u64 = 256;
+/// More client connections than this are not served by one node, however many descriptors there are.
+const CONNECTIONS_MAX: u64 = 1_000_000;
+
+/// Why a node could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The policy file is missing or wrong.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// An address of the gateway cannot be listened on.
+    #[error("cannot listen on {address}: {cause}; {}", remedy(cause))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The admin listener cannot run.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// A thread, a descriptor or the ring could not be had.
+    #[error("the node cannot run: {0}")]
+    Io(#[from] io::Error),
+    /// A shard ended before its time.
+    #[error("a shard failed: {0}")]
+    Shard(String),
+}
+
+fn remedy(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program listens there: end it, or give another address with --listen"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "no interface of this machine has that address: give another with --listen"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE: give a higher port with --listen"
+        }
+        _ => "give another address with --listen",
+    }
+}
+
+/// Runs a node until it has drained.
+///
+/// # Errors
+/// When it cannot start, or a shard fails.
+pub fn run(config: Config) -> Result<(), Error> {
+    shard::end_process_on_panic();
+    let clock = Clock::start();
+    let shards = config.shards.get();
+    let state = Arc::new(NodeState::new(clock, Arc::new(Metrics::new(shards))));
+    let (policy_file, snapshot) =
+        PolicyFile::open(&config.policy, Box::new(load_and_log), Arc::clone(&state))?;
+    let (addresses, listeners) = bind(&config.listen, shards)?;
+    let admin = AdminListener::bind(config.admin)?;
+    let admin_address = admin.address();
+    let settings = Arc::new(settings(&config)?);
+    let resolver = Resolver::start()?;
+    resolver.handle().set_names(origin_names(&snapshot));
+    let (to_ledger, requests) = ledger::channel();
+    let links = Arc::new(Links::new(shards, Arc::clone(&snapshot), to_ledger)?);
+    let (ledger_ends, ledger_ended) = crossbeam::channel::bounded::<()>(0);
+    let ledger = ledger::start(requests, Arc::clone(&links), clock, ledger_ended)?;
+    let (ready, is_ready) = mpsc::channel();
+    let mut threads = Vec::with_capacity(shards);
+    for (id, listeners) in listeners.into_iter().enumerate() {
+        let parts = Parts {
+            id: ShardId(u16::try_from(id).unwrap_or(u16::MAX)),
+            listeners,
+            settings: Arc::clone(&settings),
+            links: Arc::clone(&links),
+            state: Arc::clone(&state),
+            resolver: resolver.handle(),
+            clock,
+            request_ids: RequestIds::new(random()?),
+            ready: ready.clone(),
+        };
+        let cpu = config.cpus.as_ref().map(|cpus| cpus.numbers()[id % cpus.numbers().len()]);
+        let name = format!("payfence-{id}");
+        threads.push(runtime::launch(&name, cpu, move || shard::run(parts))?);
+    }
+    drop(ready);
+    // A shard that cannot start drops its end without a word; joining tells why.
+    if (0..shards).any(|_| is_ready.recv().is_err()) {
+        links.drain();
+        return join(threads).and(Err(Error::Shard("it did not start".to_owned())));
+    }
+    let admin = admin.serve(Arc::clone(&state))?;
+    let policy_thread = policy_file.watch(publisher(Arc::clone(&links), &resolver))?;
+    let reloader = policy_thread.reloader();
+    let signals = {
+        let (links, state) = (Arc::clone(&links), Arc::clone(&state));
+        SignalThread::start(move |request| match request {
+            Request::Reload => reloader.reload(),
+            Request::Drain => {
+                tracing::info!("asked to stop: finishing what runs");
+                state.set_draining();
+                links.drain();
+            }
+        })?
+    };
+    if let Some(on_ready) = config.on_ready {
+        on_ready(&Ready { listen: addresses, admin: admin_address });
+    }
+    let ended = join(threads);
+    drop((signals, policy_thread, admin, ledger_ends));
+    // A panic on it has been reported by the hook.
+    let _ = ledger.join();
+    ended
+}
+
+fn publisher(links: Arc<Links>, resolver: &Resolver) -> impl FnMut(Arc<Snapshot>) + Send + 'static {
+    let names = resolver.handle();
+    move |snapshot: Arc<Snapshot>| {
+        names.set_names(origin_names(&snapshot));
+        links.publish(snapshot);
+    }
+}
+
+fn join(threads: Vec<JoinHandle<io::Result<()>>>) -> Result<(), Error> {
+    let mut outcome = Ok(());
+    for thread in threads {
+        match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => outcome = Err(Error::Shard(error.to_string())),
+            Err(_) => outcome = Err(Error::Shard("it panicked".to_owned())),
+        }
+    }
+    outcome
+}
+
+/// Every shard's listeners, one for each address; port 0 becomes the same free port for all of them.
+fn bind(
+    addresses: &[SocketAddr],
+    shards: usize,
+) -> Result<(Vec<SocketAddr>, Vec<Vec<OwnedFd>>), Error> {
+    let mut listeners: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut bound = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let failed = |cause| Error::Listen { address: *address, cause };
+        // Shared ports would let a second program bind beside the first and take half of its connections.
+        probe_address(*address).map_err(failed)?;
+        let mut actual = *address;
+        for own in &mut listeners {
+            let listener = bind_listener(actual).map_err(failed)?;
+            actual = local_address(listener.as_fd()).map_err(failed)?;
+            own.push(listener);
+        }
+        bound.push(actual);
+    }
+    Ok((bound, listeners))
+}
+
+fn settings(config: &Config) -> Result<Settings, Error> {
+    let descriptors = crate::net::raise_descriptor_limit()?;
+    // One for the client, one for the origin.
+    let connections_max =
+        (descriptors.saturating_sub(DESCRIPTORS_KEPT) / 2).clamp(16, CONNECTIONS_MAX);
+    Ok(Settings {
+        limits: Limits::default(),
+        head_timeout: Duration::from_secs(20),
+        idle_timeout: Duration::from_secs(75),
+        stall_timeout: Duration::from_secs(60),
+        quiet_timeout: Duration::from_secs(3600),
+        drain: config.drain,
+        connections_max: usize::try_from(connections_max).unwrap_or(usize::MAX),
+        gateway_domain: config.gateway_domain.as_str().into(),
+        trusted_proxies: config.trusted_proxies.clone(),
+    })
+}
+
+fn random() -> io::Result<[u64; 2]> {
+    let number = || getrandom::u64().map_err(io::Error::other);
+    Ok([number()?, number()?])
+}

@@ -1,0 +1,88 @@
+//! The ledger that a node leases from when it runs from a policy file: in memory, on a thread of its own.
+//!
+//! In: lease requests of owner shards. Out: replies in their inboxes. Always holds: shards never wait for this thread; what does not
+//! fit an inbox is kept, in order.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use policy::budget::{Destination, Ledger, Message, Now, ShardId};
+
+use crate::clock::Clock;
+use crate::shard::{Links, Mail};
+
+/// Requests that may wait for the ledger.
+const REQUESTS_MAX: usize = 64 * 1024;
+/// How often old periods are looked for, and full inboxes tried again.
+const PAUSE: Duration = Duration::from_millis(500);
+const RETRY: Duration = Duration::from_millis(1);
+/// This node, to its own ledger.
+const NODE: u64 = 0;
+
+/// The way from shards to the ledger.
+#[must_use]
+pub fn channel() -> (Sender<(ShardId, Message)>, Receiver<(ShardId, Message)>) {
+    bounded(REQUESTS_MAX)
+}
+
+/// Runs the ledger until `ended` is closed; shards may be gone before.
+///
+/// # Errors
+/// When the thread cannot be made.
+pub fn start(
+    requests: Receiver<(ShardId, Message)>,
+    links: Arc<Links>,
+    clock: Clock,
+    ended: Receiver<()>,
+) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new()
+        .name("payfence-ledger".to_owned())
+        .spawn(move || run(&requests, &links, clock, &ended))
+}
+
+fn run(
+    requests: &Receiver<(ShardId, Message)>,
+    links: &Links,
+    clock: Clock,
+    ended: &Receiver<()>,
+) {
+    let mut ledger = Ledger::new();
+    let mut replies = VecDeque::new();
+    loop {
+        let pause = if replies.is_empty() { PAUSE } else { RETRY };
+        crossbeam::channel::select! {
+            recv(requests) -> request => match request {
+                Ok((shard, message)) => ledger.on_message(NODE, shard, &message),
+                Err(_) => return,
+            },
+            recv(ended) -> _ => return,
+            default(pause) => {}
+        }
+        while let Ok((shard, message)) = requests.try_recv() {
+            ledger.on_message(NODE, shard, &message);
+        }
+        let now = clock.now();
+        ledger.tick(Now { mono_us: now.mono_ns / 1_000, unix_s: now.unix_s() });
+        replies.extend(ledger.drain_outbox().map(|(_, shard, message)| (shard, message)));
+        deliver(&mut replies, links);
+    }
+}
+
+fn deliver(replies: &mut VecDeque<(ShardId, Message)>, links: &Links) {
+    while let Some((shard, message)) = replies.pop_front() {
+        let at = usize::from(shard.0);
+        match links.put(at, Mail::Budget(Destination::Ledger, message)) {
+            Ok(()) => links.waker(at).wake(),
+            Err(Mail::Budget(_, message)) => {
+                links.waker(at).wake();
+                replies.push_front((shard, message));
+                return;
+            }
+            Err(Mail::Connection(..)) => unreachable!("a full inbox gives back what was put in"),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! A client's connection: heads in, one exchange after the other, until either side ends it.
+//!
+//! In: a socket. Out: answers in the order of requests. Always holds: waiting for a head has a deadline; an idle connection holds
+//! no buffer; a connection that ends after a refusal is drained first, so that the client can read the answer.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::net::{Group, Socket, Timer};
+
+use super::input::Input;
+use super::plan::{self, Answer, Peer, Plan, Resumed, Waiting, plan};
+use super::proxy_protocol::{self, Preface};
+use super::waits::Resolved;
+use super::{Shard, exchange, relay, tasks};
+
+/// Bytes read and thrown away before a connection is closed after an answer.
+const LINGER_BYTES_MAX: u64 = 1 << 20;
+/// How long a client is given to read an answer before the connection is closed.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// One client's connection.
+pub(super) struct Connection {
+    pub(super) shard: Rc<Shard>,
+    pub(super) socket: Socket,
+    pub(super) peer: Peer,
+    pub(super) input: Input,
+    /// For what is received from the client.
+    pub(super) read_timer: Timer,
+    /// For what is sent to the client and received from the origin.
+    pub(super) write_timer: Timer,
+}
+
+/// What becomes of a connection after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// The next request.
+    Next,
+    /// It is closed once the client has had time to read.
+    Linger,
+    /// It is closed.
+    Close,
+    /// It is reset: the client must see that the answer is broken.
+    Reset,
+}
+
+/// What a wait for bytes came to.
+enum Received {
+    Bytes,
+    End,
+    TimedOut,
+}
+
+/// Serves `socket` until it ends.
+pub(super) async fn serve(shard: Rc<Shard>, socket: Socket, peer: SocketAddr) {
+    let _listing = tasks::list(&shard).await;
+    let mut connection = Connection::new(shard, socket, peer);
+    if !connection.preface().await {
+        return;
+    }
+    loop {
+        match connection.exchange().await {
+            After::Next => {}
+            After::Linger => return connection.linger().await,
+            After::Close => return,
+            After::Reset => return connection.socket.reset_on_close(),
+        }
+    }
+}
+
+impl Connection {
+    fn new(shard: Rc<Shard>, socket: Socket, peer: SocketAddr) -> Self {
+        let address = peer.ip().to_canonical();
+        let peer = Peer { address, is_trusted: shard.trusts(address) };
+        let (read_timer, write_timer) = (shard.ring.timer(), shard.ring.timer());
+        Self { shard, socket, peer, input: Input::default(), read_timer, write_timer }
+    }
+
+    /// Reads a trusted proxy's PROXY header, where there is one. Whether to go on.
+    async fn preface(&mut self) -> bool {
+        if !self.peer.is_trusted {
+            return true;
+        }
+        let deadline = self.shard.deadline(self.shard.settings.idle_timeout);
+        loop {
+            match proxy_protocol::read(self.input.bytes()) {
+                Preface::None if !self.input.is_empty() => return true,
+                Preface::None | Preface::Partial => {}
+                Preface::Header { len, client } => {
+                    self.input.consume(len);
+                    if let Some(client) = client {
+                        let address = client.to_canonical();
+                        self.peer = Peer { address, is_trusted: self.shard.trusts(address) };
+                    }
+                    return true;
+                }
+                Preface::Malformed => {
+                    self.shard.metrics.malformed.inc("proxy_header");
+                    return false;
+                }
+            }
+            if !matches!(self.receive(deadline).await, Received::Bytes) {
+                return false;
+            }
+        }
+    }
+
+    /// One request from its first byte to the end of its answer.
+    async fn exchange(&mut self) -> After {
+        if self.input.is_empty() {
+            let idle = self.shard.deadline(self.shard.settings.idle_timeout);
+            if self.shard.is_draining() {
+                return After::Close;
+            }
+            let shard = Rc::clone(&self.shard);
+            let received = shard.unless_draining(pin!(self.receive(idle))).await;
+            match received {
+                Some(Received::Bytes) => {}
+                Some(Received::TimedOut) => {
+                    shard.metrics.timeouts.inc("idle");
+                    return After::Close;
+                }
+                Some(Received::End) | None => return After::Close,
+            }
+        }
+        let started = self.shard.now();
+        let head_deadline = self.shard.deadline(self.shard.settings.head_timeout);
+        loop {
+            let planned =
+                plan(&self.shard, self.peer, self.input.bytes(), self.input.seen, started, None);
+            match planned {
+                Plan::Partial => {
+                    self.input.seen = self.input.bytes().len();
+                    match self.receive(head_deadline).await {
+                        Received::Bytes => {}
+                        Received::End => return After::Close,
+                        Received::TimedOut => return self.refuse_slow_head().await,
+                    }
+                }
+                planned => return self.carry_out(planned, started).await,
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, mut planned: Plan, started: Now) -> After {
+        loop {
+            match planned {
+                Plan::Answer(answer) => return self.answer(answer).await,
+                Plan::Forward(forward) => {
+                    self.input.consume(forward.consumed);
+                    return exchange::forward(self, forward).await;
+                }
+                Plan::Wait(Waiting { id, policy, request_id }) => {
+                    let outcome = Resolved::new(Rc::clone(&self.shard), id).await;
+                    let resumed = Some(Resumed { policy, request_id, outcome });
+                    planned =
+                        plan(&self.shard, self.peer, self.input.bytes(), 0, started, resumed);
+                }
+                Plan::Partial => unreachable!("a head that was complete stays so"),
+            }
+        }
+    }
+
+    async fn answer(&mut self, answer: Answer) -> After {
+        self.input.consume(answer.head_len);
+        if !self.send(answer.bytes).await {
+            return After::Close;
+        }
+        if answer.close {
+            return After::Linger;
+        }
+        if self.skip(answer.skip).await { After::Next } else { After::Close }
+    }
+
+    async fn refuse_slow_head(&mut self) -> After {
+        self.shard.metrics.timeouts.inc("head");
+        let bytes = plan::head_timeout(&self.shard);
+        if self.send(bytes).await { After::Linger } else { After::Close }
+    }
+
+    /// Sends an answer of our own; whether all of it went.
+    pub(super) async fn send(&mut self, bytes: Vec<u8>) -> bool {
+        let (result, bytes) =
+            relay::send_all(&self.shard, &self.socket, bytes, &self.write_timer).await;
+        self.shard.give_spare(bytes);
+        result.is_ok()
+    }
+
+    /// Skips a request's body that nobody will read; whether it came.
+    async fn skip(&mut self, mut left: u64) -> bool {
+        loop {
+            let here = usize::try_from(left).map_or(self.input.bytes().len(), |left| {
+                left.min(self.input.bytes().len())
+            });
+            self.input.consume(here);
+            left -= here as u64;
+            if left == 0 {
+                return true;
+            }
+            let stall = self.shard.deadline(self.shard.settings.stall_timeout);
+            if !matches!(self.receive(stall).await, Received::Bytes) {
+                return false;
+            }
+        }
+    }
+
+    /// Receives more bytes behind those at hand.
+    async fn receive(&mut self, deadline_ns: u64) -> Received {
+        self.read_timer.set(deadline_ns);
+        match self.read_timer.race(pin!(self.socket.recv(Group::Small))).await {
+            Some(Ok(buffer)) if !buffer.is_empty() => {
+                self.input.add(buffer);
+                Received::Bytes
+            }
+            // An error here is a client that went away.
+            Some(Ok(_) | Err(_)) => Received::End,
+            None => Received::TimedOut,
+        }
+    }
+
+    /// Says that nothing more will be sent and reads on for a while: closing with unread bytes would reset the connection and
+    /// could take the answer from the client (RFC 9112 section 9.6).
+    async fn linger(&mut self) {
+        self.socket.shutdown_write();
+        let deadline = self.shard.deadline(LINGER);
+        let mut left = LINGER_BYTES_MAX;
+        self.read_timer.set(deadline);
+        while left > 0 {
+            let received = self.read_timer.race(pin!(self.socket.recv(Group::Small))).await;
+            let len = match &received {
+                Some(Ok(buffer)) if !buffer.is_empty() => buffer.len(),
+                _ => return,
+            };
+            left = left.saturating_sub(len as u64);
+        }
+    }
+}
+
+impl Shard {
+    fn trusts(&self, address: std::net::IpAddr) -> bool {
+        self.settings.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+}

@@ -1,0 +1,224 @@
+//! One forwarded request: to the origin, and its answer back.
+//!
+//! In: a planned request. Out: the origin's answer, or 502/504; the charge settled. Always holds: a request is sent again only when
+//! that is safe and nothing of an answer had come; a charge is given back when no response head went to a client that was there;
+//! a broken answer is seen as broken.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+
+use policy::decision::Reason;
+
+use crate::message::{self, Asker};
+
+use super::connection::{After, Connection};
+use super::plan::{Exchange, Upload, problem_of};
+use super::relay::{self, UploadEnd, Uploading};
+use super::response::{Ended, Failure, Fetching};
+use super::upstream::{ConnectError, Upstream};
+use super::{Shard, tunnel};
+
+/// Sends a request to its origin and the answer to the client.
+pub(super) async fn forward(connection: &mut Connection, mut exchange: Box<Exchange>) -> After {
+    let shard = Rc::clone(&connection.shard);
+    let pool = Rc::clone(exchange.policy.pool(exchange.decision.site));
+    let mut may_reuse = true;
+    let after = loop {
+        let reused = if may_reuse { pool.take() } else { None };
+        let mut upstream = match reused {
+            Some(upstream) => {
+                shard.metrics.upstream_reused.inc();
+                upstream
+            }
+            None => match connect(connection, &exchange).await {
+                Ok(upstream) => upstream,
+                Err(failure) => break fail(connection, &mut exchange, failure).await,
+            },
+        };
+        let is_whole = matches!(exchange.upload, Upload::Done);
+        match attempt(connection, &mut exchange, &mut upstream).await {
+            Ended::Whole { keep_client, keep_origin } => {
+                if keep_origin {
+                    pool.put_back(upstream, shard.ring.now_ns());
+                }
+                break if keep_client { After::Next } else { After::Linger };
+            }
+            Ended::Failed(Failure::Unreachable)
+                if upstream.reused && is_whole && exchange.is_idempotent =>
+            {
+                shard.metrics.upstream_retries.inc();
+                may_reuse = false;
+            }
+            Ended::Failed(failure) => break fail(connection, &mut exchange, failure).await,
+            Ended::Broken => break After::Reset,
+            Ended::ClientGone => {
+                // The origin must not take a request that was cut short for a whole one.
+                upstream.socket.reset_on_close();
+                break After::Close;
+            }
+            Ended::Switched => {
+                tunnel_to(connection, &mut exchange, &mut upstream).await;
+                break After::Close;
+            }
+        }
+    };
+    if !exchange.is_counted {
+        let reason = exchange.reason;
+        exchange.count(reason);
+    }
+    exchange.end(&shard);
+    shard.give_spare(std::mem::take(&mut exchange.request));
+    after
+}
+
+async fn connect(connection: &Connection, exchange: &Exchange) -> Result<Upstream, Failure> {
+    let shard = &connection.shard;
+    let site = exchange.policy.site(exchange.decision.site);
+    let pool = exchange.policy.pool(exchange.decision.site);
+    let connected = pool
+        .connect(
+            &shard.ring,
+            &connection.write_timer,
+            &shard.resolver,
+            &shard.metrics,
+            site.connect_timeout_ms(),
+        )
+        .await;
+    connected.map_err(|error| {
+        tracing::warn!(site = site.slug(), %error, "the origin cannot be reached");
+        match error {
+            ConnectError::Timeout(..) => {
+                shard.metrics.timeouts.inc("connect");
+                Failure::Timeout
+            }
+            ConnectError::Resolve(..) | ConnectError::Connect(..) => Failure::Unreachable,
+        }
+    })
+}
+
+/// Sends the request on `upstream` and brings the answer.
+async fn attempt(
+    connection: &mut Connection,
+    exchange: &mut Exchange,
+    upstream: &mut Upstream,
+) -> Ended {
+    let shard = Rc::clone(&connection.shard);
+    let sent_at = shard.now();
+    let request = std::mem::take(&mut exchange.request);
+    let (sent, request) =
+        relay::send_all(&shard, &upstream.socket, request, &connection.write_timer).await;
+    exchange.request = request;
+    let upload = match sent {
+        Ok(()) => std::mem::replace(&mut exchange.upload, Upload::Done),
+        // An origin may answer before it closes; what it said is read all the same.
+        Err(_) => Upload::Done,
+    };
+    if matches!(upload, Upload::Done) {
+        let upload_end = Cell::new(Some(UploadEnd::Done));
+        let fetching = Fetching::new(connection, exchange, upstream, &upload_end, sent_at);
+        return fetching.run().await;
+    }
+    let upload_end = Cell::new(None);
+    let uploaded = Cell::new(0);
+    let policy = Rc::clone(&exchange.policy);
+    let uploading = Uploading {
+        shard: &shard,
+        client: &connection.socket,
+        input: &mut connection.input,
+        origin: &upstream.socket,
+        timer: &connection.read_timer,
+        policy: &policy,
+        site: exchange.decision.site,
+        sent: &uploaded,
+    };
+    let fetching = Fetching {
+        shard: &shard,
+        client: &connection.socket,
+        timer: &connection.write_timer,
+        origin: &upstream.socket,
+        input: &mut upstream.input,
+        exchange,
+        upload_end: &upload_end,
+        sent_at,
+    };
+    let ended = both(uploading.run(upload), fetching.run(), &upload_end).await;
+    exchange.request_bytes += uploaded.get();
+    ended
+}
+
+/// Runs an upload and the fetching of the answer side by side until the answer has ended, or the request is void.
+async fn both(
+    upload: impl Future<Output = UploadEnd>,
+    fetch: impl Future<Output = Ended>,
+    upload_end: &Cell<Option<UploadEnd>>,
+) -> Ended {
+    let (mut upload, mut fetch) = (pin!(upload), pin!(fetch));
+    std::future::poll_fn(|context| {
+        if upload_end.get().is_none()
+            && let Poll::Ready(end) = upload.as_mut().poll(context)
+        {
+            upload_end.set(Some(end));
+            if end == UploadEnd::Client {
+                return Poll::Ready(Ended::ClientGone);
+            }
+        }
+        Pin::new(&mut fetch).as_mut().poll(context)
+    })
+    .await
+}
+
+/// Answers for an origin that did not; gives the charge back.
+async fn fail(connection: &mut Connection, exchange: &mut Exchange, failure: Failure) -> After {
+    let shard = Rc::clone(&connection.shard);
+    let reason = match failure {
+        Failure::Unreachable => Reason::OriginUnreachable,
+        Failure::Invalid => Reason::OriginInvalid,
+        Failure::Timeout => Reason::OriginTimeout,
+    };
+    exchange.refund(&shard);
+    exchange.count(reason);
+    let is_whole = matches!(exchange.upload, Upload::Done);
+    let keeps = exchange.keep_alive && is_whole && !shard.is_draining();
+    let bytes = origin_problem(&shard, exchange, reason, !keeps);
+    if !connection.send(bytes).await {
+        return After::Close;
+    }
+    if keeps { After::Next } else { After::Linger }
+}
+
+fn origin_problem(shard: &Shard, exchange: &Exchange, reason: Reason, close: bool) -> Vec<u8> {
+    let asker = Asker {
+        site: Some(exchange.policy.site(exchange.decision.site)),
+        origin_header: exchange.cors.as_deref(),
+        is_head: exchange.is_head,
+        close,
+        request_id: &exchange.request_id,
+        token_sent: exchange.token_sent,
+        http10_keep_alive: !close && exchange.version == crate::http1::Version::Http10,
+    };
+    let mut problem = problem_of(reason, shard.now());
+    problem.figures = exchange.figures.as_ref();
+    let mut bytes = shard.take_spare();
+    message::problem(&mut bytes, &asker, &problem);
+    bytes
+}
+
+async fn tunnel_to(connection: &mut Connection, exchange: &mut Exchange, upstream: &mut Upstream) {
+    let shard = Rc::clone(&connection.shard);
+    let client = tunnel::End {
+        socket: &connection.socket,
+        input: connection.input.take(),
+        timer: &connection.read_timer,
+    };
+    let origin = tunnel::End {
+        socket: &upstream.socket,
+        input: upstream.input.take(),
+        timer: &connection.write_timer,
+    };
+    let (up, down) = tunnel::run(&shard, client, origin).await;
+    exchange.request_bytes += up;
+    exchange.response_bytes += down;
+}

@@ -1,0 +1,257 @@
+//! One shard: connections, exchanges, connections to origins, and the budgets it owns, all on one core.
+//!
+//! In: connections, messages of other shards, a policy. Out: answers, forwarded requests, counts. A request flows one way:
+//! accept → head → facts → decide → budget → exchange → record. Always holds: nothing here blocks or locks; whoever waits has
+//! a deadline; a ticket is settled exactly once.
+
+mod accept;
+mod connection;
+mod exchange;
+mod input;
+mod links;
+mod plan;
+mod policy_view;
+mod proxy_protocol;
+mod relay;
+mod response;
+mod settle;
+mod tasks;
+mod tunnel;
+mod turn;
+mod upstream;
+mod waits;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use policy::budget::{Message, Now as BudgetNow, ShardBudgets, ShardId};
+
+use crate::clock::{Clock, Now};
+use crate::http1::{Limits, RequestHead, ResponseHead};
+use crate::message::RequestIds;
+use crate::metrics::ShardMetrics;
+use crate::net::{Ring, RingConfig};
+use crate::offcore::resolver::ResolverHandle;
+use crate::offcore::state::NodeState;
+use crate::runtime;
+
+pub use links::{Links, Mail};
+use policy_view::PolicyView;
+use tasks::Tasks;
+use upstream::Pools;
+use waits::Waits;
+
+/// Bytes of an output buffer kept for the next exchange; longer ones are freed.
+const SPARE_BYTES_MAX: usize = 64 * 1024;
+/// Output buffers kept.
+const SPARES_MAX: usize = 256;
+
+/// What every shard of a node is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bounds on heads.
+    pub limits: Limits,
+    /// From the first byte of a head to its last.
+    pub head_timeout: Duration,
+    /// Between two requests, and before the first.
+    pub idle_timeout: Duration,
+    /// Without any progress in a body, either way.
+    pub stall_timeout: Duration,
+    /// Without a byte of an event stream or a tunnel.
+    pub quiet_timeout: Duration,
+    /// How long a drain waits for what runs.
+    pub drain: Duration,
+    /// Client connections of the whole node.
+    pub connections_max: usize,
+    /// The domain whose subdomains are site slugs.
+    pub gateway_domain: Box<str>,
+    /// Networks whose word on the client's address counts.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// What a shard is made of.
+pub struct Parts {
+    /// Its number.
+    pub id: ShardId,
+    /// Its listeners, one for each address.
+    pub listeners: Vec<OwnedFd>,
+    /// What every shard is told.
+    pub settings: Arc<Settings>,
+    /// What the shards share.
+    pub links: Arc<Links>,
+    /// What the admin listener shows.
+    pub state: Arc<NodeState>,
+    /// Names to addresses.
+    pub resolver: ResolverHandle,
+    /// The process's clock.
+    pub clock: Clock,
+    /// Where request ids begin.
+    pub request_ids: RequestIds,
+    /// Told once, when the shard accepts.
+    pub ready: std::sync::mpsc::Sender<()>,
+}
+
+/// Scratch of the synchronous part of an exchange: nothing in it outlives a call.
+struct Scratch {
+    request: RequestHead,
+    response: ResponseHead,
+    matcher: policy::matcher::Scratch,
+}
+
+pub(crate) struct Shard {
+    id: ShardId,
+    ring: Rc<Ring>,
+    settings: Arc<Settings>,
+    links: Arc<Links>,
+    state: Arc<NodeState>,
+    resolver: ResolverHandle,
+    metrics: Arc<ShardMetrics>,
+    policy: RefCell<Rc<PolicyView>>,
+    pools: RefCell<Pools>,
+    budgets: RefCell<ShardBudgets>,
+    waits: Waits,
+    scratch: RefCell<Scratch>,
+    spares: RefCell<Vec<Vec<u8>>>,
+    request_ids: RefCell<RequestIds>,
+    /// Messages that found their inbox full, in order.
+    undelivered: RefCell<VecDeque<(policy::budget::Destination, Message)>>,
+    connections: Cell<usize>,
+    tasks: Tasks,
+    draining: Cell<bool>,
+    /// Ends whatever runs still.
+    ended: Cell<bool>,
+}
+
+/// Runs one shard until it is drained.
+///
+/// # Errors
+/// When the ring cannot be made or fails.
+pub async fn run(parts: Parts) -> io::Result<()> {
+    let ring = Ring::new(&RingConfig {
+        entries: 1024,
+        small: (64, 4 * 1024),
+        large: (32, 64 * 1024),
+        clock: parts.clock,
+    })
+    .map_err(io::Error::other)?;
+    let metrics = parts.state.metrics().shard(usize::from(parts.id.0));
+    let mut pools = Pools::new();
+    let view = PolicyView::new(parts.links.policy().load_full(), &metrics, &mut pools);
+    let shards = u16::try_from(parts.links.shards()).unwrap_or(u16::MAX);
+    let shard = Rc::new(Shard {
+        id: parts.id,
+        ring: Rc::clone(&ring),
+        settings: parts.settings,
+        links: parts.links,
+        state: parts.state,
+        resolver: parts.resolver,
+        metrics,
+        policy: RefCell::new(Rc::new(view)),
+        pools: RefCell::new(pools),
+        budgets: RefCell::new(ShardBudgets::new(parts.id, shards, Default::default())),
+        waits: Waits::default(),
+        scratch: RefCell::new(Scratch {
+            request: RequestHead::new(),
+            response: ResponseHead::new(),
+            matcher: Default::default(),
+        }),
+        spares: RefCell::new(Vec::new()),
+        request_ids: RefCell::new(parts.request_ids),
+        undelivered: RefCell::new(VecDeque::new()),
+        connections: Cell::new(0),
+        tasks: Tasks::default(),
+        draining: Cell::new(false),
+        ended: Cell::new(false),
+    });
+    shard.waker().attach(&ring);
+    for listener in parts.listeners {
+        runtime::spawn(&ring, accept::accept(Rc::clone(&shard), listener));
+    }
+    runtime::spawn(&ring, turn::listen_for_wakes(Rc::clone(&shard)));
+    runtime::spawn(&ring, turn::keep_house(Rc::clone(&shard)));
+    shard.state.set_accepting(shard.index(), true);
+    // Nobody listens when another shard could not start: the drain that follows ends this one.
+    let _ = parts.ready.send(());
+    turn::drive(&shard).await
+}
+
+impl Shard {
+    fn index(&self) -> usize {
+        usize::from(self.id.0)
+    }
+
+    fn waker(&self) -> &crate::net::ShardWaker {
+        self.links.waker(self.index())
+    }
+
+    fn now(&self) -> Now {
+        self.ring.now()
+    }
+
+    fn budget_now(&self) -> BudgetNow {
+        let now = self.ring.now();
+        BudgetNow { mono_us: now.mono_ns / 1_000, unix_s: now.unix_s() }
+    }
+
+    /// When `timeout` from now is, as timers take it.
+    fn deadline(&self, timeout: Duration) -> u64 {
+        let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        self.ring.now_ns().saturating_add(timeout_ns)
+    }
+
+    /// The policy in force, the same for the whole of a request.
+    fn policy(&self) -> Rc<PolicyView> {
+        let current = self.links.policy().load();
+        let view = Rc::clone(&self.policy.borrow());
+        if view.is(&current) {
+            return view;
+        }
+        let fresh = Rc::new(PolicyView::new(
+            Arc::clone(&current),
+            &self.metrics,
+            &mut self.pools.borrow_mut(),
+        ));
+        self.policy.replace(Rc::clone(&fresh));
+        fresh
+    }
+
+    /// An empty output buffer.
+    fn take_spare(&self) -> Vec<u8> {
+        self.spares.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(4096))
+    }
+
+    /// Keeps an output buffer for the next exchange.
+    fn give_spare(&self, mut spare: Vec<u8>) {
+        let mut spares = self.spares.borrow_mut();
+        if spare.capacity() <= SPARE_BYTES_MAX && spares.len() < SPARES_MAX {
+            spare.clear();
+            spares.push(spare);
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+}
+
+/// Set by the panic hook's owner: a shard that panicked must not be waited for.
+static PANICKED: AtomicBool = AtomicBool::new(false);
+
+/// Makes any panic end the process: a shard without one of its tasks would serve on with wrong counts.
+pub fn end_process_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        if !PANICKED.swap(true, Ordering::SeqCst) {
+            tracing::error!(%panic, "a shard failed in a way that must not happen: the process ends; please report this");
+            std::process::exit(1);
+        }
+    }));
+}

@@ -1,0 +1,593 @@
+//! The synchronous part of an exchange: from a head's bytes to what will be done.
+//!
+//! In: the bytes received, the policy in force. Out: a `Plan`: wait for bytes, answer, wait for units, or forward. Always holds:
+//! runs without waiting, on the shard's scratch; what it returns borrows nothing; `decide` says what is done, this only prepares
+//! it.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use policy::budget::{
+    Admission, Admitted, Decided, Figures, Outcome as Resolved, Reason as Within, Refusal, Refused,
+    Ticket, Usage, WaitId,
+};
+use policy::decide::{decide, decide_usage};
+use policy::decision::{Decision, Outcome, Reason};
+use policy::facts::{Facts, Presented, RequestLine};
+use policy::model::OnLedgerLoss;
+use policy::snapshot::SiteView;
+
+use crate::clock::Now;
+use crate::http1::{
+    BodyFraming, ChunkDecoder, HeadError, Parse, Request, Upgrade, Version,
+    parse_request,
+};
+use crate::message::{self, Asker, ClientAddress, Forward, Identity, Problem, RequestId, UsageReport};
+
+use super::Shard;
+use super::policy_view::PolicyView;
+
+/// Longest unread body that is skipped to keep a connection after an answer of our own.
+const SKIP_BYTES_MAX: u64 = 64 * 1024;
+/// The gateway's own paths.
+const OWN_PATHS: &[u8] = b"/.payfence/";
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    /// The address of whoever connected, or whom a PROXY header named.
+    pub(super) address: IpAddr,
+    /// Whether its word on the client's address counts.
+    pub(super) is_trusted: bool,
+}
+
+/// What is to be done next.
+pub(super) enum Plan {
+    /// The head is not complete.
+    Partial,
+    /// The gateway answers.
+    Answer(Answer),
+    /// It has to be known first whether units are left: plan again with the outcome.
+    Wait(Waiting),
+    /// The request goes to the origin.
+    Forward(Box<Exchange>),
+}
+
+/// An answer of the gateway's own, ready to be sent.
+pub(super) struct Answer {
+    pub(super) bytes: Vec<u8>,
+    /// Bytes of the input that were the head.
+    pub(super) head_len: usize,
+    /// Bytes of a body to be skipped before the next request.
+    pub(super) skip: u64,
+    /// The connection ends with this answer.
+    pub(super) close: bool,
+}
+
+/// A request that waits for units.
+pub(super) struct Waiting {
+    pub(super) id: WaitId,
+    pub(super) policy: Rc<PolicyView>,
+    pub(super) request_id: RequestId,
+}
+
+/// What a request came to that had waited.
+pub(super) struct Resumed {
+    pub(super) policy: Rc<PolicyView>,
+    pub(super) request_id: RequestId,
+    pub(super) outcome: Resolved,
+}
+
+/// A request body's part that has not been sent to the origin.
+pub(super) enum Upload {
+    /// Nothing.
+    Done,
+    /// This many bytes.
+    Length(u64),
+    /// Until the last chunk.
+    Chunked(Box<ChunkDecoder>),
+}
+
+/// Everything an exchange needs once its request is planned.
+pub(super) struct Exchange {
+    pub(super) policy: Rc<PolicyView>,
+    pub(super) decision: Decision,
+    pub(super) reason: Reason,
+    pub(super) ticket: Option<Ticket>,
+    pub(super) figures: Option<Figures>,
+    pub(super) request_id: RequestId,
+    /// The request for the origin, with what of its body had come along.
+    pub(super) request: Vec<u8>,
+    /// Bytes of the input that are in it.
+    pub(super) consumed: usize,
+    pub(super) upload: Upload,
+    pub(super) request_bytes: u64,
+    pub(super) response_bytes: u64,
+    /// From the first byte sent to the origin to its response head, nanoseconds.
+    pub(super) origin_ns: u64,
+    pub(super) is_counted: bool,
+    pub(super) version: Version,
+    pub(super) keep_alive: bool,
+    pub(super) is_head: bool,
+    pub(super) is_idempotent: bool,
+    pub(super) asks_websocket: bool,
+    pub(super) token_sent: bool,
+    /// The `Origin` header, where the site answers browsers.
+    pub(super) cors: Option<Box<[u8]>>,
+    pub(super) started: Now,
+}
+
+/// A parsed request at an address that names a site.
+struct Asked<'a> {
+    shard: &'a Shard,
+    policy: &'a Rc<PolicyView>,
+    request: Request<'a>,
+    peer: Peer,
+    client: ClientAddress,
+    request_id: RequestId,
+    head_len: usize,
+    bytes: &'a [u8],
+    started: Now,
+}
+
+/// Plans what to do with `bytes`, of which `seen` were too few before. `started` is when the first of them came.
+pub(super) fn plan(
+    shard: &Shard,
+    peer: Peer,
+    bytes: &[u8],
+    seen: usize,
+    started: Now,
+    resumed: Option<Resumed>,
+) -> Plan {
+    let mut scratch = shard.scratch.borrow_mut();
+    let scratch = &mut *scratch;
+    let head_len = match parse_request(bytes, seen, &shard.settings.limits, &mut scratch.request) {
+        Ok(Parse::Complete { len }) => len,
+        Ok(Parse::Partial) => return Plan::Partial,
+        Err(error) => return refuse_head(shard, error, bytes),
+    };
+    let request = scratch.request.view(bytes);
+    let (policy, request_id, outcome) = match resumed {
+        Some(resumed) => (resumed.policy, resumed.request_id, Some(resumed.outcome)),
+        None => (shard.policy(), shard.request_ids.borrow_mut().next_id(), None),
+    };
+    let trusted = if peer.is_trusted { &*shard.settings.trusted_proxies } else { &[] };
+    let asked = Asked {
+        shard,
+        policy: &policy,
+        client: message::client_address(&request, peer.address, trusted),
+        request,
+        peer,
+        request_id,
+        head_len,
+        bytes,
+        started,
+    };
+    asked.plan(&mut scratch.matcher, outcome)
+}
+
+impl Asked<'_> {
+    fn plan(&self, matcher: &mut policy::matcher::Scratch, outcome: Option<Resolved>) -> Plan {
+        let domain = &self.shard.settings.gateway_domain;
+        let snapshot = self.policy.snapshot();
+        let path = self.request.path();
+        let Some(found) = snapshot.find_site(self.request.host(), path, domain) else {
+            self.shard.metrics.no_site.decided(Reason::SiteUnknown);
+            return self.answer_without_site(Reason::SiteUnknown);
+        };
+        let site = self.policy.site(found.site);
+        let path = path.get(found.prefix_len..).unwrap_or_default();
+        let line =
+            RequestLine { method: self.request.method(), path, query: self.request.query() };
+        let headers = self.request.headers().map(|header| (header.name, header.value));
+        let has_body = !self.request.facts().framing.is_empty();
+        let facts = Facts::extract(line, headers, site.token_places(), has_body, self.client.ip);
+        let now_s = self.started.unix_s();
+        if self.shard.is_draining() {
+            let decision = undecided(&site, Reason::Draining);
+            return self.refuse(&facts, decision, None, Some(1));
+        }
+        if path == b"/.payfence" || path.starts_with(OWN_PATHS) {
+            return self.own_path(&site, &facts, path, outcome);
+        }
+        let decision = decide(snapshot, &site, &facts, now_s, matcher);
+        match decision.outcome {
+            Outcome::Refuse if decision.reason == Reason::RequestMalformed => {
+                self.shard.metrics.malformed.inc("path");
+                self.answer(&facts, decision, None, None)
+            }
+            Outcome::Refuse => self.refuse(&facts, decision, None, None),
+            Outcome::Forward => {
+                self.forward(&facts, found.prefix_len, decision, decision.reason, None)
+            }
+            Outcome::Meter => self.meter(&facts, found.prefix_len, decision, outcome),
+        }
+    }
+
+    /// Rows 11 to 15.
+    fn meter(
+        &self,
+        facts: &Facts<'_>,
+        prefix_len: usize,
+        decision: Decision,
+        outcome: Option<Resolved>,
+    ) -> Plan {
+        let decided = match outcome {
+            Some(Resolved::Decided(decided)) => decided,
+            Some(Resolved::Usage(_)) => Decided::Unknown { retry_after_s: 1 },
+            None => match self.admit(decision) {
+                Admission::Decided(decided) => decided,
+                Admission::Pending(id) => return self.wait(id),
+            },
+        };
+        match decided {
+            Decided::Admitted(admitted) => {
+                let reason = match admitted.reason {
+                    Within::Overage => Reason::Overage,
+                    Within::Ok => decision.reason,
+                };
+                self.forward(facts, prefix_len, decision, reason, Some(admitted))
+            }
+            Decided::Refused(refusal) => {
+                let decision = Decision { reason: reason_of(refusal), ..decision };
+                self.refuse(facts, decision, Some(&refusal.figures), Some(refusal.retry_after_s))
+            }
+            Decided::Unknown { retry_after_s } => {
+                match self.policy.site(decision.site).on_ledger_loss() {
+                    OnLedgerLoss::Open => {
+                        self.forward(facts, prefix_len, decision, Reason::Unmetered, None)
+                    }
+                    OnLedgerLoss::Closed => {
+                        let decision = Decision { reason: Reason::LedgerUnreachable, ..decision };
+                        self.refuse(facts, decision, None, Some(retry_after_s))
+                    }
+                }
+            }
+        }
+    }
+
+    fn admit(&self, decision: Decision) -> Admission {
+        let snapshot = self.policy.snapshot();
+        let known = decision.subscription.and_then(|index| {
+            Some((snapshot.subscription(index)?.entitlement(), snapshot.terms(index)?))
+        });
+        let Some((entitlement, terms)) = known else {
+            return Admission::Decided(Decided::Unknown { retry_after_s: 1 });
+        };
+        let now = self.shard.budget_now();
+        self.shard.budgets.borrow_mut().admit(now, entitlement, &terms, decision.cost)
+    }
+
+    fn wait(&self, id: WaitId) -> Plan {
+        self.shard.metrics.budget_waits.inc();
+        self.shard.ring.note_runnable();
+        Plan::Wait(Waiting {
+            id,
+            policy: Rc::clone(self.policy),
+            request_id: self.request_id,
+        })
+    }
+
+    /// What lies under `/.payfence/`: the usage, and nothing else.
+    fn own_path(
+        &self,
+        site: &SiteView<'_>,
+        facts: &Facts<'_>,
+        path: &[u8],
+        outcome: Option<Resolved>,
+    ) -> Plan {
+        let cells = self.policy.cells(site.index());
+        let is_read = matches!(self.request.method(), b"GET" | b"HEAD");
+        if path != b"/.payfence/usage" || !is_read {
+            return self.answer(facts, undecided(site, Reason::NotFound), None, None);
+        }
+        let snapshot = self.policy.snapshot();
+        let decision = decide_usage(snapshot, site, facts, self.started.unix_s());
+        cells.usage_answers.inc();
+        if decision.outcome == Outcome::Refuse {
+            return self.answer(facts, decision, None, None);
+        }
+        let known = decision.subscription.and_then(|index| {
+            Some((snapshot.subscription(index)?, snapshot.terms(index)?))
+        });
+        let Some((subscription, terms)) = known else {
+            return self.answer(facts, undecided(site, Reason::LedgerUnreachable), None, Some(1));
+        };
+        let figures = match outcome {
+            Some(Resolved::Usage(figures)) => figures,
+            Some(Resolved::Decided(_)) => {
+                let decision = Decision { reason: Reason::LedgerUnreachable, ..decision };
+                return self.answer(facts, decision, None, Some(1));
+            }
+            None => {
+                let now = self.shard.budget_now();
+                let usage = self.shard.budgets.borrow_mut().usage(now, subscription.entitlement(), &terms);
+                match usage {
+                    Usage::Ready(figures) => figures,
+                    Usage::Pending(id) => return self.wait(id),
+                    Usage::Unknown => {
+                        let decision = Decision { reason: Reason::LedgerUnreachable, ..decision };
+                        return self.answer(facts, decision, None, Some(1));
+                    }
+                }
+            }
+        };
+        let (close, skip) = self.after_answer();
+        let mut bytes = self.shard.take_spare();
+        let asker = self.asker(Some(*site), facts.origin, close, true);
+        let now_s = self.started.unix_s();
+        let Some(plan) = snapshot.plan(subscription.plan()) else {
+            return self.answer(facts, undecided(site, Reason::LedgerUnreachable), None, Some(1));
+        };
+        let report = UsageReport { site: site.slug(), subscription, plan, figures: &figures, now_s };
+        message::usage(&mut bytes, &asker, &report);
+        Plan::Answer(Answer { bytes, head_len: self.head_len, skip, close })
+    }
+
+    /// Whether an answer without forwarding ends the connection, and how much of the body is skipped otherwise.
+    fn after_answer(&self) -> (bool, u64) {
+        let facts = self.request.facts();
+        let stays = facts.keep_alive && !self.shard.is_draining();
+        match facts.framing {
+            BodyFraming::None => (!stays, 0),
+            BodyFraming::Length(length) => {
+                (!stays || facts.expect_continue || length > SKIP_BYTES_MAX, length)
+            }
+            BodyFraming::Chunked => (true, 0),
+        }
+    }
+
+    fn asker<'b>(
+        &'b self,
+        site: Option<SiteView<'b>>,
+        origin_header: Option<&'b [u8]>,
+        close: bool,
+        token_sent: bool,
+    ) -> Asker<'b> {
+        let facts = self.request.facts();
+        Asker {
+            site,
+            origin_header,
+            is_head: self.request.is_head(),
+            close,
+            http10_keep_alive: !close && facts.version == Version::Http10,
+            request_id: &self.request_id,
+            token_sent,
+        }
+    }
+
+    fn answer_without_site(&self, reason: Reason) -> Plan {
+        let (close, skip) = self.after_answer();
+        let mut bytes = self.shard.take_spare();
+        let asker = self.asker(None, None, close, false);
+        message::problem(&mut bytes, &asker, &problem_of(reason, self.started));
+        self.account_own_answer();
+        Plan::Answer(Answer { bytes, head_len: self.head_len, skip, close })
+    }
+
+    /// Refuses: a decision that is logged.
+    fn refuse(
+        &self,
+        facts: &Facts<'_>,
+        decision: Decision,
+        figures: Option<&Figures>,
+        retry_after_s: Option<u64>,
+    ) -> Plan {
+        self.policy.cells(decision.site).decided(decision.reason);
+        self.answer(facts, decision, figures, retry_after_s)
+    }
+
+    fn answer(
+        &self,
+        facts: &Facts<'_>,
+        decision: Decision,
+        figures: Option<&Figures>,
+        retry_after_s: Option<u64>,
+    ) -> Plan {
+        let (close, skip) = self.after_answer();
+        let mut bytes = self.shard.take_spare();
+        let token_sent = !matches!(facts.token, Presented::Nothing);
+        let site = self.policy.site(decision.site);
+        let asker = self.asker(Some(site), facts.origin, close, token_sent);
+        let terms =
+            decision.subscription.and_then(|index| self.policy.snapshot().terms(index));
+        let problem = Problem {
+            figures,
+            retry_after_s,
+            concurrency: terms.and_then(|terms| terms.concurrency),
+            ..problem_of(decision.reason, self.started)
+        };
+        message::problem(&mut bytes, &asker, &problem);
+        self.account_own_answer();
+        Plan::Answer(Answer { bytes, head_len: self.head_len, skip, close })
+    }
+
+    fn account_own_answer(&self) {
+        let took_ns = self.shard.now().mono_ns.saturating_sub(self.started.mono_ns);
+        self.shard.metrics.request_duration.observe_ns(took_ns);
+        self.shard.metrics.gateway_overhead.observe_ns(took_ns);
+    }
+
+    fn forward(
+        &self,
+        facts: &Facts<'_>,
+        prefix_len: usize,
+        decision: Decision,
+        reason: Reason,
+        admitted: Option<Admitted>,
+    ) -> Plan {
+        let site = self.policy.site(decision.site);
+        let http = self.request.facts();
+        let asks_websocket = http.upgrade == Some(Upgrade::WebSocket);
+        let looked_up = match (&facts.token, decision.foreign_looked_up) {
+            (Presented::Token(value), true) => Some(value.as_bytes()),
+            _ => None,
+        };
+        let mut request = self.shard.take_spare();
+        message::write_request(
+            &mut request,
+            &self.request,
+            &Forward {
+                site,
+                prefix_len,
+                peer: self.peer.address,
+                peer_is_trusted: self.client.peer_is_trusted,
+                client: self.client.ip,
+                proto: "http",
+                identity: self.identity(decision),
+                request_id: &self.request_id,
+                looked_up_foreign: looked_up,
+                expect: http.expect_continue,
+            },
+        );
+        let body = self.bytes.get(self.head_len..).unwrap_or_default();
+        let Ok((taken, upload)) = begin_upload(&site, http.framing, body, &mut request) else {
+            return self.refuse_body(facts, decision, admitted, request);
+        };
+        let (ticket, figures) = admitted.map(|admitted| (admitted.ticket, admitted.figures)).unzip();
+        let wants_cors = site.cors_origins().next().is_some();
+        Plan::Forward(Box::new(Exchange {
+            policy: Rc::clone(self.policy),
+            decision,
+            reason,
+            ticket,
+            figures,
+            request_id: self.request_id,
+            request,
+            consumed: self.head_len + taken,
+            upload,
+            request_bytes: taken as u64,
+            response_bytes: 0,
+            origin_ns: 0,
+            is_counted: false,
+            version: http.version,
+            keep_alive: http.keep_alive,
+            is_head: self.request.is_head(),
+            is_idempotent: self.request.is_idempotent(),
+            asks_websocket,
+            token_sent: !matches!(facts.token, Presented::Nothing),
+            cors: facts.origin.filter(|_| wants_cors).map(Box::from),
+            started: self.started,
+        }))
+    }
+
+    /// The body's first bytes are no chunks: nothing is forwarded, and what was charged is given back.
+    fn refuse_body(
+        &self,
+        facts: &Facts<'_>,
+        decision: Decision,
+        admitted: Option<Admitted>,
+        unsent: Vec<u8>,
+    ) -> Plan {
+        self.shard.give_spare(unsent);
+        if let Some(admitted) = admitted {
+            self.shard.refund(admitted.ticket);
+        }
+        self.shard.metrics.malformed.inc("chunk");
+        self.answer(facts, Decision { reason: Reason::RequestMalformed, ..decision }, None, None)
+    }
+
+    fn identity(&self, decision: Decision) -> Option<Identity<'_>> {
+        let snapshot = self.policy.snapshot();
+        let subscription = snapshot.subscription(decision.subscription?)?;
+        Some(Identity {
+            customer: subscription.customer(),
+            plan: snapshot.plan(decision.plan?)?.id(),
+            subscription: subscription.id(),
+            token_id: snapshot.token(decision.token?)?.id(),
+        })
+    }
+}
+
+/// Appends what of the body has come already; how many bytes those were, and what is still to come.
+fn begin_upload(
+    site: &SiteView<'_>,
+    framing: BodyFraming,
+    body: &[u8],
+    request: &mut Vec<u8>,
+) -> Result<(usize, Upload), ()> {
+    match framing {
+        BodyFraming::None => Ok((0, Upload::Done)),
+        BodyFraming::Length(length) => {
+            let here = usize::try_from(length).map_or(body.len(), |length| length.min(body.len()));
+            request.extend_from_slice(body.get(..here).unwrap_or_default());
+            let left = length - here as u64;
+            Ok((here, if left == 0 { Upload::Done } else { Upload::Length(left) }))
+        }
+        BodyFraming::Chunked => {
+            let mut decoder = Box::new(ChunkDecoder::new());
+            let step = decoder
+                .transcode(body, request, |name| message::request_trailer_passes(site, name))
+                .map_err(|_| ())?;
+            let upload = if step.done { Upload::Done } else { Upload::Chunked(decoder) };
+            Ok((step.consumed, upload))
+        }
+    }
+}
+
+fn undecided(site: &SiteView<'_>, reason: Reason) -> Decision {
+    Decision {
+        site: site.index(),
+        outcome: Outcome::Refuse,
+        reason,
+        resource: None,
+        token: None,
+        subscription: None,
+        plan: None,
+        cost: 0,
+        foreign_looked_up: false,
+    }
+}
+
+const fn reason_of(refusal: Refusal) -> Reason {
+    match refusal.by {
+        Refused::Rate => Reason::RateLimited,
+        Refused::Concurrency => Reason::ConcurrencyLimited,
+        Refused::Quota => Reason::QuotaExhausted,
+    }
+}
+
+/// A problem document of which nothing but the reason is known.
+pub(super) fn problem_of(reason: Reason, now: Now) -> Problem<'static> {
+    Problem {
+        reason,
+        status: None,
+        detail: None,
+        figures: None,
+        concurrency: None,
+        retry_after_s: None,
+        now_s: now.unix_s(),
+    }
+}
+
+/// Row 0: what cannot be understood one way only is answered and the connection closed.
+fn refuse_head(shard: &Shard, error: HeadError, bytes: &[u8]) -> Plan {
+    shard.metrics.malformed.inc(error.cause());
+    let bytes_out = malformed(shard, Reason::RequestMalformed, error.status(), &error);
+    Plan::Answer(Answer { bytes: bytes_out, head_len: bytes.len(), skip: 0, close: true })
+}
+
+/// The answer to a head that did not arrive in time.
+pub(super) fn head_timeout(shard: &Shard) -> Vec<u8> {
+    shard.metrics.malformed.inc("timeout");
+    malformed(shard, Reason::RequestTimeout, 408, &"the request's head did not arrive in time")
+}
+
+fn malformed(shard: &Shard, reason: Reason, status: u16, detail: &dyn Display) -> Vec<u8> {
+    let request_id = shard.request_ids.borrow_mut().next_id();
+    let asker = Asker {
+        site: None,
+        origin_header: None,
+        is_head: false,
+        close: true,
+        request_id: &request_id,
+        token_sent: false,
+        http10_keep_alive: false,
+    };
+    let mut bytes = shard.take_spare();
+    let problem =
+        Problem { status: Some(status), detail: Some(detail), ..problem_of(reason, shard.now()) };
+    message::problem(&mut bytes, &asker, &problem);
+    bytes
+}

@@ -1,0 +1,57 @@
+//! A shard's view of the policy in force: the snapshot, and what the shard keeps beside each site.
+//!
+//! In: the node's `ArcSwap`. Out: an `Rc` that a request holds from beginning to end. Always holds: a request sees one
+//! snapshot; taking the view costs no atomic write.
+
+use std::sync::Arc;
+use std::rc::Rc;
+
+use policy::ids::SiteIndex;
+use policy::snapshot::{SiteView, Snapshot};
+
+use crate::metrics::{ShardMetrics, SiteCells};
+
+use super::upstream::{Pool, Pools};
+
+/// One snapshot with what this shard keeps for it.
+pub struct PolicyView {
+    snapshot: Arc<Snapshot>,
+    cells: Box<[Arc<SiteCells>]>,
+    pools: Box<[Rc<Pool>]>,
+}
+
+impl PolicyView {
+    pub(super) fn new(
+        snapshot: Arc<Snapshot>,
+        metrics: &ShardMetrics,
+        pools: &mut Pools,
+    ) -> Self {
+        let cells = metrics.site_cells(snapshot.sites().map(|site| site.slug()));
+        let site_pools = snapshot.sites().map(|site| pools.of(site.origin())).collect();
+        Self { snapshot, cells, pools: site_pools }
+    }
+
+    /// The snapshot.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    pub(super) fn is(&self, snapshot: &Arc<Snapshot>) -> bool {
+        Arc::ptr_eq(&self.snapshot, snapshot)
+    }
+
+    /// A site that a decision on this snapshot named.
+    pub fn site(&self, site: SiteIndex) -> SiteView<'_> {
+        self.snapshot.site(site).expect("a decision names sites of its own snapshot")
+    }
+
+    /// The counters of a site.
+    pub fn cells(&self, site: SiteIndex) -> &SiteCells {
+        &self.cells[site.index()]
+    }
+
+    /// Connections to a site's origin.
+    pub fn pool(&self, site: SiteIndex) -> &Rc<Pool> {
+        &self.pools[site.index()]
+    }
+}

@@ -1,0 +1,357 @@
+//! Moving bytes: whole buffers out, request bodies to the origin, response bodies to the client.
+//!
+//! In: two sockets and how each body is delimited. Out: the same body, re-framed where the sides differ. Always holds: one buffer a
+//! direction is in memory at a time, so the slower side sets the pace; every wait has a deadline; a body cut short is told from
+//! one that ended.
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::time::Duration;
+
+use policy::ids::SiteIndex;
+
+use crate::http1::{ChunkDecoder, ResponseFraming, write};
+use crate::message::{request_trailer_passes, response_trailer_passes};
+use crate::net::{Group, RecvBuf, Socket, Timer};
+
+use super::Shard;
+use super::input::Input;
+use super::plan::Upload;
+use super::policy_view::PolicyView;
+
+/// Body bytes that are copied behind a head rather than sent from where they are.
+const COPY_BYTES_MAX: usize = 8 * 1024;
+/// Body bytes still to come from which on a client's bytes are received into large buffers.
+const LARGE_BODY_BYTES: u64 = 64 * 1024;
+
+/// Why bytes could not be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SendError {
+    /// The peer is gone.
+    Gone,
+    /// The peer took nothing for too long.
+    Stalled,
+}
+
+/// Sends all of `bytes`, and gives the memory back unless the peer stalled.
+pub(super) async fn send_all(
+    shard: &Shard,
+    socket: &Socket,
+    mut bytes: Vec<u8>,
+    timer: &Timer,
+) -> (Result<(), SendError>, Vec<u8>) {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        timer.set(shard.deadline(shard.settings.stall_timeout));
+        match timer.race(pin!(socket.send(bytes, sent))).await {
+            None => return (Err(stalled(shard)), Vec::new()),
+            Some((result, back)) => {
+                bytes = back;
+                match result {
+                    Ok(len) if len > 0 => sent += len,
+                    Ok(_) | Err(_) => return (Err(SendError::Gone), bytes),
+                }
+            }
+        }
+    }
+    (Ok(()), bytes)
+}
+
+/// Sends all of a received buffer.
+pub(super) async fn send_received(
+    shard: &Shard,
+    socket: &Socket,
+    mut buffer: RecvBuf,
+    timer: &Timer,
+) -> Result<(), SendError> {
+    while !buffer.is_empty() {
+        timer.set(shard.deadline(shard.settings.stall_timeout));
+        match timer.race(pin!(socket.send_received(buffer, 0))).await {
+            None => return Err(stalled(shard)),
+            Some((Ok(len), Some(back))) if len > 0 => {
+                buffer = back;
+                buffer.advance(len);
+            }
+            Some(_) => return Err(SendError::Gone),
+        }
+    }
+    Ok(())
+}
+
+/// Sends `head`, and `body` behind it.
+async fn send_both(
+    shard: &Shard,
+    socket: &Socket,
+    mut head: Vec<u8>,
+    mut body: RecvBuf,
+    timer: &Timer,
+) -> (Result<(), SendError>, Vec<u8>) {
+    if body.len() <= COPY_BYTES_MAX {
+        head.extend_from_slice(&body);
+        drop(body);
+        return send_all(shard, socket, head, timer).await;
+    }
+    let mut sent = 0;
+    while sent < head.len() + body.len() {
+        timer.set(shard.deadline(shard.settings.stall_timeout));
+        match timer.race(pin!(socket.send_both(head, body, sent))).await {
+            None => return (Err(stalled(shard)), Vec::new()),
+            Some((Ok(len), head_back, Some(body_back))) if len > 0 => {
+                sent += len;
+                (head, body) = (head_back, body_back);
+            }
+            Some((_, head, _)) => return (Err(SendError::Gone), head),
+        }
+    }
+    (Ok(()), head)
+}
+
+fn stalled(shard: &Shard) -> SendError {
+    shard.metrics.timeouts.inc("stall");
+    SendError::Stalled
+}
+
+/// How an upload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UploadEnd {
+    /// The whole body is with the origin.
+    Done,
+    /// The client went away, stalled or sent what is no body: the request is void.
+    Client,
+    /// The origin takes no more; it may have answered.
+    Origin,
+}
+
+/// What an upload works on.
+pub(super) struct Uploading<'a> {
+    pub(super) shard: &'a Shard,
+    pub(super) client: &'a Socket,
+    pub(super) input: &'a mut Input,
+    pub(super) origin: &'a Socket,
+    pub(super) timer: &'a Timer,
+    pub(super) policy: &'a PolicyView,
+    pub(super) site: SiteIndex,
+    pub(super) sent: &'a Cell<u64>,
+}
+
+impl Uploading<'_> {
+    /// Moves the rest of a request's body to the origin.
+    pub(super) async fn run(mut self, mut upload: Upload) -> UploadEnd {
+        loop {
+            let result = match &mut upload {
+                Upload::Done => return UploadEnd::Done,
+                Upload::Length(left) => self.length(left).await,
+                Upload::Chunked(decoder) => self.chunked(decoder).await,
+            };
+            match result {
+                Ok(true) => upload = Upload::Done,
+                Ok(false) => {}
+                Err(end) => return end,
+            }
+        }
+    }
+
+    async fn receive(&mut self, group: Group) -> Result<RecvBuf, UploadEnd> {
+        if let Some(buffer) = self.input.take() {
+            return Ok(buffer);
+        }
+        self.timer.set(self.shard.deadline(self.shard.settings.stall_timeout));
+        match self.timer.race(pin!(self.client.recv(group))).await {
+            Some(Ok(buffer)) if !buffer.is_empty() => Ok(buffer),
+            Some(_) => Err(UploadEnd::Client),
+            None => {
+                self.shard.metrics.timeouts.inc("stall");
+                Err(UploadEnd::Client)
+            }
+        }
+    }
+
+    async fn length(&mut self, left: &mut u64) -> Result<bool, UploadEnd> {
+        let group = if *left > LARGE_BODY_BYTES { Group::Large } else { Group::Small };
+        let mut buffer = self.receive(group).await?;
+        let mine = usize::try_from(*left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        if mine < buffer.len() {
+            self.input.put_back(RecvBuf::copy_of(&buffer[mine..]));
+            buffer.truncate(mine);
+        }
+        *left -= mine as u64;
+        self.sent.set(self.sent.get() + mine as u64);
+        send_received(self.shard, self.origin, buffer, self.timer)
+            .await
+            .map_err(|_| UploadEnd::Origin)?;
+        Ok(*left == 0)
+    }
+
+    async fn chunked(&mut self, decoder: &mut ChunkDecoder) -> Result<bool, UploadEnd> {
+        let mut buffer = self.receive(Group::Small).await?;
+        let mut out = self.shard.take_spare();
+        let site = self.policy.site(self.site);
+        let Ok(step) =
+            decoder.transcode(&buffer, &mut out, |name| request_trailer_passes(&site, name))
+        else {
+            self.shard.metrics.malformed.inc("chunk");
+            return Err(UploadEnd::Client);
+        };
+        buffer.advance(step.consumed);
+        self.input.put_back(buffer);
+        self.sent.set(self.sent.get() + step.data_bytes as u64);
+        let (result, out) = send_all(self.shard, self.origin, out, self.timer).await;
+        self.shard.give_spare(out);
+        result.map_err(|_| UploadEnd::Origin)?;
+        Ok(step.done)
+    }
+}
+
+/// Why a response's body did not arrive whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RelayError {
+    /// The client is gone or stalled.
+    Client,
+    /// The origin broke off, stalled, or sent what is no body.
+    Origin,
+}
+
+/// What a download works on.
+pub(super) struct Downloading<'a> {
+    pub(super) shard: &'a Shard,
+    pub(super) client: &'a Socket,
+    pub(super) origin: &'a Socket,
+    /// Received from the origin and not taken yet; what is left when the body is whole belongs to nobody.
+    pub(super) input: &'a mut Option<RecvBuf>,
+    pub(super) timer: &'a Timer,
+    /// Without a byte from the origin.
+    pub(super) quiet: Duration,
+    pub(super) sent: &'a mut u64,
+}
+
+impl Downloading<'_> {
+    /// Sends `head` and the body that follows it.
+    pub(super) async fn run(
+        mut self,
+        head: Vec<u8>,
+        from: ResponseFraming,
+        to: ResponseFraming,
+    ) -> Result<(), RelayError> {
+        match from {
+            ResponseFraming::None | ResponseFraming::Length(0) => {
+                let (result, head) = send_all(self.shard, self.client, head, self.timer).await;
+                self.shard.give_spare(head);
+                result.map_err(|_| RelayError::Client)
+            }
+            ResponseFraming::Length(length) => self.length(head, length).await,
+            ResponseFraming::Chunked => {
+                self.chunked(head, to == ResponseFraming::Chunked).await
+            }
+            ResponseFraming::UntilClose => {
+                self.until_close(head, to == ResponseFraming::Chunked).await
+            }
+        }
+    }
+
+    /// The next bytes of the origin; `None` at its end.
+    async fn receive(&mut self) -> Result<Option<RecvBuf>, RelayError> {
+        if let Some(buffer) = self.input.take().filter(|buffer| !buffer.is_empty()) {
+            return Ok(Some(buffer));
+        }
+        self.timer.set(self.shard.deadline(self.quiet));
+        match self.timer.race(pin!(self.origin.recv(Group::Large))).await {
+            Some(Ok(buffer)) => Ok(Some(buffer).filter(|buffer| !buffer.is_empty())),
+            Some(Err(_)) => Err(RelayError::Origin),
+            None => {
+                self.shard.metrics.timeouts.inc("stall");
+                Err(RelayError::Origin)
+            }
+        }
+    }
+
+    async fn length(&mut self, head: Vec<u8>, length: u64) -> Result<(), RelayError> {
+        let mut left = length;
+        let mut head = Some(head);
+        // A head whose body takes its time goes out at once.
+        if self.input.is_none() {
+            self.send(head.take().unwrap_or_default()).await?;
+        }
+        while left > 0 {
+            let mut buffer = self.receive().await?.ok_or(RelayError::Origin)?;
+            let mine = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+            if mine < buffer.len() {
+                // More than was announced: the connection is not used again.
+                *self.input = Some(RecvBuf::copy_of(&buffer[mine..]));
+                buffer.truncate(mine);
+            }
+            left -= mine as u64;
+            *self.sent += mine as u64;
+            let result = match head.take() {
+                None => send_received(self.shard, self.client, buffer, self.timer).await,
+                Some(head) => {
+                    let (result, head) =
+                        send_both(self.shard, self.client, head, buffer, self.timer).await;
+                    self.shard.give_spare(head);
+                    result
+                }
+            };
+            result.map_err(|_| RelayError::Client)?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, bytes: Vec<u8>) -> Result<(), RelayError> {
+        let (result, bytes) = send_all(self.shard, self.client, bytes, self.timer).await;
+        self.shard.give_spare(bytes);
+        result.map_err(|_| RelayError::Client)
+    }
+
+    async fn chunked(&mut self, head: Vec<u8>, as_chunks: bool) -> Result<(), RelayError> {
+        let mut decoder = ChunkDecoder::new();
+        let mut out = head;
+        if self.input.is_none() {
+            self.send(std::mem::take(&mut out)).await?;
+            out = self.shard.take_spare();
+        }
+        loop {
+            let mut buffer = self.receive().await?.ok_or(RelayError::Origin)?;
+            let step = if as_chunks {
+                decoder.transcode(&buffer, &mut out, response_trailer_passes)
+            } else {
+                decoder.decode(&buffer, &mut out)
+            };
+            let step = step.map_err(|_| RelayError::Origin)?;
+            *self.sent += step.data_bytes as u64;
+            if step.consumed < buffer.len() {
+                buffer.advance(step.consumed);
+                *self.input = Some(buffer);
+            }
+            let (result, back) = send_all(self.shard, self.client, out, self.timer).await;
+            result.map_err(|_| RelayError::Client)?;
+            out = back;
+            out.clear();
+            if step.done {
+                self.shard.give_spare(out);
+                return Ok(());
+            }
+        }
+    }
+
+    async fn until_close(&mut self, head: Vec<u8>, as_chunks: bool) -> Result<(), RelayError> {
+        let mut out = head;
+        loop {
+            if !out.is_empty() {
+                let (result, back) = send_all(self.shard, self.client, out, self.timer).await;
+                result.map_err(|_| RelayError::Client)?;
+                out = back;
+                out.clear();
+            }
+            let Some(buffer) = self.receive().await? else { break };
+            *self.sent += buffer.len() as u64;
+            if as_chunks {
+                write::chunk(&mut out, &buffer);
+            } else {
+                out.extend_from_slice(&buffer);
+            }
+        }
+        if as_chunks {
+            write::last_chunk(&mut out, std::iter::empty(), |_| false);
+        }
+        self.send(out).await
+    }
+}

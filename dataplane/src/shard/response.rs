@@ -1,0 +1,319 @@
+//! The origin's answer: its head read, decided upon, rewritten; its body relayed.
+//!
+//! In: what the origin sends. Out: the answer at the client, or how it failed. Always holds: an interim response is passed on and
+//! never taken for the answer; a 101 counts only where the client asked for it; after the head was sent nothing is turned into
+//! another answer.
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_lite::future;
+
+use crate::clock::Now;
+use crate::http1::{Parse, ResponseFacts, ResponseFraming, Upgrade, parse_response};
+use crate::message::{self, ResponseEdit, client_framing};
+use crate::net::{Group, RecvBuf, Socket, Timer};
+
+use super::Shard;
+use super::connection::Connection;
+use super::plan::Exchange;
+use super::relay::{self, Downloading, RelayError, UploadEnd};
+use super::upstream::Upstream;
+
+/// Interim responses that one answer may have before it.
+const INTERIM_MAX: usize = 32;
+/// How long an origin is waited for before the client is watched as well: most answers come sooner, and watching costs.
+const WATCH_AFTER: Duration = Duration::from_millis(500);
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// No byte of one came.
+    Unreachable,
+    /// What came is none.
+    Invalid,
+    /// It did not come in time.
+    Timeout,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The client has the whole answer.
+    Whole { keep_client: bool, keep_origin: bool },
+    /// The client has nothing of an answer.
+    Failed(Failure),
+    /// The client has a part.
+    Broken,
+    /// The client went away.
+    ClientGone,
+    /// Both sides speak another protocol now.
+    Switched,
+}
+
+/// What fetching an answer works on.
+pub(super) struct Fetching<'a> {
+    pub(super) shard: &'a Shard,
+    pub(super) client: &'a Socket,
+    pub(super) timer: &'a Timer,
+    pub(super) origin: &'a Socket,
+    pub(super) input: &'a mut Option<RecvBuf>,
+    pub(super) exchange: &'a mut Exchange,
+    /// How the upload ended; `None` while it runs.
+    pub(super) upload_end: &'a Cell<Option<UploadEnd>>,
+    pub(super) sent_at: Now,
+}
+
+/// A final head, rewritten and ready to be sent.
+struct Rewritten {
+    head: Vec<u8>,
+    from: ResponseFraming,
+    to: ResponseFraming,
+    close: bool,
+    keep_origin: bool,
+    is_stream: bool,
+}
+
+/// What a head at hand came to.
+enum Head {
+    More,
+    Interim(Option<Vec<u8>>),
+    Switch(Vec<u8>),
+    Final(Rewritten),
+}
+
+impl<'a> Fetching<'a> {
+    pub(super) fn new(
+        connection: &'a Connection,
+        exchange: &'a mut Exchange,
+        upstream: &'a mut Upstream,
+        upload_end: &'a Cell<Option<UploadEnd>>,
+        sent_at: Now,
+    ) -> Self {
+        Self {
+            shard: &connection.shard,
+            client: &connection.socket,
+            timer: &connection.write_timer,
+            origin: &upstream.socket,
+            input: &mut upstream.input,
+            exchange,
+            upload_end,
+            sent_at,
+        }
+    }
+
+    /// Brings the answer to the client.
+    pub(super) async fn run(mut self) -> Ended {
+        let mut interim = 0;
+        let mut seen = 0;
+        loop {
+            let head = match self.read_head(seen) {
+                Ok(head) => head,
+                Err(failure) => return Ended::Failed(failure),
+            };
+            let sent = match head {
+                Head::More => {
+                    seen = self.input.as_deref().map_or(0, <[u8]>::len);
+                    if let Err(ended) = self.receive(seen > 0).await {
+                        return ended;
+                    }
+                    continue;
+                }
+                Head::Interim(bytes) => {
+                    seen = 0;
+                    interim += 1;
+                    if interim > INTERIM_MAX {
+                        return Ended::Failed(Failure::Invalid);
+                    }
+                    match bytes {
+                        Some(bytes) => self.send(bytes).await,
+                        None => true,
+                    }
+                }
+                Head::Switch(bytes) => {
+                    self.count();
+                    return if self.send(bytes).await { Ended::Switched } else { Ended::ClientGone };
+                }
+                Head::Final(rewritten) => return self.deliver(rewritten).await,
+            };
+            if !sent {
+                return Ended::ClientGone;
+            }
+        }
+    }
+
+    fn count(&mut self) {
+        let reason = self.exchange.reason;
+        self.exchange.count(reason);
+    }
+
+    async fn send(&mut self, bytes: Vec<u8>) -> bool {
+        let (result, bytes) = relay::send_all(self.shard, self.client, bytes, self.timer).await;
+        self.shard.give_spare(bytes);
+        result.is_ok()
+    }
+
+    /// Parses what is at hand; what is a head of is taken from the input.
+    fn read_head(&mut self, seen: usize) -> Result<Head, Failure> {
+        let Some(mut input) = self.input.take() else { return Ok(Head::More) };
+        let mut scratch = self.shard.scratch.borrow_mut();
+        let limits = &self.shard.settings.limits;
+        let response = &mut scratch.response;
+        let parsed = parse_response(&input, seen, self.exchange.is_head, limits, response);
+        let len = match parsed.map_err(|error| {
+            let site = self.exchange.policy.site(self.exchange.decision.site);
+            tracing::warn!(site = site.slug(), cause = error.cause(), "the origin's answer is invalid");
+            Failure::Invalid
+        })? {
+            Parse::Partial => {
+                *self.input = Some(input);
+                return Ok(Head::More);
+            }
+            Parse::Complete { len } => len,
+        };
+        let view = response.view(&input);
+        let facts = view.facts();
+        let head = if facts.is_interim() {
+            let mut bytes = self.shard.take_spare();
+            let passes = message::interim(&mut bytes, &view, self.exchange.version);
+            Head::Interim(passes.then_some(bytes))
+        } else if facts.is_switching() {
+            if !self.exchange.asks_websocket || facts.upgrade != Some(Upgrade::WebSocket) {
+                return Err(Failure::Invalid);
+            }
+            Head::Switch(rewrite(self.shard, self.exchange, &view, ResponseFraming::None, false))
+        } else {
+            self.exchange.origin_ns =
+                self.shard.now().mono_ns.saturating_sub(self.sent_at.mono_ns);
+            self.exchange.correct(self.shard, message::cost_header(&view));
+            Head::Final(self.rewrite_final(&view, facts))
+        };
+        drop(scratch);
+        input.advance(len);
+        *self.input = Some(input).filter(|input| !input.is_empty());
+        Ok(head)
+    }
+
+    fn rewrite_final(
+        &self,
+        view: &crate::http1::Response<'_>,
+        facts: ResponseFacts,
+    ) -> Rewritten {
+        let exchange = &*self.exchange;
+        let to = client_framing(&facts, exchange.version);
+        let is_uploaded = self.upload_end.get() == Some(UploadEnd::Done);
+        let close = !exchange.keep_alive
+            || to == ResponseFraming::UntilClose
+            || !is_uploaded
+            || self.shard.is_draining();
+        let is_stream = view.headers().any(|header| {
+            header.name.eq_ignore_ascii_case(b"content-type")
+                && header.value.get(..17).is_some_and(|kind| {
+                    kind.eq_ignore_ascii_case(b"text/event-stream")
+                })
+        });
+        Rewritten {
+            head: rewrite(self.shard, exchange, view, to, close),
+            from: facts.framing,
+            to,
+            close,
+            keep_origin: facts.keep_alive && is_uploaded,
+            is_stream,
+        }
+    }
+
+    async fn deliver(mut self, rewritten: Rewritten) -> Ended {
+        self.count();
+        let Rewritten { head, from, to, close, keep_origin, is_stream } = rewritten;
+        let settings = &self.shard.settings;
+        let downloading = Downloading {
+            shard: self.shard,
+            client: self.client,
+            origin: self.origin,
+            input: self.input,
+            timer: self.timer,
+            quiet: if is_stream { settings.quiet_timeout } else { settings.stall_timeout },
+            sent: &mut self.exchange.response_bytes,
+        };
+        match downloading.run(head, from, to).await {
+            Ok(()) => Ended::Whole { keep_client: !close, keep_origin },
+            Err(RelayError::Client) => Ended::ClientGone,
+            Err(RelayError::Origin) => {
+                let site = self.exchange.policy.site(self.exchange.decision.site);
+                tracing::warn!(site = site.slug(), "the origin broke off in the middle of an answer");
+                Ended::Broken
+            }
+        }
+    }
+
+    /// Receives more of a head. `begun`: some of it is there.
+    async fn receive(&mut self, begun: bool) -> Result<(), Ended> {
+        let site = self.exchange.policy.site(self.exchange.decision.site);
+        let timeout = Duration::from_millis(u64::from(site.response_timeout_ms()));
+        let mut began = self.sent_at.mono_ns;
+        let mut watch = false;
+        loop {
+            let now_ns = self.shard.ring.now_ns();
+            if self.upload_end.get().is_none() {
+                // The origin's time begins when it has the whole request.
+                began = now_ns;
+            }
+            let deadline = began.saturating_add(timeout.as_nanos() as u64);
+            if now_ns >= deadline {
+                self.shard.metrics.timeouts.inc("response");
+                return Err(Ended::Failed(Failure::Timeout));
+            }
+            let soon = now_ns.saturating_add(WATCH_AFTER.as_nanos() as u64);
+            self.timer.set(deadline.min(soon));
+            let receive = async { Some(self.origin.recv(Group::Large).await) };
+            let received = if watch {
+                let gone = async {
+                    let _watched = self.client.gone().await;
+                    None
+                };
+                self.timer.race(pin!(future::or(receive, gone))).await
+            } else {
+                self.timer.race(pin!(receive)).await
+            };
+            match received {
+                Some(Some(Ok(buffer))) if !buffer.is_empty() => {
+                    *self.input = Some(match self.input.take() {
+                        Some(input) => input.joined(&buffer),
+                        None => buffer,
+                    });
+                    return Ok(());
+                }
+                Some(Some(_)) => {
+                    return Err(Ended::Failed(if begun {
+                        Failure::Invalid
+                    } else {
+                        Failure::Unreachable
+                    }));
+                }
+                Some(None) => return Err(Ended::ClientGone),
+                None => watch = true,
+            }
+        }
+    }
+}
+
+fn rewrite(
+    shard: &Shard,
+    exchange: &Exchange,
+    view: &crate::http1::Response<'_>,
+    to: ResponseFraming,
+    close: bool,
+) -> Vec<u8> {
+    let mut bytes = shard.take_spare();
+    let edit = ResponseEdit {
+        figures: exchange.figures.as_ref(),
+        now_s: shard.now().unix_s(),
+        request_id: &exchange.request_id,
+        client_version: exchange.version,
+        close,
+        framing_out: to,
+    };
+    message::write_response(&mut bytes, view, &edit);
+    bytes
+}

@@ -1,0 +1,64 @@
+//! After a 101: bytes both ways, unread, until both sides have ended.
+//!
+//! In: two sockets, and what had come along with the heads. Out: the same bytes at the other side; an end of one side is passed on
+//! as a half-close. Always holds: one buffer a direction; a side that is silent or takes nothing for too long ends the tunnel.
+
+use std::pin::pin;
+use std::rc::Rc;
+
+use futures_lite::future;
+
+use crate::net::{Group, RecvBuf, Socket, Timer};
+
+use super::{Shard, relay};
+
+/// One direction of a tunnel: its bytes, or the error that ends the whole.
+async fn pump(
+    shard: &Rc<Shard>,
+    from: &Socket,
+    to: &Socket,
+    mut first: Option<RecvBuf>,
+    timer: &Timer,
+    group: Group,
+) -> Result<u64, ()> {
+    let mut moved = 0;
+    loop {
+        let buffer = match first.take() {
+            Some(buffer) => buffer,
+            None => {
+                timer.set(shard.deadline(shard.settings.quiet_timeout));
+                match timer.race(pin!(from.recv(group))).await {
+                    Some(Ok(buffer)) => buffer,
+                    Some(Err(_)) => return Err(()),
+                    None => {
+                        shard.metrics.timeouts.inc("stall");
+                        return Err(());
+                    }
+                }
+            }
+        };
+        if buffer.is_empty() {
+            to.shutdown_write();
+            return Ok(moved);
+        }
+        moved += buffer.len() as u64;
+        relay::send_received(shard, to, buffer, timer).await.map_err(|_| ())?;
+    }
+}
+
+/// One end of a tunnel.
+pub(super) struct End<'a> {
+    pub(super) socket: &'a Socket,
+    pub(super) input: Option<RecvBuf>,
+    pub(super) timer: &'a Timer,
+}
+
+/// Runs a tunnel to its end; the bytes that went to the origin and to the client, of directions that ended well.
+pub(super) async fn run(shard: &Rc<Shard>, client: End<'_>, origin: End<'_>) -> (u64, u64) {
+    shard.metrics.tunnels.inc();
+    let up = pump(shard, client.socket, origin.socket, client.input, client.timer, Group::Small);
+    let down = pump(shard, origin.socket, client.socket, origin.input, origin.timer, Group::Large);
+    let moved = future::try_zip(up, down).await.unwrap_or_default();
+    shard.metrics.tunnels.dec();
+    moved
+}

@@ -1,0 +1,160 @@
+//! The shard's turn: mail in, budgets, mail out, the ring, then everybody else.
+//!
+//! In: the inbox, what the budgets have to say. Out: delivered messages, resolved waits, woken tasks. Always holds: mail that was
+//! put in before a wake is read before the shard sleeps; what could not be delivered is kept in order and tried each turn.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use policy::budget::{Destination, Message};
+
+use crate::net::{Socket, Timer};
+use crate::runtime;
+
+use super::links::Mail;
+use super::{Shard, accept};
+
+/// Messages taken in one turn: more must not keep connections waiting.
+const MAIL_PER_TURN: usize = 512;
+/// How often idle upstream connections are looked over.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Drives `shard` until it is drained.
+pub(super) async fn drive(shard: &Rc<Shard>) -> io::Result<()> {
+    let budget_timer = shard.ring.timer();
+    while !shard.ended.get() {
+        read_mail(shard);
+        run_budgets(shard, &budget_timer);
+        let is_idle = || !shard.links.has_mail(shard.index()) && shard.undelivered.borrow().is_empty();
+        shard.ring.turn(|| shard.waker().try_sleep(|| !is_idle() || shard.drain_is_news()))?;
+        shard.waker().awake();
+        if shard.drain_is_news() {
+            shard.begin_drain();
+        }
+        runtime::yield_now().await;
+    }
+    // Sockets that the last tasks dropped are closed by what they left queued.
+    shard.pools.borrow_mut().clear();
+    runtime::yield_now().await;
+    shard.ring.turn(|| false)
+}
+
+fn read_mail(shard: &Rc<Shard>) {
+    for _ in 0..MAIL_PER_TURN {
+        match shard.links.take(shard.index()) {
+            None => return,
+            Some(Mail::Budget(from, message)) => {
+                shard.budgets.borrow_mut().on_message(shard.budget_now(), from, message);
+            }
+            Some(Mail::Connection(fd, peer)) => {
+                let socket = Socket::adopt(fd, Rc::clone(&shard.ring));
+                accept::serve(shard, socket, peer);
+            }
+        }
+    }
+    shard.ring.note_runnable();
+}
+
+fn run_budgets(shard: &Rc<Shard>, timer: &Timer) {
+    let now = shard.budget_now();
+    let mut budgets = shard.budgets.borrow_mut();
+    if budgets.next_tick().is_some_and(|due_us| due_us <= now.mono_us) {
+        budgets.tick(now);
+    }
+    while let Some((id, outcome)) = budgets.poll_resolved() {
+        shard.waits.resolve(id, outcome);
+        shard.ring.note_runnable();
+    }
+    let mut undelivered = shard.undelivered.borrow_mut();
+    undelivered.extend(budgets.drain_outbox());
+    deliver(shard, &mut undelivered);
+    match budgets.next_tick() {
+        Some(due_us) => timer.set(due_us.saturating_mul(1_000)),
+        None => timer.clear(),
+    }
+}
+
+/// Delivers in order; stops at the first full inbox, so that no message overtakes another to the same receiver.
+fn deliver(shard: &Shard, mail: &mut std::collections::VecDeque<(Destination, Message)>) {
+    let mut woken = [false; 64];
+    while let Some((destination, message)) = mail.pop_front() {
+        let refused = match destination {
+            Destination::Shard(to) => {
+                let at = usize::from(to.0);
+                let from = Destination::Shard(shard.id);
+                let refused = match shard.links.put(at, Mail::Budget(from, message)) {
+                    Err(Mail::Budget(_, message)) => Some(message),
+                    _ => None,
+                };
+                if !woken.get(at).copied().unwrap_or(false) || refused.is_some() {
+                    shard.links.waker(at).wake_through(&shard.ring);
+                }
+                if let Some(flag) = woken.get_mut(at) {
+                    *flag = true;
+                }
+                refused
+            }
+            Destination::Ledger => shard.links.put_ledger(shard.id, message).err(),
+        };
+        if let Some(message) = refused {
+            shard.metrics.queue_full.inc("inbox");
+            mail.push_front((destination, message));
+            shard.ring.note_runnable();
+            return;
+        }
+    }
+}
+
+/// Turns wakes of other threads into turns.
+pub(super) async fn listen_for_wakes(shard: Rc<Shard>) {
+    if let Err(error) = shard.waker().listen(&shard.ring).await {
+        tracing::error!(%error, "this shard can no longer be woken by other threads; it looks ten times a second");
+    }
+}
+
+/// What is due every few seconds.
+pub(super) async fn keep_house(shard: Rc<Shard>) {
+    let timer = shard.ring.timer();
+    while !shard.ended.get() {
+        timer.set(shard.deadline(SWEEP));
+        timer.wait().await;
+        // Also drops the pools of origins that are no longer in the policy.
+        let _view = shard.policy();
+        shard.pools.borrow_mut().sweep(shard.ring.now_ns());
+        let counts = shard.budgets.borrow().counts();
+        shard.metrics.budget_entitlements.set(counts.entries as u64);
+    }
+}
+
+impl Shard {
+    fn drain_is_news(&self) -> bool {
+        !self.draining.get() && self.links.is_draining()
+    }
+
+    fn begin_drain(self: &Rc<Self>) {
+        self.draining.set(true);
+        self.state.set_accepting(self.index(), false);
+        self.tasks.wake_all();
+        self.ring.note_runnable();
+        runtime::spawn(&self.ring, finish(Rc::clone(self)));
+    }
+}
+
+/// Waits for the last connection, or until the drain's time is over.
+async fn finish(shard: Rc<Shard>) {
+    let timer = shard.ring.timer();
+    let deadline = shard.deadline(shard.settings.drain);
+    while shard.connections.get() > 0 && shard.ring.now_ns() < deadline {
+        timer.set(deadline.min(shard.deadline(Duration::from_millis(20))));
+        timer.wait().await;
+    }
+    if shard.connections.get() > 0 {
+        tracing::warn!(
+            connections = shard.connections.get(),
+            "the drain's time is over: the remaining connections are closed"
+        );
+    }
+    shard.ended.set(true);
+    shard.ring.note_runnable();
+}
