@@ -1,5 +1,6 @@
 //! Tests of `decide.rs`: every row of the decision table, and a slow obvious reference over the model itself.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use proptest::prelude::*;
@@ -9,7 +10,7 @@ use crate::compile::compile;
 use crate::facts::RequestLine;
 use crate::ids::SiteIndex;
 use crate::matcher::{RuleRef, reference};
-use crate::model::{Policy, file};
+use crate::model::{Policy, Site, Subscription, Token, file};
 
 /// 2026-11-24T00:00:00Z.
 const NOW_S: i64 = 1_795_478_400;
@@ -228,6 +229,18 @@ fn snapshot() -> Snapshot {
     Snapshot::from_bytes(&compile(&policy(), 1).unwrap()).unwrap()
 }
 
+fn in_words(told: &Told) -> String {
+    let words = format!(
+        "{:?} {} {} {} {}",
+        told.outcome,
+        told.reason.as_str(),
+        told.resource.as_deref().unwrap_or("-"),
+        told.cost,
+        told.token.as_deref().unwrap_or("-")
+    );
+    words[..1].to_lowercase() + &words[1..]
+}
+
 #[test]
 fn every_row_of_the_table() {
     let with = |path: &str, number: u8| Request::new(0, path, Some(token(number)));
@@ -287,16 +300,7 @@ fn every_row_of_the_table() {
     let snapshot = snapshot();
     for (request, expected) in cases {
         let (told, decision) = ask(&snapshot, &request, false);
-        let found = format!(
-            "{:?} {} {} {} {}",
-            told.outcome,
-            told.reason.as_str(),
-            told.resource.as_deref().unwrap_or("-"),
-            told.cost,
-            told.token.as_deref().unwrap_or("-")
-        );
-        let found = found[..1].to_lowercase() + &found[1..];
-        assert_eq!(found, expected, "{request:?}");
+        assert_eq!(in_words(&told), expected, "{request:?}");
         let is_known = decision.token.is_some();
         assert_eq!(
             (decision.plan.is_some(), decision.subscription.is_some()),
@@ -375,18 +379,40 @@ fn expected(policy: &Policy, request: &Request) -> Told {
     if let Some(row) = row {
         return Told { resource, ..row };
     }
-    let Some(presented) = &request.token else {
-        return Told { resource, ..refused(Reason::TokenMissing) };
+    let holder = request.token.as_deref().map(|presented| holder_of(site, presented));
+    let reason = match holder {
+        None => Err(Reason::TokenMissing),
+        Some(None) => Err(Reason::TokenUnknown),
+        Some(Some((subscription, token))) => {
+            expected_of_holder(site, subscription, token, &answer.paid, request)
+        }
     };
-    let holder = site.subscriptions.iter().find_map(|subscription| {
-        let hash = TokenHash::of(presented.as_bytes());
+    let token = holder.flatten().map(|(_, token)| token.id.clone());
+    match reason {
+        Ok(reason) => Told { resource, cost: answer.cost, token, ..told(Outcome::Meter, reason) },
+        Err(reason) => Told { resource, token, ..refused(reason) },
+    }
+}
+
+fn holder_of<'a>(site: &'a Site, presented: &str) -> Option<(&'a Subscription, &'a Token)> {
+    if token::check(presented.as_bytes()).is_err() && !site.foreign_tokens {
+        return None;
+    }
+    let hash = TokenHash::of(presented.as_bytes());
+    site.subscriptions.iter().find_map(|subscription| {
         let token = subscription.tokens.iter().find(|token| token.hash == hash)?;
         Some((subscription, token))
-    });
-    let is_ours = token::check(presented.as_bytes()).is_ok();
-    let Some((subscription, token)) = holder.filter(|_| is_ours || site.foreign_tokens) else {
-        return Told { resource, ..refused(Reason::TokenUnknown) };
-    };
+    })
+}
+
+/// Rows 7 to 10 and 15.
+fn expected_of_holder(
+    site: &Site,
+    subscription: &Subscription,
+    token: &Token,
+    paid: &BTreeSet<RuleRef>,
+    request: &Request,
+) -> Result<Reason, Reason> {
     let plan = &site.plans[subscription.plan as usize];
     let is_inside = token.allow_from.iter().any(|network| network.contains(&request.client));
     let calendar = match plan.quota {
@@ -400,28 +426,24 @@ fn expected(policy: &Policy, request: &Request) -> Told {
         (Some(list), RuleRef::Rule(index)) => list.contains(index),
         (Some(_), RuleRef::Default) => false,
     };
-    let is_included = answer
-        .paid
+    let is_included = paid
         .iter()
         .all(|rule| is_listed(&plan.resources, rule) && is_listed(&token.resources, rule));
     let is_late = subscription.status == Status::PastDue;
     let is_served = matches!(subscription.status, Status::Active | Status::Trialing);
-    let reason = if token.is_revoked {
-        Reason::TokenRevoked
+    if token.is_revoked {
+        Err(Reason::TokenRevoked)
     } else if token.expires_at_s.is_some_and(|expires_at_s| expires_at_s <= request.now_s) {
-        Reason::TokenExpired
+        Err(Reason::TokenExpired)
     } else if !token.allow_from.is_empty() && !is_inside {
-        Reason::AddressForbidden
-    } else if !is_served && !(is_late && is_in_grace) {
-        Reason::SubscriptionInactive
+        Err(Reason::AddressForbidden)
+    } else if !(is_served || is_late && is_in_grace) {
+        Err(Reason::SubscriptionInactive)
     } else if !is_included {
-        Reason::PlanExcludesResource
+        Err(Reason::PlanExcludesResource)
     } else {
-        let reason = if is_late { Reason::Grace } else { Reason::Ok };
-        let told = told(Outcome::Meter, reason);
-        return Told { resource, cost: answer.cost, token: Some(token.id.clone()), ..told };
-    };
-    Told { resource, token: Some(token.id.clone()), ..refused(reason) }
+        Ok(if is_late { Reason::Grace } else { Reason::Ok })
+    }
 }
 
 fn requests() -> impl Strategy<Value = Request> {

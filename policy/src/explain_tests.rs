@@ -49,6 +49,27 @@ fn explains_with_spellings() {
     insta::assert_snapshot!("no_site", ask("GET", "https://other.example/x", None));
 }
 
+/// The table of docs/POLICY.md.
+#[test]
+fn costs_are_as_documented() {
+    let sensitive = POLICY.replace("foreign_tokens", "case_sensitive = true\nforeign_tokens");
+    let cases = [
+        (POLICY, "/weather/api/x", 1),
+        (POLICY, "/weather/api/big/x", 9),
+        (POLICY, "/weather/api/big/%2e%2e/x", 9),
+        (POLICY, "/weather/api/BIG/x", 9),
+        (&sensitive, "/weather/api/BIG/x", 1),
+    ];
+    for (policy, url, expected) in cases {
+        let policy = file::parse("policy.toml", policy.as_bytes()).unwrap().policy;
+        let snapshot = Snapshot::from_bytes(&compile(&policy, 1).unwrap()).unwrap();
+        let token = Some("key-of-any-client");
+        let question =
+            Question { method: "GET", url, token, gateway_domain: "localhost", now_s: 0 };
+        assert_eq!(explain(&snapshot, &question).cost, expected, "{url}");
+    }
+}
+
 #[test]
 fn finds_site_path_and_token() {
     let cases = [

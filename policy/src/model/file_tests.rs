@@ -17,10 +17,8 @@ fn token_text() -> String {
     .unwrap()
 }
 
-/// Every key of PRODUCT.md's policy file with a value that is not its default.
-fn everything() -> String {
-    format!(
-        r#"
+/// Every key of the policy file with a value that is not its default.
+const EVERYTHING: &str = r#"
 [[sites]]
 slug = "weather"
 name = "Wetter"
@@ -33,7 +31,7 @@ forward_token = true
 foreign_tokens = true
 token_header = "X-Key"
 token_query = "key"
-origin_headers = {{ X-Secret = "a b", Authorization = "Basic eA==" }}
+origin_headers = { X-Secret = "a b", Authorization = "Basic eA==" }
 preserve_host = true
 allow_override_headers = true
 cors_origins = ["*", "https://app.example:8443"]
@@ -61,8 +59,8 @@ methods = ["DELETE"]
 
 [[sites.plans]]
 id = "pro"
-quota = {{ requests = 10_000, per = "month" }}
-rate_limit = {{ requests = 50, per = "second", burst = 100 }}
+quota = { requests = 10_000, per = "month" }
+rate_limit = { requests = 50, per = "second", burst = 100 }
 concurrency = 20
 overage = "allow"
 overage_cap = 5000
@@ -71,7 +69,7 @@ resources = ["/api/v1/*"]
 
 [[sites.plans]]
 id = "free"
-rate_limit = {{ requests = 2, per = "minute" }}
+rate_limit = { requests = 2, per = "minute" }
 
 [[sites.subscriptions]]
 id = "sub_acme"
@@ -81,16 +79,15 @@ status = "past_due"
 past_due_since = 2026-11-02T00:00:00+01:00
 period_anchor = 2026-10-31T12:00:00Z
 tokens = [
-    {{ id = "tok_1", value = "{token}", expires_at = 2027-01-01T00:00:00.5Z, revoked = true,
-       allow_from = ["203.0.113.77/24", "2001:db8::/32", "198.51.100.1"], resources = ["/api/v1/*"] }},
-    {{ id = "tok_2", sha256 = "{hash}" }},
-    {{ id = "tok_3", value = "a key of another system" }},
+    { id = "tok_1", value = "@TOKEN", expires_at = 2027-01-01T00:00:00.5Z, revoked = true,
+       allow_from = ["203.0.113.77/24", "2001:db8::/32", "198.51.100.1"], resources = ["/api/v1/*"] },
+    { id = "tok_2", sha256 = "@HASH" },
+    { id = "tok_3", value = "a-key-of-another-system" },
 ]
-"#,
-        token = token_text(),
-        hash = "AB".repeat(32),
-    )
-    .replace("a key of another system", "a-key-of-another-system")
+"#;
+
+fn everything() -> String {
+    EVERYTHING.replace("@TOKEN", &token_text()).replace("@HASH", &"AB".repeat(32))
 }
 
 #[test]
@@ -223,6 +220,20 @@ fn names_file_line_and_key_of_every_fault() {
 
 const ORIGINS: &str = "|\"a.example\"|\"ftp://a\"|\"http://\"|\"http://a:x\"|\"http://a:0\"|\
     \"http://u:p@a\"|\"http://a/?q\"|\"http://a/../b\"|\"http://[::1\"|\"http://a b\"|1";
+
+/// The reference page names every key.
+#[test]
+fn every_key_is_documented() {
+    let page = include_str!("../../../docs/POLICY.md");
+    let keys = [site_keys::KEYS, site_keys::RESOURCE_KEYS, plan_keys::KEYS]
+        .into_iter()
+        .chain([subscription_keys::KEYS, subscription_keys::TOKEN_KEYS])
+        .flatten()
+        .filter(|key| !["resources", "plans", "subscriptions"].contains(key));
+    for key in keys {
+        assert!(page.contains(&format!("\n| `{key}` |")), "docs/POLICY.md lacks {key}");
+    }
+}
 
 #[test]
 fn refuses_what_is_no_text() {

@@ -13,7 +13,7 @@ use super::{
     UNIT_WORDS, UNITS_MAX, Unit,
 };
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "id",
     "quota",
     "rate_limit",

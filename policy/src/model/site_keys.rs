@@ -40,7 +40,7 @@ pub(super) const KEYS: &[&str] = &[
     "plans",
     "subscriptions",
 ];
-const RESOURCE_KEYS: &[&str] = &["pattern", "methods", "access", "cost"];
+pub(super) const RESOURCE_KEYS: &[&str] = &["pattern", "methods", "access", "cost"];
 
 const HOSTS_MAX: usize = 1_000;
 const CORS_ORIGINS_MAX: usize = 1_000;
@@ -53,21 +53,87 @@ const RESPONSE_TIMEOUT_MS_MAX: u64 = 86_400_000;
 
 /// Reads all of a site but its plans and subscriptions.
 pub(super) fn read(table: &Table<'_>, sink: &mut Sink<'_>) -> Site {
-    let slug = table
-        .require("slug", SLUG, sink, |value| {
-            let text = value.as_str().ok_or_else(|| expected(SLUG, value))?;
-            let is_slug = address::is_slug(text);
-            is_slug.then(|| text.to_owned()).ok_or_else(|| format!("expected {SLUG}"))
-        })
-        .unwrap_or_default();
-    let origin = table.require("origin", "the URL of the API", sink, |value| {
+    let slug = slug(table, sink).unwrap_or_default();
+    let nowhere = Origin {
+        scheme: Scheme::Http,
+        host: HostName::Name(String::new()),
+        port: 80,
+        path_prefix: String::new(),
+    };
+    let flag = |name: &str, sink: &mut Sink<'_>| table.boolean(name, sink).unwrap_or_default();
+    let connect_timeout_ms = timeout_ms(table, "connect_timeout_ms", CONNECT_TIMEOUT_MS_MAX, sink);
+    let response_timeout_ms =
+        timeout_ms(table, "response_timeout_ms", RESPONSE_TIMEOUT_MS_MAX, sink);
+    Site {
+        name: table.read("name", sink, text).unwrap_or_else(|| slug.clone()),
+        slug,
+        origin: origin(table, sink).unwrap_or(nowhere),
+        hosts: table
+            .list("hosts", HOSTS_MAX, sink, HostName::parse)
+            .map(|hosts| hosts.into_iter().map(|(host, _)| host).collect())
+            .unwrap_or_default(),
+        upgrade_url: upgrade_url(table, sink),
+        default_paid: table
+            .word("default", &[("free", false), ("paid", true)], sink)
+            .unwrap_or_default(),
+        case_sensitive: flag("case_sensitive", sink),
+        forward_token: flag("forward_token", sink),
+        foreign_tokens: flag("foreign_tokens", sink),
+        token_header: token_header(table, sink),
+        token_query: token_query(table, sink),
+        origin_headers: origin_headers(table, sink),
+        preserve_host: flag("preserve_host", sink),
+        allow_override_headers: flag("allow_override_headers", sink),
+        cors_origins: table
+            .list("cors_origins", CORS_ORIGINS_MAX, sink, |text| {
+                address::check_cors_origin(text).map(|()| text.to_owned())
+            })
+            .map(|origins| origins.into_iter().map(|(origin, _)| origin).collect())
+            .unwrap_or_default(),
+        connect_timeout_ms: connect_timeout_ms.unwrap_or(CONNECT_TIMEOUT_MS_DEFAULT),
+        response_timeout_ms: response_timeout_ms.unwrap_or(RESPONSE_TIMEOUT_MS_DEFAULT),
+        on_ledger_loss: table.word("on_ledger_loss", LEDGER_LOSS_WORDS, sink).unwrap_or_default(),
+        resources: Vec::new(),
+        plans: Vec::new(),
+        subscriptions: Vec::new(),
+    }
+}
+
+const LEDGER_LOSS_WORDS: &[(&str, OnLedgerLoss)] =
+    &[("closed", OnLedgerLoss::Closed), ("open", OnLedgerLoss::Open)];
+
+fn slug(table: &Table<'_>, sink: &mut Sink<'_>) -> Option<String> {
+    table.require("slug", SLUG, sink, |value| {
+        let text = value.as_str().ok_or_else(|| expected(SLUG, value))?;
+        let is_slug = address::is_slug(text);
+        is_slug.then(|| text.to_owned()).ok_or_else(|| format!("expected {SLUG}"))
+    })
+}
+
+fn origin(table: &Table<'_>, sink: &mut Sink<'_>) -> Option<Origin> {
+    table.require("origin", "the URL of the API", sink, |value| {
         let text = value.as_str().ok_or_else(|| expected("a URL", value))?;
         if text.len() > URL_BYTES_MAX {
             return Err(format!("a URL of at most {URL_BYTES_MAX} bytes is allowed"));
         }
         Origin::parse(text)
-    });
-    let token_query = table.read("token_query", sink, |value| {
+    })
+}
+
+fn upgrade_url(table: &Table<'_>, sink: &mut Sink<'_>) -> Option<String> {
+    table.read("upgrade_url", sink, |value| {
+        let text = value.as_str().ok_or_else(|| expected("a URL", value))?;
+        let is_good = text.len() <= URL_BYTES_MAX
+            && text.bytes().all(|byte| byte.is_ascii_graphic())
+            && (text.starts_with("https://") || text.starts_with("http://"));
+        is_good.then(|| text.to_owned()).ok_or_else(|| {
+            "expected a URL that begins https:// or http://, in visible ASCII".to_owned()
+        })
+    })
+}
+
+fn token_query(table: &Table<'_>, sink: &mut Sink<'_>) -> Option<String> {
+    let name = table.read("token_query", sink, |value| {
         let text = value.as_str().ok_or_else(|| expected("a string", value))?;
         let is_good = (1..=64).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
@@ -75,73 +141,13 @@ pub(super) fn read(table: &Table<'_>, sink: &mut Sink<'_>) -> Site {
             "expected the name of a query parameter: 1 to 64 letters, digits, `-`, `.`, `_`, `~`"
                 .to_owned()
         })
-    });
-    if token_query.is_some() {
-        sink.warn(
-            table.offset_of("token_query"),
-            table.key("token_query"),
-            "tokens in the query end up in logs and browser histories; prefer a header",
-        );
-    }
-    Site {
-        name: table.read("name", sink, text).unwrap_or_else(|| slug.clone()),
-        slug,
-        origin: origin.unwrap_or(Origin {
-            scheme: Scheme::Http,
-            host: HostName::Name(String::new()),
-            port: 80,
-            path_prefix: String::new(),
-        }),
-        hosts: table
-            .list("hosts", HOSTS_MAX, sink, HostName::parse)
-            .map(|hosts| hosts.into_iter().map(|(host, _)| host).collect())
-            .unwrap_or_default(),
-        upgrade_url: table.read("upgrade_url", sink, |value| {
-            let text = value.as_str().ok_or_else(|| expected("a URL", value))?;
-            let is_good = text.len() <= URL_BYTES_MAX
-                && text.bytes().all(|byte| byte.is_ascii_graphic())
-                && (text.starts_with("https://") || text.starts_with("http://"));
-            is_good.then(|| text.to_owned()).ok_or_else(|| {
-                "expected a URL that begins https:// or http://, in visible ASCII".to_owned()
-            })
-        }),
-        default_paid: table
-            .word("default", &[("free", false), ("paid", true)], sink)
-            .unwrap_or_default(),
-        case_sensitive: table.boolean("case_sensitive", sink).unwrap_or_default(),
-        forward_token: table.boolean("forward_token", sink).unwrap_or_default(),
-        foreign_tokens: table.boolean("foreign_tokens", sink).unwrap_or_default(),
-        token_header: token_header(table, sink),
-        token_query,
-        origin_headers: origin_headers(table, sink),
-        preserve_host: table.boolean("preserve_host", sink).unwrap_or_default(),
-        allow_override_headers: table.boolean("allow_override_headers", sink).unwrap_or_default(),
-        cors_origins: table
-            .list("cors_origins", CORS_ORIGINS_MAX, sink, |text| {
-                address::check_cors_origin(text).map(|()| text.to_owned())
-            })
-            .map(|origins| origins.into_iter().map(|(origin, _)| origin).collect())
-            .unwrap_or_default(),
-        connect_timeout_ms: timeout_ms(table, "connect_timeout_ms", CONNECT_TIMEOUT_MS_MAX, sink)
-            .unwrap_or(CONNECT_TIMEOUT_MS_DEFAULT),
-        response_timeout_ms: timeout_ms(
-            table,
-            "response_timeout_ms",
-            RESPONSE_TIMEOUT_MS_MAX,
-            sink,
-        )
-        .unwrap_or(RESPONSE_TIMEOUT_MS_DEFAULT),
-        on_ledger_loss: table
-            .word(
-                "on_ledger_loss",
-                &[("closed", OnLedgerLoss::Closed), ("open", OnLedgerLoss::Open)],
-                sink,
-            )
-            .unwrap_or_default(),
-        resources: Vec::new(),
-        plans: Vec::new(),
-        subscriptions: Vec::new(),
-    }
+    })?;
+    sink.warn(
+        table.offset_of("token_query"),
+        table.key("token_query"),
+        "tokens in the query end up in logs and browser histories; prefer a header",
+    );
+    Some(name)
 }
 
 const SLUG: &str =

@@ -15,9 +15,9 @@ use super::table::{Table, expected, quote};
 use super::{Plan, Status, Subscription, Token};
 use crate::token::{self, TokenHash};
 
-const KEYS: &[&str] =
+pub(super) const KEYS: &[&str] =
     &["id", "plan", "customer", "status", "past_due_since", "period_anchor", "tokens"];
-const TOKEN_KEYS: &[&str] =
+pub(super) const TOKEN_KEYS: &[&str] =
     &["id", "sha256", "value", "expires_at", "revoked", "allow_from", "resources"];
 const SUBSCRIPTIONS_MAX: usize = 1_000_000;
 const TOKENS_MAX: usize = 10_000;

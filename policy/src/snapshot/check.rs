@@ -163,13 +163,7 @@ fn check_plans(body: &ArchivedBody, site: &ArchivedSiteRow) -> Result<(), Invali
         };
         ensure(has_good_rate, "the rate limit", "plan", row)?;
         if let Some(resources) = plan.resources.as_ref() {
-            let mut positions = resources.iter().map(|index| index.to_native());
-            ensure(
-                positions.all(|index| site.resources.contains(index)),
-                "a resource",
-                "plan",
-                row,
-            )?;
+            ensure(is_list_of(resources, &site.resources), "a resource", "plan", row)?;
         }
     }
     Ok(())
@@ -248,13 +242,17 @@ fn check_token(
         token.networks_start.to_native() as usize + usize::from(token.networks_len.to_native());
     ensure(networks_end <= body.networks.len(), "the networks", "token", row)?;
     if token.is_narrowed {
-        let narrower = narrower_range(token);
-        let are_of_site = body.narrower.get(narrower).is_some_and(|positions| {
-            positions.iter().all(|index| resources.contains(index.to_native()))
-        });
+        let list = body.narrower.get(narrower_range(token));
+        let are_of_site = list.is_some_and(|list| is_list_of(list, resources));
         ensure(are_of_site, "the resources", "token", row)?;
     }
     Ok(())
+}
+
+/// Whether a list names resources of one site, in strict order, as look-ups in it need.
+fn is_list_of(list: &[rkyv::rend::u32_le], resources: &ArchivedSpan) -> bool {
+    list.is_sorted_by(|left, right| left < right)
+        && list.iter().all(|index| resources.contains(index.to_native()))
 }
 
 /// Where a token's own resources stand.

@@ -75,7 +75,7 @@ impl Snapshot {
     /// # Errors
     /// [`LoadError`] on bytes that are not a snapshot that `compile` could have made.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, LoadError> {
-        Self::load(map::Backing::copy_of(bytes))
+        Self::load(map::Backing::copy_of(bytes)?)
     }
 
     /// Maps a snapshot file, which must never be written to afterwards: replace it by renaming another over it.

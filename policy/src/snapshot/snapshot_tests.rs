@@ -1,5 +1,7 @@
 //! Tests of compiling and loading: what comes out is what went in, and broken bytes are refused.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::header::{HEADER_BYTES, seal};
@@ -63,6 +65,9 @@ fn policy() -> Policy {
     file::parse("policy.toml", POLICY.as_bytes()).unwrap().policy
 }
 
+/// The policy's snapshot, compiled once for the many cases of the properties.
+static COMPILED: LazyLock<Vec<u8>> = LazyLock::new(|| compile(&policy(), 42).unwrap());
+
 /// Everything a snapshot says, in the words of the policy.
 fn dump(snapshot: &Snapshot) -> String {
     let mut text = format!("sequence {}\n", snapshot.sequence());
@@ -87,47 +92,7 @@ fn dump(snapshot: &Snapshot) -> String {
             site.response_timeout_ms(),
             site.on_ledger_loss(),
         );
-        for resource in site.resources() {
-            let methods: Vec<&str> = resource.methods().collect();
-            text += &format!(
-                "  {:?} {} {methods:?} {:?} {}\n",
-                resource.index(),
-                resource.pattern(),
-                resource.access(),
-                resource.cost()
-            );
-        }
-        for plan in site.plans() {
-            let included: Vec<_> = site
-                .resources()
-                .filter(|resource| plan.includes(resource.index()))
-                .map(|resource| resource.pattern())
-                .collect();
-            text += &format!(
-                "  {:?} {} {:?} {:?} {:?} {:?} {} {included:?}\n",
-                plan.index(),
-                plan.id(),
-                plan.quota(),
-                plan.rate_limit(),
-                plan.concurrency(),
-                plan.overage(),
-                plan.grace_days()
-            );
-        }
-        for subscription in site.subscriptions() {
-            text += &format!(
-                "  {:?} {} {} {:?} {:?} {:?} {:?} {:?} {:x}\n",
-                subscription.index(),
-                subscription.id(),
-                subscription.customer(),
-                subscription.site(),
-                subscription.plan(),
-                subscription.status(),
-                subscription.past_due_since_s(),
-                subscription.period_anchor_s(),
-                subscription.entitlement().0
-            );
-        }
+        text += &dump_rows(site);
     }
     for byte in [0x11, 0x22, 0x33, 0x44] {
         let Some((token, subscription)) = snapshot.find_token(&TokenHash([byte; 32])) else {
@@ -148,6 +113,53 @@ fn dump(snapshot: &Snapshot) -> String {
             (0..5)
                 .map(|index| u8::from(view.includes(ResourceIndex(index))).to_string())
                 .collect::<String>(),
+        );
+    }
+    text
+}
+
+/// A site's resources, plans and subscriptions.
+fn dump_rows(site: SiteView<'_>) -> String {
+    let mut text = String::new();
+    for resource in site.resources() {
+        let methods: Vec<&str> = resource.methods().collect();
+        text += &format!(
+            "  {:?} {} {methods:?} {:?} {}\n",
+            resource.index(),
+            resource.pattern(),
+            resource.access(),
+            resource.cost()
+        );
+    }
+    for plan in site.plans() {
+        let included: Vec<_> = site
+            .resources()
+            .filter(|resource| plan.includes(resource.index()))
+            .map(|resource| resource.pattern())
+            .collect();
+        text += &format!(
+            "  {:?} {} {:?} {:?} {:?} {:?} {} {included:?}\n",
+            plan.index(),
+            plan.id(),
+            plan.quota(),
+            plan.rate_limit(),
+            plan.concurrency(),
+            plan.overage(),
+            plan.grace_days()
+        );
+    }
+    for subscription in site.subscriptions() {
+        text += &format!(
+            "  {:?} {} {} {:?} {:?} {:?} {:?} {:?} {:x}\n",
+            subscription.index(),
+            subscription.id(),
+            subscription.customer(),
+            subscription.site(),
+            subscription.plan(),
+            subscription.status(),
+            subscription.past_due_since_s(),
+            subscription.period_anchor_s(),
+            subscription.entitlement().0
         );
     }
     text
@@ -258,6 +270,7 @@ fn models_that_contradict_themselves_are_refused() {
         |policy| policy.sites[0].plans[0].resources = Some(vec![7]),
         "a resource of plan number 0",
     );
+    check(|policy| policy.sites[0].plans[0].resources = Some(vec![1, 0]), "a resource of plan");
     check(|policy| policy.sites[0].subscriptions[0].plan = 2, "the site or plan of subscription");
     check(|policy| policy.sites[1].subscriptions[0].customer.push('\n'), "the id or customer");
     check(
@@ -309,7 +322,7 @@ proptest! {
     /// Damage is found by the checksum.
     #[test]
     fn damaged_bytes_are_refused(at: prop::sample::Index, flip in 1u8..) {
-        let mut bytes = compile(&policy(), 42).unwrap();
+        let mut bytes = COMPILED.clone();
         let at = at.index(bytes.len());
         bytes[at] ^= flip;
         prop_assert!(Snapshot::from_bytes(&bytes).is_err());
@@ -320,7 +333,7 @@ proptest! {
     fn forged_bytes_do_no_harm(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        let mut bytes = compile(&policy(), 42).unwrap();
+        let mut bytes = COMPILED.clone();
         for (at, value) in changes {
             let at = HEADER_BYTES + at.index(bytes.len() - HEADER_BYTES);
             bytes[at] = value;

@@ -343,7 +343,7 @@ impl<'a> PlanView<'a> {
     pub fn includes(&self, resource: ResourceIndex) -> bool {
         match self.row.resources.as_ref() {
             None => true,
-            Some(list) => list.iter().any(|index| index.to_native() == resource.0),
+            Some(list) => is_listed(list, resource),
         }
     }
 }
@@ -475,9 +475,17 @@ impl<'a> TokenView<'a> {
     /// Whether its own list, if it has one, includes a paid resource.
     #[must_use]
     pub fn includes(&self, resource: ResourceIndex) -> bool {
-        let mut list = self.body.narrower.get(narrower_range(self.row)).unwrap_or_default().iter();
-        !self.row.is_narrowed || list.any(|index| index.to_native() == resource.0)
+        !self.row.is_narrowed
+            || is_listed(
+                self.body.narrower.get(narrower_range(self.row)).unwrap_or_default(),
+                resource,
+            )
     }
+}
+
+/// Whether an ascending list holds a resource.
+fn is_listed(list: &[rkyv::rend::u32_le], resource: ResourceIndex) -> bool {
+    list.binary_search_by(|index| index.to_native().cmp(&resource.0)).is_ok()
 }
 
 /// An address in the form that networks are kept in: IPv4 as IPv4-mapped IPv6 (RFC 4291 §2.5.5.2).
