@@ -197,6 +197,18 @@ impl FromStr for CpuList {
     }
 }
 
+/// An IP address with a port.
+///
+/// # Errors
+/// When the text is none.
+pub fn parse_address(text: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| {
+        ConfigError(format!(
+            "`{text}` is no address with port; give one such as 127.0.0.1:8080 or [::]:8080"
+        ))
+    })
+}
+
 /// A network or a single address.
 ///
 /// # Errors

@@ -63,3 +63,14 @@ fn what_a_full_journal_does() {
     assert_eq!("refuse".parse(), Ok(JournalFull::Refuse));
     assert!("drop".parse::<JournalFull>().is_err());
 }
+
+#[test]
+fn addresses() {
+    let check = |text: &str, good: bool| assert_eq!(parse_address(text).is_ok(), good, "{text}");
+    check("127.0.0.1:8080", true);
+    check("[::]:0", true);
+    check("localhost:8080", false);
+    check(":8080", false);
+    check("8080", false);
+    check("127.0.0.1", false);
+}

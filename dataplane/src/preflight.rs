@@ -99,7 +99,7 @@ pub fn check_memlock(limit_bytes: Option<u64>, shards: usize) -> Result<(), Prob
     match limit_bytes {
         Some(limit) if limit < needed => Err(Problem {
             what: format!(
-                "the limit of locked memory is {} KiB; {shards} shards want {} KiB",
+                "the limit of locked memory is {} KiB; {} KiB are wanted (for shards: {shards})",
                 limit / 1024,
                 needed / 1024
             ),

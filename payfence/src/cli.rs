@@ -1,0 +1,189 @@
+//! What can be typed: commands, flags, environment.
+//!
+//! In: the command line. Out: [`Cli`], in which every value given is already of its own type.
+//! Always holds: a flag comes before its `PAYFENCE_*` variable; what is left open here comes from `payfence.toml` or
+//! has a default, which [`crate::settings`] decides.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use dataplane::config::{
+    CpuList, GatewayDomain, IpNet, JournalFull, SHARDS_MAX, parse_address, parse_network,
+};
+
+use crate::logging::LogFormat;
+
+/// A paywall in front of an HTTP API or an MCP tool server.
+#[derive(Debug, Parser)]
+#[command(name = "payfence", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to log: a level, or levels by module (`info,dataplane=debug`)
+    #[arg(
+        long,
+        global = true,
+        env = "PAYFENCE_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub log: String,
+    /// How to log: `text` or `json`
+    #[arg(
+        long,
+        global = true,
+        env = "PAYFENCE_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    pub log_format: LogFormat,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything on this machine and print three requests to try
+    Dev(DevArgs),
+    /// Run one node
+    Dataplane(NodeArgs),
+    /// Check or explain a policy file
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Make a token, or verify one's form
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Say whether this machine can run a node, and what to do where not
+    Doctor(NodeArgs),
+}
+
+/// Flags of `dev`.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// The API to put behind the fence; a sample API when none is given
+    #[arg(long, env = "PAYFENCE_ORIGIN", value_name = "URL")]
+    pub origin: Option<String>,
+    /// Where the gateway listens (default 127.0.0.1:8080)
+    #[arg(long, env = "PAYFENCE_LISTEN", value_name = "ADDR", value_parser = parse_address)]
+    pub listen: Option<SocketAddr>,
+    /// Where the admin listener is (default 127.0.0.1:8081)
+    #[arg(long, env = "PAYFENCE_ADMIN", value_name = "ADDR", value_parser = parse_address)]
+    pub admin: Option<SocketAddr>,
+    /// The policy file, written if it is missing (default payfence-dev.toml)
+    #[arg(long, env = "PAYFENCE_POLICY", value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// How many shards (default: one a core)
+    #[arg(long, env = "PAYFENCE_SHARDS", value_name = "N", value_parser = shards)]
+    pub shards: Option<NonZeroUsize>,
+}
+
+/// Flags of a node.
+#[derive(Debug, Default, Args)]
+pub struct NodeArgs {
+    /// The policy file
+    #[arg(long, env = "PAYFENCE_POLICY", value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Where the gateway listens; may be given more than once (default 127.0.0.1:8080)
+    #[arg(long, env = "PAYFENCE_LISTEN", value_name = "ADDR", value_delimiter = ',', num_args = 1.., value_parser = parse_address)]
+    pub listen: Vec<SocketAddr>,
+    /// Where the admin listener is (default 127.0.0.1:8081)
+    #[arg(long, env = "PAYFENCE_ADMIN", value_name = "ADDR", value_parser = parse_address)]
+    pub admin: Option<SocketAddr>,
+    /// Where the node keeps what outlives it (default: payfence-data beside the policy file)
+    #[arg(long, env = "PAYFENCE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where decision rings are: a directory on a tmpfs
+    #[arg(long, env = "PAYFENCE_RING_DIR", value_name = "DIR")]
+    pub ring_dir: Option<PathBuf>,
+    /// How many shards (default: one a core)
+    #[arg(long, env = "PAYFENCE_SHARDS", value_name = "N", value_parser = shards)]
+    pub shards: Option<NonZeroUsize>,
+    /// The cores to pin shards to, such as 0,2-3
+    #[arg(long, env = "PAYFENCE_CPUS", value_name = "LIST")]
+    pub cpus: Option<CpuList>,
+    /// The domain whose subdomains are site slugs (default localhost)
+    #[arg(long, env = "PAYFENCE_GATEWAY_DOMAIN", value_name = "DOMAIN")]
+    pub gateway_domain: Option<GatewayDomain>,
+    /// A network whose word on the client's address counts; may be given more than once
+    #[arg(
+        long = "trusted-proxy",
+        env = "PAYFENCE_TRUSTED_PROXY",
+        value_name = "NET",
+        value_delimiter = ',',
+        num_args = 1..,
+        value_parser = parse_network
+    )]
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long a drain waits for what runs (default 30)
+    #[arg(
+        long,
+        env = "PAYFENCE_DRAIN_SECONDS",
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(0..=DRAIN_SECONDS_MAX)
+    )]
+    pub drain_seconds: Option<u64>,
+    /// What to do when decisions can no longer be logged: continue or refuse (default continue)
+    #[arg(long, env = "PAYFENCE_JOURNAL_FULL", value_name = "WHAT")]
+    pub journal_full: Option<JournalFull>,
+}
+
+/// The longest drain, in seconds.
+pub const DRAIN_SECONDS_MAX: u64 = dataplane::config::DRAIN_MAX.as_secs();
+
+fn shards(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse::<NonZeroUsize>()
+        .ok()
+        .filter(|number| number.get() <= SHARDS_MAX)
+        .ok_or_else(|| format!("expected a number from 1 to {SHARDS_MAX}"))
+}
+
+/// What to do with a policy file.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Say whether a policy file is valid, and if not, where and why
+    Check {
+        /// The policy file
+        file: PathBuf,
+    },
+    /// Print as JSON what would be decided on a request, by which rule, in which spellings
+    Explain(ExplainArgs),
+}
+
+/// What to explain.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The policy file
+    pub file: PathBuf,
+    /// The request's method
+    pub method: String,
+    /// The request's URL, or its path on the gateway's own domain
+    pub url: String,
+    /// A token that the request carries
+    #[arg(long, value_name = "T")]
+    pub token: Option<String>,
+    /// The domain whose subdomains are site slugs (default localhost)
+    #[arg(long, env = "PAYFENCE_GATEWAY_DOMAIN", value_name = "DOMAIN")]
+    pub gateway_domain: Option<GatewayDomain>,
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Print a new token
+    New {
+        /// Make it a test token (pf_test_…)
+        #[arg(long)]
+        test: bool,
+    },
+    /// Say whether a token has the right form and checksum
+    Check {
+        /// The token
+        token: String,
+    },
+}
+
+#[cfg(test)]
+#[path = "cli_tests.rs"]
+mod tests;

@@ -1,0 +1,66 @@
+//! The command line as data: what is taken, and into what; what is refused.
+
+use clap::{CommandFactory as _, Parser as _};
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split_whitespace())
+}
+
+fn node(line: &str) -> NodeArgs {
+    match parse(line).unwrap().command {
+        Command::Dataplane(args) => args,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_definition_contradicts_itself_nowhere() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn lines_taken_and_refused() {
+    let check = |line: &str, good: bool| assert_eq!(parse(line).is_ok(), good, "{line}");
+    check("payfence dev", true);
+    check("payfence dev --origin http://127.0.0.1:3000", true);
+    check("payfence dataplane --policy p.toml", true);
+    check("payfence dataplane --listen 127.0.0.1:80 --listen [::]:80", true);
+    check("payfence dataplane --listen 127.0.0.1:80 [::1]:80", true);
+    check("payfence dataplane --listen localhost", false);
+    check("payfence dataplane --shards 0", false);
+    check("payfence dataplane --shards 1025", false);
+    check("payfence dataplane --cpus 0,2-3", true);
+    check("payfence dataplane --cpus 3-1", false);
+    check("payfence dataplane --drain-seconds 86401", false);
+    check("payfence dataplane --journal-full refuse", true);
+    check("payfence dataplane --journal-full drop", false);
+    check("payfence dataplane --trusted-proxy 10.0.0.0/8 --trusted-proxy ::1", true);
+    check("payfence dataplane --trusted-proxy example.com", false);
+    check("payfence dataplane --gateway-domain http://a", false);
+    check("payfence dataplane --log-format xml", false);
+    check("payfence --log-format json dataplane", true);
+    check("payfence policy check p.toml", true);
+    check("payfence policy check", false);
+    check("payfence policy explain p.toml GET /a --token pf_x", true);
+    check("payfence policy explain p.toml GET", false);
+    check("payfence token new", true);
+    check("payfence token new --test", true);
+    check("payfence token check pf_x", true);
+    check("payfence token check", false);
+    check("payfence doctor", true);
+    check("payfence", false);
+    check("payfence dataplane --control-url http://a", false);
+    check("payfence controlplane", false);
+    check("payfence journal cat", false);
+}
+
+#[test]
+fn lists_are_gathered() {
+    let args = node(
+        "payfence dataplane --listen 127.0.0.1:1,127.0.0.1:2 --listen 127.0.0.1:3 --trusted-proxy 10.0.0.0/8,::1",
+    );
+    assert_eq!(args.listen.iter().map(SocketAddr::port).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(args.trusted_proxies.len(), 2);
+}

@@ -1,0 +1,48 @@
+//! The commands, one file each.
+//!
+//! In: a parsed command line. Out: the command's work done.
+//! Always holds: what a command decides lives in the libraries; here files are read, parts are started and words are
+//! printed.
+
+use std::fs;
+use std::path::Path;
+
+use dataplane::offcore::policy_source::{self, Loaded};
+
+use crate::cli::{Command, PolicyCommand, TokenCommand};
+use crate::failure::{Failure, Outcome};
+
+mod dataplane_node;
+mod dev;
+mod doctor;
+mod policy_check;
+mod policy_explain;
+mod token_check;
+mod token_new;
+
+/// Runs one command.
+///
+/// # Errors
+/// Whatever makes it fail.
+pub fn run(command: Command) -> Outcome {
+    match command {
+        Command::Dev(args) => dev::run(args),
+        Command::Dataplane(args) => dataplane_node::run(args),
+        Command::Policy(PolicyCommand::Check { file }) => policy_check::run(&file),
+        Command::Policy(PolicyCommand::Explain(args)) => policy_explain::run(&args),
+        Command::Token(TokenCommand::New { test }) => token_new::run(test),
+        Command::Token(TokenCommand::Check { token }) => token_check::run(&token),
+        Command::Doctor(args) => doctor::run(args),
+    }
+}
+
+/// Loads a policy file as a node would.
+fn load_policy(file: &Path) -> Result<Loaded, Failure> {
+    let bytes = fs::read(file).map_err(|error| {
+        Failure::configuration(format!(
+            "cannot read the policy file {}: {error}; give the path of a readable file",
+            file.display()
+        ))
+    })?;
+    policy_source::load(file, &bytes, 1).map_err(Failure::configuration)
+}

@@ -1,0 +1,227 @@
+//! What a node is told, from all the places that may tell it.
+//!
+//! In: flags and environment (as parsed by [`crate::cli`]), `payfence.toml` of the working directory. Out: a
+//! [`Config`].
+//! Always holds: flags over environment over file over defaults, key by key; an unknown key or a bad value in the file
+//! is an error that names it.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use dataplane::config::{
+    ADMIN_DEFAULT, Config, CpuList, DRAIN_DEFAULT, GatewayDomain, IpNet, JournalFull,
+    LISTEN_DEFAULT, LISTENERS_MAX, OnReady, SHARDS_MAX, parse_address, parse_network,
+};
+use serde::{Deserialize, Deserializer};
+
+use crate::cli::{DRAIN_SECONDS_MAX, NodeArgs};
+use crate::failure::Failure;
+
+/// The file looked for in the working directory.
+pub const FILE: &str = "payfence.toml";
+/// The data directory's name beside the policy file.
+pub const DATA_DIR: &str = "payfence-data";
+
+/// The keys of `payfence.toml`: the flags' names with `_` for `-`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileKeys {
+    policy: Option<PathBuf>,
+    #[serde(deserialize_with = "one_or_more")]
+    listen: Vec<SocketAddr>,
+    #[serde(deserialize_with = "from_address")]
+    admin: Option<SocketAddr>,
+    data_dir: Option<PathBuf>,
+    ring_dir: Option<PathBuf>,
+    shards: Option<NonZeroUsize>,
+    #[serde(deserialize_with = "from_text")]
+    cpus: Option<CpuList>,
+    #[serde(deserialize_with = "from_text")]
+    gateway_domain: Option<GatewayDomain>,
+    #[serde(deserialize_with = "networks")]
+    trusted_proxy: Vec<IpNet>,
+    drain_seconds: Option<u64>,
+    #[serde(deserialize_with = "from_text")]
+    journal_full: Option<JournalFull>,
+}
+
+fn from_text<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: FromStr<Err: std::fmt::Display>,
+{
+    String::deserialize(deserializer)?.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+fn from_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_address(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a text or a list of texts")]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl OneOrMore {
+    fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::More(texts) => texts,
+        }
+    }
+}
+
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let texts = OneOrMore::deserialize(deserializer)?.into_vec();
+    texts.iter().map(|text| parse_address(text).map_err(serde::de::Error::custom)).collect()
+}
+
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts = OneOrMore::deserialize(deserializer)?.into_vec();
+    texts.iter().map(|text| parse_network(text).map_err(serde::de::Error::custom)).collect()
+}
+
+/// Flags and environment, completed by `payfence.toml` in `directory`.
+///
+/// # Errors
+/// When the file is wrong.
+pub fn with_file(args: NodeArgs, directory: &Path) -> Result<NodeArgs, Failure> {
+    let path = directory.join(FILE);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(args),
+        Err(error) => {
+            return Err(Failure::configuration(format!("cannot read {}: {error}", path.display())));
+        }
+    };
+    let wrong = |error: &dyn std::fmt::Display| {
+        Failure::configuration(format!("{}: {error}", path.display()))
+    };
+    let file: FileKeys = toml::from_str(&text).map_err(|error| wrong(&error))?;
+    if file.shards.is_some_and(|shards| shards.get() > SHARDS_MAX) {
+        return Err(wrong(&format_args!("shards: expected a number from 1 to {SHARDS_MAX}")));
+    }
+    if file.drain_seconds.is_some_and(|seconds| seconds > DRAIN_SECONDS_MAX) {
+        return Err(wrong(&format_args!(
+            "drain_seconds: expected a number from 0 to {DRAIN_SECONDS_MAX}"
+        )));
+    }
+    let or = |given: Vec<SocketAddr>, file| if given.is_empty() { file } else { given };
+    Ok(NodeArgs {
+        policy: args.policy.or(file.policy),
+        listen: or(args.listen, file.listen),
+        admin: args.admin.or(file.admin),
+        data_dir: args.data_dir.or(file.data_dir),
+        ring_dir: args.ring_dir.or(file.ring_dir),
+        shards: args.shards.or(file.shards),
+        cpus: args.cpus.or(file.cpus),
+        gateway_domain: args.gateway_domain.or(file.gateway_domain),
+        trusted_proxies: if args.trusted_proxies.is_empty() {
+            file.trusted_proxy
+        } else {
+            args.trusted_proxies
+        },
+        drain_seconds: args.drain_seconds.or(file.drain_seconds),
+        journal_full: args.journal_full.or(file.journal_full),
+    })
+}
+
+/// The gateway's addresses, the default where none is given.
+pub fn listen(args: &NodeArgs) -> Vec<SocketAddr> {
+    if args.listen.is_empty() { vec![address(LISTEN_DEFAULT)] } else { args.listen.clone() }
+}
+
+/// The admin listener's address, the default where none is given.
+pub fn admin(args: &NodeArgs) -> SocketAddr {
+    args.admin.unwrap_or_else(|| address(ADMIN_DEFAULT))
+}
+
+/// How many shards: as many as asked for, else one for each core named or that this process may use.
+pub fn shards(args: &NodeArgs) -> NonZeroUsize {
+    let cores = || match &args.cpus {
+        Some(cpus) => NonZeroUsize::new(cpus.numbers().len()),
+        None => std::thread::available_parallelism().ok(),
+    };
+    args.shards.or_else(cores).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// What the data plane is told.
+///
+/// # Errors
+/// When there is no policy file, or what is asked for contradicts itself.
+pub fn config(args: NodeArgs, on_ready: Option<OnReady>) -> Result<Config, Failure> {
+    let (listen, admin, shards) = (listen(&args), admin(&args), shards(&args));
+    check_addresses(&listen, admin)?;
+    if let Some(cpus) = &args.cpus
+        && shards.get() > cpus.numbers().len()
+    {
+        return Err(Failure::configuration(format!(
+            "{shards} shards on {} cores: give --cpus at least as many cores as --shards, or leave one of them out",
+            cpus.numbers().len()
+        )));
+    }
+    let Some(policy) = args.policy else {
+        return Err(Failure::configuration(format!(
+            "no policy file: give --policy FILE, set PAYFENCE_POLICY, or write policy = \"FILE\" in {FILE}"
+        )));
+    };
+    let data_dir = args.data_dir.unwrap_or_else(|| beside(&policy).join(DATA_DIR));
+    Ok(Config {
+        listen,
+        admin,
+        policy,
+        shards,
+        cpus: args.cpus,
+        gateway_domain: args.gateway_domain.unwrap_or_default(),
+        trusted_proxies: args.trusted_proxies,
+        drain: args.drain_seconds.map_or(DRAIN_DEFAULT, Duration::from_secs),
+        data_dir,
+        ring_dir: args.ring_dir,
+        journal_full: args.journal_full.unwrap_or_default(),
+        on_ready,
+    })
+}
+
+fn check_addresses(listen: &[SocketAddr], admin: SocketAddr) -> Result<(), Failure> {
+    if listen.len() > LISTENERS_MAX {
+        return Err(Failure::configuration(format!(
+            "{} addresses for --listen; at most {LISTENERS_MAX} are allowed",
+            listen.len()
+        )));
+    }
+    let all: Vec<SocketAddr> = listen.iter().copied().chain([admin]).collect();
+    for (position, address) in all.iter().enumerate() {
+        // Port 0 takes a free one each time.
+        if address.port() != 0 && all[..position].contains(address) {
+            return Err(Failure::configuration(format!(
+                "{address} is given twice: gateway and admin listeners each need an address of their own"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The directory a file is in.
+pub fn beside(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("the defaults are addresses")
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

@@ -1,0 +1,102 @@
+//! Precedence key by key, and the words for files and combinations that are wrong.
+
+use clap::Parser as _;
+
+use super::*;
+use crate::cli::{Cli, Command};
+
+fn args(flags: &str) -> NodeArgs {
+    let line = format!("payfence dataplane {flags}");
+    match Cli::try_parse_from(line.split_whitespace()).unwrap().command {
+        Command::Dataplane(args) => args,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The configuration of flags and a file's text, or what is wrong.
+fn settle(flags: &str, file: &str) -> Result<Config, String> {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join(FILE), file).unwrap();
+    with_file(args(flags), directory.path())
+        .and_then(|args| config(args, None))
+        .map_err(|failure| failure.to_string())
+}
+
+#[test]
+fn flags_come_before_the_file_and_the_file_before_defaults() {
+    let file = r#"
+policy = "file/p.toml"
+listen = ["127.0.0.1:1", "[::1]:2"]
+admin = "127.0.0.1:3"
+shards = 1
+cpus = "0-1"
+gateway_domain = "file.example"
+trusted_proxy = "10.0.0.0/8"
+drain_seconds = 7
+journal_full = "refuse"
+"#;
+    let from_file = settle("", file).unwrap();
+    assert_eq!(from_file.policy, Path::new("file/p.toml"));
+    assert_eq!(from_file.data_dir, Path::new("file/payfence-data"));
+    assert_eq!(from_file.listen.len(), 2);
+    assert_eq!(from_file.admin.port(), 3);
+    assert_eq!(from_file.cpus.unwrap().numbers(), [0, 1]);
+    assert_eq!(from_file.gateway_domain.as_str(), "file.example");
+    assert_eq!(from_file.trusted_proxies.len(), 1);
+    assert_eq!(from_file.drain, Duration::from_secs(7));
+    assert_eq!(from_file.journal_full, JournalFull::Refuse);
+
+    let flags = "--policy p.toml --listen 127.0.0.1:9 --admin 127.0.0.1:8 --cpus 5 --data-dir d --drain-seconds 0 \
+                 --gateway-domain flag.example --trusted-proxy ::1 --journal-full continue";
+    let from_flags = settle(flags, file).unwrap();
+    assert_eq!(from_flags.policy, Path::new("p.toml"));
+    assert_eq!(from_flags.data_dir, Path::new("d"));
+    assert_eq!(from_flags.listen, [address("127.0.0.1:9")]);
+    assert_eq!(from_flags.admin.port(), 8);
+    assert_eq!(from_flags.shards.get(), 1);
+    assert_eq!(from_flags.cpus.unwrap().numbers(), [5]);
+    assert_eq!(from_flags.gateway_domain.as_str(), "flag.example");
+    assert_eq!(from_flags.trusted_proxies[0].to_string(), "::1/128");
+    assert_eq!(from_flags.drain, Duration::ZERO);
+    assert_eq!(from_flags.journal_full, JournalFull::Continue);
+
+    let defaults = settle("--policy p.toml", "").unwrap();
+    assert_eq!(defaults.listen, [address(LISTEN_DEFAULT)]);
+    assert_eq!(defaults.admin, address(ADMIN_DEFAULT));
+    assert_eq!(defaults.data_dir, Path::new("./payfence-data"));
+    assert_eq!(defaults.gateway_domain.as_str(), "localhost");
+    assert_eq!(defaults.drain, Duration::from_secs(30));
+}
+
+#[test]
+fn shards_follow_the_cores_named() {
+    assert_eq!(settle("--policy p --cpus 0,1,2", "").unwrap().shards.get(), 3);
+    assert_eq!(settle("--policy p --cpus 0,1,2 --shards 2", "").unwrap().shards.get(), 2);
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let check = |flags: &str, file: &str, expected: &str| {
+        let error = settle(flags, file).err().unwrap_or_default();
+        assert!(error.contains(expected), "{flags} / {file}: {error}");
+    };
+    check("", "", "no policy file: give --policy FILE");
+    check("--policy p", "lisen = 1", "unknown field `lisen`");
+    check("--policy p", "\n\nlisen = 1", "line 3");
+    check("--policy p", "listen = \"8080\"", "`8080` is no address with port");
+    check("--policy p", "listen = 8080", "expected a text or a list of texts");
+    check("--policy p", "cpus = \"x\"", "such as `0,2-3`");
+    check("--policy p", "shards = 0", "shards");
+    check("--policy p", "shards = 5000", "shards: expected a number from 1 to 1024");
+    check("--policy p", "drain_seconds = 100000", "drain_seconds: expected");
+    check("--policy p", "journal_full = \"x\"", "neither `continue` nor `refuse`");
+    check("--policy p", "trusted_proxy = [\"x\"]", "`x` is no network");
+    check("--policy p --shards 3 --cpus 0,1", "", "3 shards on 2 cores");
+    check("--policy p --listen 127.0.0.1:8081", "", "127.0.0.1:8081 is given twice");
+    check("--policy p --listen 127.0.0.1:1,127.0.0.1:1", "", "127.0.0.1:1 is given twice");
+}
+
+#[test]
+fn free_ports_may_be_asked_for_twice() {
+    assert!(settle("--policy p --listen 127.0.0.1:0,127.0.0.1:0 --admin 127.0.0.1:0", "").is_ok());
+}

@@ -1,0 +1,212 @@
+//! The commands as a shell runs them: exit codes, what goes to which output, the words.
+//!
+//! In: the built binary, files in directories of their own. Out: verdicts of tables.
+//! Always holds: every process started here has ended with its test.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+const GOOD: &str = r#"
+[[sites]]
+slug = "weather"
+name = "Weather"
+origin = "http://127.0.0.1:9"
+
+[[sites.resources]]
+pattern = "/api/*"
+"#;
+
+fn payfence(directory: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_payfence"));
+    command.current_dir(directory).args(words).stdin(Stdio::null());
+    // What the caller's shell has set must not change what is tested.
+    for (name, _) in std::env::vars() {
+        if name.starts_with("PAYFENCE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+struct Desk(tempfile::TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        let desk = Self(tempfile::tempdir().unwrap());
+        desk.write("good.toml", GOOD);
+        desk.write("bad.toml", "[[sites]]\nslug = \"weather\"\nnmae = \"Weather\"\n");
+        desk
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.path().join(name), text).unwrap();
+    }
+
+    fn run(&self, line: &str) -> (i32, String, String) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        finish(payfence(self.0.path(), &words).output().unwrap())
+    }
+
+    #[track_caller]
+    fn check(&self, line: &str, code: i32, out: &str, err: &str) {
+        let (actual, stdout, stderr) = self.run(line);
+        assert_eq!(actual, code, "{line}: {stdout}{stderr}");
+        assert!(stdout.contains(out), "{line}: `{out}` is not in `{stdout}`");
+        assert!(stderr.contains(err), "{line}: `{err}` is not in `{stderr}`");
+    }
+}
+
+fn finish(output: Output) -> (i32, String, String) {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn exit_codes_and_words() {
+    let desk = Desk::new();
+    desk.check("--version", 0, "payfence 0.", "");
+    desk.check("--help", 0, "doctor", "");
+    desk.check("", 2, "", "Usage");
+    desk.check("nonsense", 2, "", "nonsense");
+    desk.check("policy check good.toml", 0, "good.toml: valid: 1 site, 1 resource, 0 plans", "");
+    desk.check("policy check bad.toml", 2, "", "bad.toml: line 3: sites.nmae");
+    desk.check("policy check none.toml", 2, "", "cannot read the policy file none.toml");
+    desk.check("policy explain bad.toml GET /", 2, "", "bad.toml: line 3");
+    desk.check("token check pf_live_abc", 1, "", "found 3: was part of it lost");
+    desk.check("token check secret", 1, "", "does not begin with `pf_`");
+    desk.check("dataplane", 2, "", "no policy file: give --policy FILE");
+    desk.check("dataplane --policy none.toml", 2, "", "none.toml");
+    desk.check("dataplane --policy bad.toml", 2, "", "bad.toml: line 3");
+    desk.check("dataplane --policy good.toml --listen 8080", 2, "", "such as 127.0.0.1:8080");
+    desk.check("dataplane --policy good.toml --admin 127.0.0.1:8080", 2, "", "given twice");
+    desk.check("dataplane --control-url http://127.0.0.1:1", 2, "", "--control-url");
+    desk.check("--log =x= token new", 2, "", "is no filter");
+    desk.check("dev --origin ftp://example.com", 2, "", "--origin `ftp://example.com`");
+    desk.write("payfence.toml", "listen = 1");
+    desk.check("dataplane --policy good.toml", 2, "", "payfence.toml");
+}
+
+#[test]
+fn a_new_token_is_alone_on_standard_output_and_checks() {
+    let desk = Desk::new();
+    for (line, mode) in [("token new", "live"), ("token new --test", "test")] {
+        let (code, token, advice) = desk.run(line);
+        assert_eq!(code, 0);
+        assert!(token.starts_with(&format!("pf_{mode}_")) && token.lines().count() == 1, "{token}");
+        assert!(advice.contains("sha256 = \""), "{advice}");
+        desk.check(&format!("token check {}", token.trim()), 0, &format!("{mode} token"), "");
+        assert_ne!(desk.run(line).1, token);
+    }
+}
+
+#[test]
+fn an_explanation_is_json() {
+    let desk = Desk::new();
+    let check = |line: &str, field: &str, expected: &str| {
+        let (code, out, err) = desk.run(&format!("policy explain good.toml {line}"));
+        assert_eq!(code, 0, "{err}");
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(json[field], expected, "{out}");
+    };
+    check("GET /weather/open", "reason", "unprotected");
+    check("GET /weather/%61pi/x", "reason", "token_missing");
+    check("GET /weather/api/x", "resource", "/api/*");
+    check("GET http://weather.localhost/api/x --token pf_x", "reason", "token_unknown");
+    check("GET http://weather.gw.example/api/x --gateway-domain gw.example", "site", "weather");
+    check("GET http://elsewhere.example/", "reason", "site_unknown");
+}
+
+#[test]
+fn the_environment_comes_after_flags_and_before_the_file() {
+    let desk = Desk::new();
+    desk.write("payfence.toml", "policy = \"from-file.toml\"");
+    let check = |flags: &[&str], variable: Option<&str>, expected: &str| {
+        let mut command = payfence(desk.0.path(), &["dataplane"]);
+        command.args(flags);
+        if let Some(value) = variable {
+            command.env("PAYFENCE_POLICY", value);
+        }
+        let (code, _, err) = finish(command.output().unwrap());
+        assert_eq!(code, 2, "{err}");
+        assert!(err.contains(expected), "{err}");
+    };
+    check(&[], None, "from-file.toml");
+    check(&[], Some("from-env.toml"), "from-env.toml");
+    check(&["--policy", "from-flag.toml"], Some("from-env.toml"), "from-flag.toml");
+}
+
+#[test]
+fn a_taken_port_is_one_sentence_with_the_remedy() {
+    if !can_run() {
+        return;
+    }
+    let desk = Desk::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    let base = "dataplane --policy good.toml --shards 1";
+    desk.check(&format!("{base} --listen {taken} --admin 127.0.0.1:0"), 1, "", "--listen");
+    desk.check(&format!("{base} --listen 127.0.0.1:0 --admin {taken}"), 1, "", "--admin");
+    let doctor = format!("doctor --listen {taken} --admin 127.0.0.1:0");
+    desk.check(&doctor, 1, &format!("FAIL  gateway address {taken}"), "see above");
+}
+
+/// Whether a node can run here; says why where not. Where everything must be there, that is a failure.
+fn can_run() -> bool {
+    match dataplane::preflight::check(dataplane::clock::Clock::start()) {
+        Ok(()) => true,
+        Err(problem) if std::env::var_os("PAYFENCE_TEST_FULL").is_some() => {
+            panic!("no node can run here: {problem}")
+        }
+        Err(problem) => {
+            #[expect(clippy::print_stderr, reason = "what a test left out is said")]
+            {
+                eprintln!("left out: no node can run here: {problem}");
+            }
+            false
+        }
+    }
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Ended already, or ended now.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts `dev` and returns it with the three requests it prints.
+fn dev(directory: &Path) -> (Running, Vec<String>) {
+    let words = ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "2"];
+    let mut child =
+        payfence(directory, &words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let requests =
+        lines.map(Result::unwrap).filter(|line| line.starts_with("curl ")).take(3).collect();
+    (Running(child), requests)
+}
+
+#[test]
+fn the_three_requests_of_dev_work_as_printed_and_again_after_a_restart() {
+    if !can_run() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let expected = ["HTTP/1.1 200", "HTTP/1.1 401", "HTTP/1.1 200"];
+    for _start in 0..2 {
+        let (running, requests) = dev(directory.path());
+        assert_eq!(requests.len(), 3);
+        for (request, expected) in requests.iter().zip(expected) {
+            let output = Command::new("sh").args(["-c", request]).output().unwrap();
+            let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(answer.starts_with(expected), "{request} (needs curl): {answer}");
+        }
+        let last = Command::new("sh").args(["-c", &requests[2]]).output().unwrap();
+        let last = String::from_utf8_lossy(&last.stdout).to_ascii_lowercase();
+        assert!(last.contains("\nratelimit: ") && last.contains("\nratelimit-policy: "), "{last}");
+        drop(running);
+    }
+}
