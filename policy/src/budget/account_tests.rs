@@ -49,6 +49,10 @@ fn sizes() {
         (Some(10), Some(2), 0, 0, 0),
         (Some(10), None, 7, 0, 7),
     ] {
-        assert_eq!(lease_size(limit, left, need, demand), size, "{limit:?} {left:?} {need} {demand}");
+        assert_eq!(
+            lease_size(limit, left, need, demand),
+            size,
+            "{limit:?} {left:?} {need} {demand}"
+        );
     }
 }

@@ -11,7 +11,7 @@ use super::mail::{IdMap, Mail, Side, Timers};
 use super::message::{Answer, Ask, Need, Recall, Verdict};
 use super::shard::Config;
 use super::{
-    Decided, EntitlementId, Message, Now, Outcome, Reason, Settle, Settled, Terms, Ticket, WaitId,
+    Decided, EntitlementId, Message, Now, Outcome, Settle, Settled, Terms, Ticket, WaitId,
 };
 
 /// Loans that nobody has used for this long go back.
@@ -158,7 +158,12 @@ impl Borrower {
     }
 
     /// An entitlement's figures, where they are known here.
-    pub(super) fn usage(&self, now: Now, id: EntitlementId, terms: &Terms) -> Option<super::Figures> {
+    pub(super) fn usage(
+        &self,
+        now: Now,
+        id: EntitlementId,
+        terms: &Terms,
+    ) -> Option<super::Figures> {
         let loans = &self.entries.get(&id)?.loans;
         let news = terms.version > loans.terms.version && !terms.same_as(&loans.terms);
         if news {
@@ -184,7 +189,7 @@ impl Borrower {
         if entry.waiters.front().is_some_and(|head| Some(head.wait) == asker)
             && let Some(head) = entry.waiters.pop_front()
         {
-            let outcome = entry.conclude(now, head.call, answer.verdict);
+            let outcome = entry.conclude(now, head.call, answer);
             self.waits.remove(&head.wait);
             self.resolved.push_back((head.wait, outcome));
         }
@@ -379,28 +384,24 @@ impl Entry {
             self.loans.give_back(&Recall { id, rate: need.rate, slots: false, units: true });
         }
         self.asked = Some((seq, asker));
-        let queued = self.waiters.len() as u64;
-        let ask = Ask {
-            id,
-            terms: self.loans.terms,
-            seq,
-            need,
-            want_rate: self.want.max(queued),
-            want_units: self.want.max(queued),
+        let cost = |waiter: &Waiter| match waiter.call {
+            Call::Admit { cost, .. } => cost,
+            Call::Usage => 0,
         };
+        let waiting = self.waiters.iter().map(cost).fold(0, u64::saturating_add);
+        let want = self.want.max(self.waiters.len() as u64);
+        let ask = Ask { id, terms: self.loans.terms, seq, need, waiting, want };
         mail.send(mail.owner(id), Message::Ask(ask));
     }
 
     /// Ends the head's wait by the owner's verdict.
-    fn conclude(&mut self, now: Now, call: Call, verdict: Option<Verdict>) -> Outcome {
-        match (call, verdict) {
-            (Call::Admit { cost, held }, Some(Verdict::Admit { overage, slot })) => {
+    fn conclude(&mut self, now: Now, call: Call, answer: &Answer) -> Outcome {
+        match (call, answer.verdict) {
+            (Call::Admit { cost, held }, Some(Verdict::Admit { slot })) => {
                 if slot {
                     self.loans.take_slot();
                 }
-                let reason = if overage { Reason::Overage } else { Reason::Ok };
-                let slot = slot || held.slot;
-                Outcome::Decided(self.loans.admit_as_told(now, slot, cost, reason))
+                Outcome::Decided(self.loans.charge(now, &answer.terms, slot || held.slot, cost))
             }
             (call, Some(Verdict::Refuse { by, retry_after_s })) => {
                 self.release(&call);

@@ -23,10 +23,8 @@ impl Bucket {
     /// Whole requests it holds.
     #[must_use]
     pub fn level(&self, terms: &RateTerms, now_us: u64) -> u64 {
-        let unit = u128::from(terms.unit_us());
-        let capacity = u128::from(terms.burst) * unit;
-        let whole = capacity.saturating_sub(self.missing(terms, now_us)) / unit;
-        u64::try_from(whole).unwrap_or(u64::MAX)
+        let missing = div_ceil(self.missing(terms, now_us), terms.unit_us());
+        terms.burst.saturating_sub(missing)
     }
 
     /// Takes requests out. The caller has looked at the level, or lets it fall below zero knowingly.
@@ -52,14 +50,14 @@ impl Bucket {
     pub fn next_in_us(&self, terms: &RateTerms, now_us: u64) -> u64 {
         let unit = u128::from(terms.unit_us());
         let room = u128::from(terms.burst.saturating_sub(1)) * unit;
-        per_request(terms, self.missing(terms, now_us).saturating_sub(room))
+        in_us(terms, self.missing(terms, now_us).saturating_sub(room))
     }
 
     /// Microseconds until it is full but for `outstanding` requests that are counted as in it.
     #[must_use]
     pub fn full_in_us(&self, terms: &RateTerms, now_us: u64, outstanding: u64) -> u64 {
         let lent = u128::from(outstanding) * u128::from(terms.unit_us());
-        per_request(terms, self.missing(terms, now_us).saturating_sub(lent))
+        in_us(terms, self.missing(terms, now_us).saturating_sub(lent))
     }
 
     /// The same use under other terms: what is missing stays missing, up to the new burst.
@@ -79,8 +77,16 @@ fn scaled(terms: &RateTerms, now_us: u64) -> u128 {
     u128::from(now_us) * u128::from(terms.requests)
 }
 
-fn per_request(terms: &RateTerms, scaled: u128) -> u64 {
-    u64::try_from(scaled.div_ceil(u128::from(terms.requests.max(1)))).unwrap_or(u64::MAX)
+fn in_us(terms: &RateTerms, scaled: u128) -> u64 {
+    div_ceil(scaled, terms.requests.max(1))
+}
+
+/// Rounded up. Most numbers fit one word, and dividing two costs ten times as much.
+fn div_ceil(number: u128, by: u64) -> u64 {
+    match u64::try_from(number) {
+        Ok(number) => number.div_ceil(by),
+        Err(_) => u64::try_from(number.div_ceil(u128::from(by))).unwrap_or(u64::MAX),
+    }
 }
 
 #[cfg(test)]

@@ -27,9 +27,9 @@ fn a_level_is_never_torn() {
 #[test]
 fn every_unit_of_a_rate_survives() {
     let node = NodeUse::new(1);
-    for unit in [
-        Unit::Second, Unit::Minute, Unit::Hour, Unit::Day, Unit::Week, Unit::Month, Unit::Year,
-    ] {
+    for unit in
+        [Unit::Second, Unit::Minute, Unit::Hour, Unit::Day, Unit::Week, Unit::Month, Unit::Year]
+    {
         let terms = Some(RateTerms { requests: 3, unit, burst: 4 });
         let level = Level { bucket: Bucket { full_at: 5 }, terms };
         node.publish(&level);

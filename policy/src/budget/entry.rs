@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::cells::{NodeUse, PeriodUse};
 use super::message::{Answer, Recall};
 use super::{
-    Admitted, Decided, EntitlementId, Figures, Now, Period, PeriodId, RateFigures, Reason, Refusal,
-    Refused, ShardId, Terms, Ticket,
+    Admitted, Decided, EntitlementId, Figures, Now, Overage, Period, PeriodId, RateFigures, Reason,
+    Refusal, Refused, ShardId, Terms, Ticket,
 };
 
 /// What a request has got of the rows before quota.
@@ -114,13 +114,13 @@ impl Loans {
         let cell = view.used.cell(self.shard);
         let used = view.used.used();
         // A correction elsewhere may have taken what this loan stands for.
-        let within = !self.terms.exceeds(used, cost);
-        let lent = || cost == 0 || cell.loan(self.units_granted).unspent() >= cost;
-        if self.terms.limit.is_none() || (within && lent()) {
-            cell.charge(cost);
-            return Some(self.admitted(now, held.slot, cost, Reason::Ok));
+        let refuses = self.terms.refuses(used, cost);
+        let bounded = cost > 0 && self.terms.ceiling().is_some();
+        if !refuses && (!bounded || cell.loan(self.units_granted).unspent() >= cost) {
+            let terms = self.terms;
+            return Some(self.charge_known(now, &terms, (held.slot, cost), used));
         }
-        if self.terms.refuses(used, cost) {
+        if refuses {
             if std::mem::take(&mut held.slot) {
                 node_cell.free_slot();
             }
@@ -149,27 +149,28 @@ impl Loans {
         Decided::Refused(Refusal { by, retry_after_s, figures })
     }
 
-    /// A ticket for a request whose charge the current cell has.
-    fn admitted(&mut self, now: Now, slot: bool, charge: u64, reason: Reason) -> Decided {
-        let Some(view) = &self.view else { return Decided::Unknown { retry_after_s: 1 } };
-        let ticket = Ticket { id: self.id, period: view.period.id, charge, slot };
-        let figures = figures(&self.terms, view, now);
-        self.open += 1;
-        Decided::Admitted(Admitted { ticket, reason, figures })
+    /// Admits a request and charges it: one whose units are lent to this shard, or need not be. Whether it is past
+    /// the limit is told by the use that all shards can see.
+    pub(super) fn charge(&mut self, now: Now, terms: &Terms, slot: bool, cost: u64) -> Decided {
+        let used = self.view.as_ref().map_or(0, |view| view.used.used());
+        self.charge_known(now, terms, (slot, cost), used)
     }
 
-    /// The owner has admitted this request, and lent what it takes.
-    pub(super) fn admit_as_told(
+    fn charge_known(
         &mut self,
         now: Now,
-        slot: bool,
-        cost: u64,
-        reason: Reason,
+        terms: &Terms,
+        (slot, cost): (bool, u64),
+        used: u64,
     ) -> Decided {
-        if let Some(view) = &self.view {
-            view.used.cell(self.shard).charge(cost);
-        }
-        self.admitted(now, slot, cost, reason)
+        let Some(view) = &self.view else { return Decided::Unknown { retry_after_s: 1 } };
+        let past = terms.overage != Overage::Deny && terms.exceeds(used, cost);
+        let reason = if past { Reason::Overage } else { Reason::Ok };
+        view.used.cell(self.shard).charge(cost);
+        let ticket = Ticket { id: self.id, period: view.period.id, charge: cost, slot };
+        let figures = figures_at(terms, view, now, used.saturating_add(cost));
+        self.open += 1;
+        Decided::Admitted(Admitted { ticket, reason, figures })
     }
 
     /// The owner has refused this request.
@@ -311,7 +312,10 @@ impl Loans {
 
 /// An entitlement's numbers, as its cells have them.
 pub(super) fn figures(terms: &Terms, view: &View, now: Now) -> Figures {
-    let used = view.used.used();
+    figures_at(terms, view, now, view.used.used())
+}
+
+fn figures_at(terms: &Terms, view: &View, now: Now, used: u64) -> Figures {
     let rate = terms.rate.map(|rate| {
         let level = view.node.level();
         // While the owner has not heard of these terms yet, the bucket is told as full.

@@ -58,7 +58,7 @@ impl Lease {
         self.granted.saturating_sub(self.returned)
     }
 
-    /// Asks for what a request waits for, or ahead of need; `None` where a request is under way.
+    /// Asks for what requests wait for, or ahead of need; `None` where a request is under way.
     pub(super) fn ask(
         &mut self,
         now: Now,
@@ -97,6 +97,8 @@ impl Lease {
         // A reply without more units says that there are none: no more asking ahead of need.
         self.last_grant = reply.granted.saturating_sub(self.granted);
         self.granted = self.granted.max(reply.granted);
+        // Given back before this account was last forgotten.
+        self.returned = self.returned.max(reply.returned);
         self.used.set_elsewhere(reply.elsewhere);
     }
 
@@ -112,7 +114,12 @@ impl Lease {
     }
 
     /// What the ledger has not been told yet.
-    pub(super) fn report(&mut self, now: Now, id: EntitlementId, terms: &Terms) -> Option<LeaseRequest> {
+    pub(super) fn report(
+        &mut self,
+        now: Now,
+        id: EntitlementId,
+        terms: &Terms,
+    ) -> Option<LeaseRequest> {
         if self.used.totals() == self.reported {
             return None;
         }
@@ -131,7 +138,13 @@ impl Lease {
         self.message(id, terms, 0, 0)
     }
 
-    fn message(&mut self, id: EntitlementId, terms: &Terms, need: u64, demand: u64) -> LeaseRequest {
+    fn message(
+        &mut self,
+        id: EntitlementId,
+        terms: &Terms,
+        need: u64,
+        demand: u64,
+    ) -> LeaseRequest {
         self.reported = self.used.totals();
         LeaseRequest {
             id,

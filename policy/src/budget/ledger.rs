@@ -194,11 +194,7 @@ impl Account {
     }
 
     /// Leases what has come back to the nodes whose requests wait for it.
-    fn serve_waiting(
-        &mut self,
-        id: EntitlementId,
-        outbox: &mut VecDeque<(u64, ShardId, Message)>,
-    ) {
+    fn serve_waiting(&mut self, id: EntitlementId, outbox: &mut VecDeque<(u64, ShardId, Message)>) {
         let mut served = Vec::new();
         for index in 0..self.nodes.len() {
             let free = self.free().unwrap_or(u64::MAX);
@@ -225,8 +221,9 @@ impl Account {
         let Some(known) = self.nodes.iter().find(|known| known.node == node) else { return };
         let others = self.nodes.iter().filter(|other| other.node != node);
         let elsewhere = others.map(|other| other.totals.net()).sum();
-        let granted = known.granted;
-        let reply = LeaseReply { id, period: self.period.id, granted, elsewhere, recall };
+        let (granted, returned) = (known.granted, known.returned);
+        let period = self.period.id;
+        let reply = LeaseReply { id, period, granted, returned, elsewhere, recall };
         outbox.push_back((node, known.shard, Message::LeaseReply(reply)));
     }
 }

@@ -81,7 +81,8 @@ fn memory_is_bounded() {
     let mut ledger = Ledger::new();
     for id in 0..100 {
         let mut early = request(0, 0, 0, 1, 0);
-        early.period = Period { id: super::super::PeriodId(id), start_s: id as i64, end_s: id as i64 + 1 };
+        early.period =
+            Period { id: super::super::PeriodId(id), start_s: id as i64, end_s: id as i64 + 1 };
         assert_eq!(send(&mut ledger, 1, early).len(), 1, "{id}");
     }
     assert_eq!(ledger.accounts.values().map(Vec::len).sum::<usize>(), PERIODS_MAX);

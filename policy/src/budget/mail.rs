@@ -84,7 +84,13 @@ pub(super) struct Timers {
 
 impl Timers {
     /// Makes an entry due at `at_us` at the latest. `due_us` is the entry's own note of when it is due.
-    pub(super) fn set(&mut self, due_us: &mut Option<u64>, at_us: u64, id: EntitlementId, side: Side) {
+    pub(super) fn set(
+        &mut self,
+        due_us: &mut Option<u64>,
+        at_us: u64,
+        id: EntitlementId,
+        side: Side,
+    ) {
         if due_us.is_none_or(|due_us| at_us < due_us) {
             *due_us = Some(at_us);
             self.heap.push(Reverse((at_us, id, side)));

@@ -50,10 +50,10 @@ pub struct Ask {
     pub seq: u64,
     /// The request that waits; `None` to have figures or more units only.
     pub need: Option<Need>,
-    /// Rate units that would be used soon.
-    pub want_rate: u64,
-    /// Quota units that would be used soon.
-    pub want_units: u64,
+    /// Units that all requests waiting at the asking shard cost, this one included.
+    pub waiting: u64,
+    /// Rate units, and quota units, that would be used soon.
+    pub want: u64,
 }
 
 /// What a waiting request lacks. Rows already passed at the asking shard are not asked for again.
@@ -110,10 +110,8 @@ pub struct Answer {
 /// The owner's decision on a request that waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Admitted; whether past the limit.
+    /// Admitted.
     Admit {
-        /// Row 14.
-        overage: bool,
         /// A slot was granted for it.
         slot: bool,
     },
@@ -177,6 +175,8 @@ pub struct LeaseReply {
     pub period: PeriodId,
     /// Units leased to this node, cumulative.
     pub granted: u64,
+    /// Units the node has given back, as far as the ledger knows, cumulative.
+    pub returned: u64,
     /// Units used elsewhere, or held by nodes that cannot be asked.
     pub elsewhere: u64,
     /// Asks for the units not used: `returned` should grow.

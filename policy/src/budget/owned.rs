@@ -1,7 +1,7 @@
 //! The owner's account of one entitlement: what is leased, what is lent to which shard, who waits for what.
 //!
 //! In: questions of shards, the ledger's replies, the time. Out: verdicts, recalls, lease requests.
-//! Always holds: what is lent and used never exceeds the lease, nor what is lent within the limit the limit itself;
+//! Always holds: what is lent and used never exceeds the lease, nor the limit and its overage cap;
 //! level + rate loans ≤ burst; slots held ≤ the concurrency limit, but for a limit that was lowered under them. The
 //! first question that cannot be answered yet holds up the others, so that nobody starves.
 
@@ -14,7 +14,7 @@ use super::cells::{Level, NodeUse};
 use super::lease::{Lease, REPORT_US};
 use super::mail::Mail;
 use super::message::{Answer, Ask, LeaseReply, Need, Recall, Totals, Verdict};
-use super::{EntitlementId, Message, Now, Overage, Period, PeriodId, RateTerms, Refused, ShardId, Terms};
+use super::{EntitlementId, Message, Now, Period, PeriodId, RateTerms, Refused, ShardId, Terms};
 
 /// A recall that has not shown in the cells is sent again after this long.
 pub(super) const RECALL_AGAIN_US: u64 = 10_000;
@@ -79,8 +79,20 @@ pub(super) struct Owned {
 }
 
 impl Owned {
-    pub(super) fn new(now: Now, id: EntitlementId, terms: &Terms, shards: u16) -> Self {
-        let period = Period::first(&terms.calendar, now.unix_s);
+    /// `last` is the period in which the entitlement was counted before, if it was.
+    pub(super) fn new(
+        now: Now,
+        id: EntitlementId,
+        terms: &Terms,
+        last: Option<Period>,
+        shards: u16,
+    ) -> Self {
+        let first = || Period::first(&terms.calendar, now.unix_s);
+        let period = last.map_or_else(first, |last| {
+            let period = last.at(&terms.calendar, now.unix_s);
+            // The calendar may be another than it was then.
+            if period == last { last.moved_to(&terms.calendar, now.unix_s) } else { period }
+        });
         let bucket = terms.rate.map(|rate| Bucket::full(&rate, now.mono_us)).unwrap_or_default();
         let owned = Self {
             id,
@@ -99,6 +111,11 @@ impl Owned {
         };
         owned.publish();
         owned
+    }
+
+    /// The period that is counted.
+    pub(super) fn period(&self) -> Period {
+        self.lease.period
     }
 
     /// A shard's question. Answered by `serve`.
@@ -202,47 +219,41 @@ impl Owned {
 
     fn decide_quota(&mut self, now: Now, head: &Waiting, cost: u64, mail: &mut Mail) -> Step {
         let slot = head.slot;
-        if cost == 0 || self.terms.limit.is_none() {
-            return Step::Done(Some(Verdict::Admit { overage: false, slot }));
+        if cost == 0 || self.terms.ceiling().is_none() {
+            return Step::Done(Some(Verdict::Admit { slot }));
         }
         let (committed, unspent) = self.units();
         if self.free(committed) >= cost {
             self.lend(head.from, cost);
-            return Step::Done(Some(Verdict::Admit { overage: false, slot }));
+            return Step::Done(Some(Verdict::Admit { slot }));
         }
         let used = self.lease.used.used();
         if self.terms.refuses(used, cost) {
             return refuse(Refused::Quota, self.lease.period.left_s(now.unix_s));
         }
         if unspent > 0 {
-            // In use or not, it must be known before anything is called past the limit or leased.
             return self.recall(now, |recall| recall.units = true, mail);
         }
         let leased = self.lease.held().saturating_sub(committed);
-        if leased < cost {
-            self.ask_lease(now, cost - leased, mail);
-            return Step::Wait;
-        }
-        if self.terms.exceeds(used, cost) {
-            self.lend(head.from, cost);
-            return Step::Done(Some(Verdict::Admit { overage: true, slot }));
-        }
-        // Units of the limit are with other nodes: the ledger calls them in.
-        self.ask_lease(now, cost, mail);
+        let waiting = self.queue.iter().map(|other| other.ask.waiting);
+        let need = waiting.fold(head.ask.waiting.max(cost), u64::saturating_add);
+        self.ask_lease(now, need.saturating_sub(leased).max(1), mail);
         Step::Wait
     }
 
     fn answer(&mut self, now: Now, head: &Waiting, verdict: Option<Verdict>, mail: &mut Mail) {
         let refused = matches!(verdict, Some(Verdict::Refuse { .. }));
         let share = 2 * self.lent.len() as u64;
-        if self.queue.is_empty() && !refused {
+        if !refused {
             let (committed, _) = self.units();
-            let units = loan_size(self.free(committed), 0, head.ask.want_units, share);
-            if self.terms.limit.is_some() && units > 0 {
+            let cost = head.ask.need.map_or(0, |need| need.cost);
+            let queued = head.ask.waiting.saturating_sub(cost);
+            let units = loan_size(self.free(committed), queued, head.ask.want, share);
+            if self.terms.ceiling().is_some() && units > 0 {
                 self.lend(head.from, units);
             }
             let level = self.terms.rate.map_or(0, |rate| self.bucket.level(&rate, now.mono_us));
-            let units = loan_size(level, 0, head.ask.want_rate, share);
+            let units = loan_size(level, 0, head.ask.want, share);
             if units >= RATE_LOAN_MIN {
                 self.lend_rate(now, head.from, units);
             }
@@ -324,10 +335,10 @@ impl Owned {
         })
     }
 
-    /// Units that may be lent: leased ones, and of these only what is within the limit.
+    /// Units that may be lent: leased ones, and of these only what the present terms allow.
     fn free(&self, committed: u64) -> u64 {
-        let elsewhere = self.lease.used.elsewhere();
-        let within = self.terms.left(committed.saturating_add(elsewhere)).unwrap_or(u64::MAX);
+        let gone = committed.saturating_add(self.lease.used.elsewhere());
+        let within = self.terms.ceiling().map_or(u64::MAX, |ceiling| ceiling.saturating_sub(gone));
         within.min(self.lease.held().saturating_sub(committed))
     }
 
@@ -369,10 +380,13 @@ impl Owned {
         if self.terms.limit.is_none() {
             return;
         }
+        if !self.lease.known {
+            self.ask_lease(now, 0, mail);
+        }
         let (committed, _) = self.units();
         let leased = self.lease.held().saturating_sub(committed);
-        let wanted = !matches!(self.terms.overage, Overage::Deny)
-            || self.terms.left(self.lease.held().saturating_add(self.lease.used.elsewhere())) > Some(0);
+        let gone = self.lease.held().saturating_add(self.lease.used.elsewhere());
+        let wanted = self.terms.ceiling().is_some_and(|ceiling| ceiling > gone);
         if wanted && self.lease.runs_low(leased) {
             self.ask_lease(now, 0, mail);
         }
@@ -480,15 +494,15 @@ impl Owned {
     /// Nothing depends on the entry: never before its period is over, since use must outlive a subscription's
     /// removal and return.
     fn is_done(&self, now: Now) -> bool {
-        // After a clock that went ahead and back the id must be remembered, so that it does not go back too.
-        let fresh = Period::first(&self.terms.calendar, now.unix_s);
         let unused = self.lease.used.totals() == Totals::default() && self.lease.held() == 0;
         let rate_full = self.outstanding == 0
-            && self.terms.rate.is_none_or(|rate| self.bucket.full_in_us(&rate, now.mono_us, 0) == 0);
+            && self
+                .terms
+                .rate
+                .is_none_or(|rate| self.bucket.full_in_us(&rate, now.mono_us, 0) == 0);
         // A shard that still has the cells may yet charge in them: a correction of a free request.
         let unseen = Arc::strong_count(&self.lease.used) == 1 && Arc::strong_count(&self.node) == 1;
-        fresh.id >= self.lease.period.id
-            && unused
+        unused
             && unseen
             && rate_full
             && self.queue.is_empty()

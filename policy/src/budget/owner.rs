@@ -7,16 +7,22 @@ use super::lease::REPORT_US;
 use super::mail::{IdMap, Mail, Side, Timers};
 use super::message::{Ask, LeaseReply};
 use super::owned::{Owned, RECALL_AGAIN_US};
-use super::{EntitlementId, Now, ShardId};
+use super::{EntitlementId, Now, Period, ShardId};
 
 /// All owned entitlements of one shard.
 #[derive(Debug, Default)]
 pub(super) struct Owner {
     owned: IdMap<Box<Owned>>,
-    /// The latest wall clock at which an entry was forgotten. Should the clock go back, an entry made anew does not:
-    /// its period id would.
-    forgotten_s: i64,
+    /// The last period of entries that were forgotten: made anew, under whatever calendar and clock, they go on from
+    /// there. Bounded by the entitlements used within a year.
+    forgotten: IdMap<Period>,
+    sweep_at: usize,
 }
+
+/// No calendar has longer periods, so nothing that ended longer ago can be begun again.
+const LONGEST_S: i64 = 2 * 366 * 86_400;
+/// Below this many, forgotten periods are not looked through.
+const SWEEP_MIN: usize = 1_024;
 
 impl Owner {
     /// A shard's question.
@@ -29,8 +35,11 @@ impl Owner {
         timers: &mut Timers,
     ) {
         let shards = mail.shards;
-        let first = Now { unix_s: now.unix_s.max(self.forgotten_s), ..now };
-        let fresh = || Box::new(Owned::new(first, ask.id, &ask.terms, shards));
+        let forgotten = &mut self.forgotten;
+        let fresh = || {
+            let last = forgotten.remove(&ask.id);
+            Box::new(Owned::new(now, ask.id, &ask.terms, last, shards))
+        };
         let owned = self.owned.entry(ask.id).or_insert_with(fresh);
         owned.take_ask(now, from, ask, mail);
         serve(now, ask.id, owned, mail, timers);
@@ -80,12 +89,21 @@ impl Owner {
         }
         owned.due_us = None;
         if !owned.on_due(now, mail) {
+            let last = owned.period();
             self.owned.remove(&id);
-            self.forgotten_s = self.forgotten_s.max(now.unix_s);
+            self.forget(now, id, last);
             return;
         }
         let at_us = owned.next_due_us(now);
         timers.set(&mut owned.due_us, at_us, id, Side::Owner);
+    }
+
+    fn forget(&mut self, now: Now, id: EntitlementId, last: Period) {
+        self.forgotten.insert(id, last);
+        if self.forgotten.len() > self.sweep_at.max(SWEEP_MIN) {
+            self.forgotten.retain(|_, last| now.unix_s < last.end_s.saturating_add(LONGEST_S));
+            self.sweep_at = 2 * self.forgotten.len();
+        }
     }
 
     /// Entitlements owned.

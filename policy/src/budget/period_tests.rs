@@ -15,7 +15,11 @@ fn check(unit: Unit, anchor: Option<&str>, now: &str, start: &str, end: &str) {
     let calendar = Calendar { unit, anchor_s: anchor.map(at) };
     let (start_s, end_s) = calendar.span(at(now));
     let shown = |s: i64| Timestamp::from_second(s).unwrap().to_string();
-    assert_eq!((shown(start_s), shown(end_s)), (start.into(), end.into()), "{unit:?} {anchor:?} {now}");
+    assert_eq!(
+        (shown(start_s), shown(end_s)),
+        (start.into(), end.into()),
+        "{unit:?} {anchor:?} {now}"
+    );
 }
 
 #[test]
@@ -33,7 +37,13 @@ fn calendar_units() {
         check(unit, None, now, start, end);
     }
     check(Unit::Week, None, "2024-03-04T00:00:00Z", "2024-03-04T00:00:00Z", "2024-03-11T00:00:00Z");
-    check(Unit::Month, None, "1969-12-31T23:59:59Z", "1969-12-01T00:00:00Z", "1970-01-01T00:00:00Z");
+    check(
+        Unit::Month,
+        None,
+        "1969-12-31T23:59:59Z",
+        "1969-12-01T00:00:00Z",
+        "1970-01-01T00:00:00Z",
+    );
 }
 
 #[test]
@@ -60,10 +70,34 @@ fn anchors_on_days_that_some_months_lack() {
 #[test]
 fn anchors_of_fixed_units() {
     let anchor = Some("2026-01-07T05:06:07Z");
-    check(Unit::Minute, anchor, "2026-01-07T05:07:06Z", "2026-01-07T05:06:07Z", "2026-01-07T05:07:07Z");
-    check(Unit::Hour, anchor, "2025-01-01T00:00:00Z", "2024-12-31T23:06:07Z", "2025-01-01T00:06:07Z");
-    check(Unit::Day, anchor, "2026-01-08T05:06:06Z", "2026-01-07T05:06:07Z", "2026-01-08T05:06:07Z");
-    check(Unit::Week, anchor, "2026-01-06T00:00:00Z", "2025-12-31T05:06:07Z", "2026-01-07T05:06:07Z");
+    check(
+        Unit::Minute,
+        anchor,
+        "2026-01-07T05:07:06Z",
+        "2026-01-07T05:06:07Z",
+        "2026-01-07T05:07:07Z",
+    );
+    check(
+        Unit::Hour,
+        anchor,
+        "2025-01-01T00:00:00Z",
+        "2024-12-31T23:06:07Z",
+        "2025-01-01T00:06:07Z",
+    );
+    check(
+        Unit::Day,
+        anchor,
+        "2026-01-08T05:06:06Z",
+        "2026-01-07T05:06:07Z",
+        "2026-01-08T05:06:07Z",
+    );
+    check(
+        Unit::Week,
+        anchor,
+        "2026-01-06T00:00:00Z",
+        "2025-12-31T05:06:07Z",
+        "2026-01-07T05:06:07Z",
+    );
 }
 
 #[test]
@@ -76,7 +110,10 @@ fn ids_only_grow() {
     assert_eq!(june.at(&monthly, at("2026-05-01T00:00:00Z")), june);
     // A plan change moves the end alone.
     let moved = june.moved_to(&daily, at("2026-06-15T12:00:00Z"));
-    assert_eq!((moved.id, moved.start_s, moved.end_s), (june.id, june.start_s, at("2026-06-16T00:00:00Z")));
+    assert_eq!(
+        (moved.id, moved.start_s, moved.end_s),
+        (june.id, june.start_s, at("2026-06-16T00:00:00Z"))
+    );
     let next = moved.next(&daily);
     assert_eq!((next.id, next.start_s), (PeriodId(moved.end_s as u64), moved.end_s));
     // Back to months: a period that would begin before its forerunner still gets a larger id.

@@ -8,8 +8,8 @@ use super::mail::{Mail, Side, Timers};
 use super::owned::Owned;
 use super::owner::Owner;
 use super::{
-    Admission, Decided, Destination, EntitlementId, Message, Now, Outcome, PeriodId, Settle, Settled,
-    ShardId, Source, Terms, Ticket, Usage, WaitId,
+    Admission, Decided, Destination, EntitlementId, Message, Now, Outcome, PeriodId, Settle,
+    Settled, ShardId, Source, Terms, Ticket, Usage, WaitId,
 };
 
 /// Bounds and delays of one shard's budgets.

@@ -79,22 +79,10 @@ impl Node {
         let usage = self.shards[shard].usage(self.now, ID, terms);
         self.pump();
         match (usage, self.shards[shard].poll_resolved()) {
-            (Usage::Ready(figures), None) | (Usage::Pending(_), Some((_, Outcome::Usage(figures)))) => {
-                figures
-            }
+            (Usage::Ready(figures), None)
+            | (Usage::Pending(_), Some((_, Outcome::Usage(figures)))) => figures,
             other => panic!("no figures: {other:?}"),
         }
-    }
-}
-
-fn terms(limit: Option<u64>) -> Terms {
-    Terms {
-        version: 1,
-        limit,
-        overage: Overage::Deny,
-        calendar: Calendar { unit: Unit::Month, anchor_s: None },
-        rate: None,
-        concurrency: None,
     }
 }
 
@@ -123,8 +111,11 @@ fn any_terms() -> impl Strategy<Value = Terms> {
         (0..9_u64).prop_map(|cap| Overage::Allow { cap: Some(cap) })
     ];
     let unit = prop_oneof![Just(Unit::Second), Just(Unit::Minute), Just(Unit::Month)];
-    let rate = (1..50_u64, unit.clone(), 1..30_u64)
-        .prop_map(|(requests, unit, burst)| RateTerms { requests, unit, burst });
+    let rate = (1..50_u64, unit.clone(), 1..30_u64).prop_map(|(requests, unit, burst)| RateTerms {
+        requests,
+        unit,
+        burst,
+    });
     let limit = proptest::option::weighted(0.9, prop_oneof![0..40_u64, 0..2_000_u64]);
     let some = proptest::option::of::<_>;
     (limit, overage, unit, some(rate), proptest::option::of(1..5_u32)).prop_map(
@@ -199,5 +190,243 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+fn quota(limit: u64) -> Terms {
+    Terms {
+        version: 1,
+        limit: Some(limit),
+        overage: Overage::Deny,
+        calendar: Calendar { unit: Unit::Month, anchor_s: None },
+        rate: None,
+        concurrency: None,
+    }
+}
+
+#[test]
+fn a_saturated_rate_is_used_to_the_full() {
+    for (requests, burst) in [(100, 100), (100, 1), (7, 3), (5_000, 5_000), (20_000, 100)] {
+        let rate = RateTerms { requests, unit: Unit::Second, burst };
+        let terms = Terms { limit: None, rate: Some(rate), ..quota(0) };
+        let mut node = Node::new(2);
+        let (mut admitted, mut step) = (0_u64, 0_u64);
+        let began_us = node.now.mono_us;
+        // Both shards try far more often than the rate allows; messages take one step to arrive.
+        while node.now.mono_us < began_us + 10_000_000 {
+            node.pass(20 + step % 7);
+            for shard in [step % 2, 1 - step % 2] {
+                if let Decided::Admitted(one) = node.admit(shard as usize, &terms, 1) {
+                    admitted += 1;
+                    node.shards[shard as usize].settle(node.now, one.ticket, Settle::Keep);
+                }
+            }
+            step += 1;
+        }
+        let most = burst + requests * 10;
+        assert!(admitted <= most + 1, "{rate:?}: {admitted} of {most}");
+        // The last request of the ten seconds may be due at their very end.
+        assert!((admitted + 1) * 100 >= most * 99, "{rate:?}: {admitted} of {most}");
+    }
+}
+
+#[test]
+fn messages_are_few_where_units_are_many() {
+    let rate = RateTerms { requests: 1_000_000, unit: Unit::Second, burst: 1_000_000 };
+    let terms = Terms { rate: Some(rate), concurrency: Some(50), ..quota(1_000_000_000) };
+    let mut node = Node::new(2);
+    let requests = 100_000;
+    for request in 0..requests {
+        node.pass(15);
+        let Decided::Admitted(one) = node.admit(request % 2, &terms, 1) else { panic!("refused") };
+        node.shards[request % 2].settle(node.now, one.ticket, Settle::Keep);
+    }
+    assert!(node.messages < requests / 20, "{} messages", node.messages);
+}
+
+#[test]
+fn a_plan_change_keeps_use_and_period() {
+    let mut node = Node::new(3);
+    let old = quota(100);
+    for request in 0..60 {
+        assert!(matches!(node.admit(request % 3, &old, 1), Decided::Admitted(_)));
+    }
+    let period = node.usage(0, &old).period;
+    let calendar = Calendar { unit: Unit::Day, anchor_s: None };
+    for (version, limit, left) in [(2, 61, 1), (3, 10, 0), (4, 70, 9), (5, 1_000, 930)] {
+        let new = Terms { version, limit: Some(limit), calendar, ..old };
+        let shard = version as usize % 3;
+        assert_eq!(node.usage(shard, &new).remaining, Some(left), "limit {limit}");
+        assert_eq!(node.usage(shard, &new).period.id, period.id);
+        for _ in 0..left {
+            assert!(matches!(node.admit(shard, &new, 1), Decided::Admitted(_)), "limit {limit}");
+        }
+        assert!(matches!(node.admit(shard, &new, 1), Decided::Refused(_)), "limit {limit}");
+    }
+}
+
+#[test]
+fn use_outlives_a_long_rest_and_the_period_does_not() {
+    let mut node = Node::new(2);
+    let terms = quota(5);
+    for request in 0..3 {
+        let Decided::Admitted(one) = node.admit(request % 2, &terms, 1) else { panic!("refused") };
+        node.shards[request % 2].settle(node.now, one.ticket, Settle::Keep);
+    }
+    for _ in 0..40 {
+        node.pass(3_600_000_000);
+    }
+    assert_eq!(node.shards[0].counts().entries, 0, "idle entries of a shard are forgotten");
+    assert_eq!(node.usage(1, &terms).used, 3);
+    for _ in 0..60 {
+        node.pass(24 * 3_600_000_000);
+    }
+    let owned: usize = node.shards.iter().map(|shard| shard.counts().owned).sum();
+    assert_eq!(owned, 0, "what a past period used is forgotten");
+    assert_eq!(node.usage(0, &terms).used, 0);
+}
+
+#[test]
+fn refunds_go_to_their_own_period() {
+    let mut node = Node::new(2);
+    let calendar = Calendar { unit: Unit::Second, anchor_s: None };
+    let terms = Terms { calendar, ..quota(2) };
+    let mut tickets = Vec::new();
+    for second in 0..6 {
+        for shard in 0..2 {
+            let Decided::Admitted(one) = node.admit(shard, &terms, 1) else { panic!("{second}") };
+            tickets.push((shard, one.ticket));
+        }
+        assert!(matches!(node.admit(0, &terms, 1), Decided::Refused(_)), "{second}");
+        node.pass(1_000_000);
+    }
+    assert!(matches!(node.admit(0, &terms, 1), Decided::Admitted(_)));
+    for (shard, ticket) in tickets {
+        let settled = node.shards[shard].settle(node.now, ticket, Settle::Refund);
+        assert_eq!(settled.charge, 0);
+    }
+    node.pump();
+    assert_eq!(node.usage(1, &terms).used, 1, "old refunds do not touch the new period");
+    assert_eq!(node.shards.iter().map(|shard| shard.counts().settled_late).sum::<u64>(), 0);
+}
+
+#[test]
+fn waiting_is_bounded_and_cancelled_waits_leave_nothing() {
+    let config = Config { waiting_max: 4, wait_us_max: 1_000 };
+    let now = Now { mono_us: 1, unix_s: MONDAY_S };
+    // Shard 1 owns nothing of this id, and nobody carries its messages.
+    let mut shard = ShardBudgets::new(ShardId(1), 2, config);
+    let terms = Terms { concurrency: Some(1), ..quota(10) };
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        let Admission::Pending(wait) = shard.admit(now, ID, &terms, 1) else { panic!("decided") };
+        waits.push(wait);
+    }
+    let fifth = shard.admit(now, ID, &terms, 1);
+    assert!(matches!(fifth, Admission::Decided(Decided::Unknown { .. })));
+    shard.cancel(now, waits[0]);
+    assert_eq!(shard.counts().waiting, 3);
+    let later = Now { mono_us: 2_000, ..now };
+    shard.tick(later);
+    let ended: Vec<_> =
+        std::iter::from_fn(|| shard.poll_resolved()).map(|(wait, _)| wait).collect();
+    assert_eq!(ended, waits[1..]);
+    assert_eq!(shard.counts(), Counts { entries: 1, unknown: 4, ..Counts::default() });
+}
+
+/// Real threads, real races: what simulated steps cannot show.
+#[test]
+fn threads_admit_exactly_the_quota() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    const SHARDS: u16 = 3;
+    const QUOTAS: u64 = 40;
+    const LIMIT: u64 = 37;
+    type Letter = (Destination, Message);
+    let channels: Vec<(Sender<Letter>, Receiver<Letter>)> =
+        (0..=SHARDS).map(|_| channel()).collect();
+    let senders: Vec<_> = channels.iter().map(|(sender, _)| sender.clone()).collect();
+    let finished = AtomicU64::new(0);
+    let admitted: Vec<AtomicU64> = (0..QUOTAS).map(|_| AtomicU64::new(0)).collect();
+    let id = |quota: u64| EntitlementId(u128::from(quota) << 64 | u128::from(quota * 7));
+    let clock = AtomicU64::new(1_000_000);
+    std::thread::scope(|scope| {
+        let (finished, admitted, clock) = (&finished, &admitted, &clock);
+        for (index, (_, inbox)) in channels.into_iter().enumerate() {
+            let senders = senders.clone();
+            let now = move || {
+                let mono_us = clock.fetch_add(1, Ordering::Relaxed);
+                Now { mono_us, unix_s: MONDAY_S }
+            };
+            if index == usize::from(SHARDS) {
+                scope.spawn(move || {
+                    let mut ledger = Ledger::new();
+                    while finished.load(Ordering::Acquire) < u64::from(SHARDS) {
+                        while let Ok((Destination::Shard(from), message)) = inbox.try_recv() {
+                            ledger.on_message(1, from, &message);
+                        }
+                        for (_, shard, message) in ledger.drain_outbox() {
+                            let letter = (Destination::Ledger, message);
+                            senders[usize::from(shard.0)].send(letter).ok();
+                        }
+                        std::thread::yield_now();
+                    }
+                });
+                continue;
+            }
+            scope.spawn(move || {
+                let shard = ShardId(index as u16);
+                let config = Config { wait_us_max: u64::MAX / 2, ..Config::default() };
+                let mut budgets = ShardBudgets::new(shard, SHARDS, config);
+                let (mut sent, mut refused, mut waiting) = (0, 0, std::collections::HashMap::new());
+                let mut done = false;
+                while finished.load(Ordering::Acquire) < u64::from(SHARDS) {
+                    let mut ended = Vec::new();
+                    if sent < QUOTAS * LIMIT && waiting.len() < 30 {
+                        let quota_index = (sent * 31 + index as u64 * 11) % QUOTAS;
+                        sent += 1;
+                        match budgets.admit(now(), id(quota_index), &quota(LIMIT), 1) {
+                            Admission::Decided(decided) => ended.push((quota_index, decided)),
+                            Admission::Pending(wait) => {
+                                waiting.insert(wait, quota_index);
+                            }
+                        }
+                    }
+                    while let Ok((from, message)) = inbox.try_recv() {
+                        budgets.on_message(now(), from, message);
+                    }
+                    budgets.tick(now());
+                    while let Some((wait, Outcome::Decided(decided))) = budgets.poll_resolved() {
+                        ended.push((waiting.remove(&wait).unwrap(), decided));
+                    }
+                    for (quota_index, decided) in ended {
+                        match decided {
+                            Decided::Admitted(one) => {
+                                admitted[quota_index as usize].fetch_add(1, Ordering::Relaxed);
+                                budgets.settle(now(), one.ticket, Settle::Keep);
+                            }
+                            Decided::Refused(_) => refused += 1,
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                    for (to, message) in budgets.drain_outbox() {
+                        let to = match to {
+                            Destination::Shard(to) => usize::from(to.0),
+                            Destination::Ledger => usize::from(SHARDS),
+                        };
+                        senders[to].send((Destination::Shard(shard), message)).ok();
+                    }
+                    if sent == QUOTAS * LIMIT && waiting.is_empty() && !done {
+                        done = true;
+                        finished.fetch_add(1, Ordering::Release);
+                    }
+                    std::thread::yield_now();
+                }
+                assert!(refused > 0);
+            });
+        }
+    });
+    for admitted in &admitted {
+        assert_eq!(admitted.load(Ordering::Relaxed), LIMIT);
     }
 }

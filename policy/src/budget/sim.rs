@@ -31,7 +31,9 @@ pub struct Stats {
 
 /// A broken promise.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("seed {seed}, at {mono_us} µs: {what}. Replay it with PAYFENCE_SIM_SEED={seed} cargo test -p policy sim")]
+#[error(
+    "seed {seed}, at {mono_us} µs: {what}. Replay it with PAYFENCE_SIM_SEED={seed} cargo test -p policy sim"
+)]
 pub struct Failure {
     /// The seed that replays it.
     pub seed: u64,
@@ -165,9 +167,11 @@ impl World {
             Truth::new(EntitlementId(id), any_terms(&mut random, 1), now)
         });
         let entitlements = entitlements.collect();
-        let config = Config { waiting_max: 64, ..Config::default() };
+        let config = Config::default();
         Self {
-            shards: (0..shards).map(|shard| ShardBudgets::new(ShardId(shard), shards, config)).collect(),
+            shards: (0..shards)
+                .map(|shard| ShardBudgets::new(ShardId(shard), shards, config))
+                .collect(),
             ledger: Ledger::new(),
             mono_us: now.mono_us,
             offset_s,
@@ -368,9 +372,11 @@ impl World {
             mail.extend(budgets.drain_outbox().map(|(to, message)| (from, to, message)));
         }
         let replies = self.ledger.drain_outbox();
-        mail.extend(replies.map(|(_, shard, message)| {
-            (Destination::Ledger, Destination::Shard(shard), message)
-        }));
+        mail.extend(
+            replies.map(|(_, shard, message)| {
+                (Destination::Ledger, Destination::Shard(shard), message)
+            }),
+        );
         for (from, to, message) in mail {
             let mut at_us = self.mono_us + self.random.below(self.mishaps.delay_us_max);
             if to == Destination::Ledger && self.mishaps.slow_ledger {
@@ -386,7 +392,9 @@ impl World {
         }
         for index in 0..self.shards.len() {
             let shard = ShardId(index as u16);
-            while let Some((wait, outcome)) = self.shard(shard).and_then(ShardBudgets::poll_resolved) {
+            while let Some((wait, outcome)) =
+                self.shard(shard).and_then(ShardBudgets::poll_resolved)
+            {
                 if let Some(of) = self.waiting.remove(&(shard, wait))
                     && let Outcome::Decided(decided) = outcome
                 {

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use super::super::reference::SlowBucket;
 use super::super::{
-    Admitted, EntitlementId, Ledger, Now, PeriodId, Reason, Refusal, Refused, ShardBudgets, ShardId,
-    Terms,
+    Admitted, EntitlementId, Ledger, Now, PeriodId, Reason, Refusal, Refused, ShardBudgets,
+    ShardId, Terms,
 };
 
 /// How a number went, with times.
@@ -205,7 +205,11 @@ impl Truth {
         let in_order = self.newest();
         let ensure = |holds: bool, what: &str| {
             let books = &books;
-            if holds { Ok(()) } else { Err(format!("{what}: {books:?}, used {used}, {in_order:?}")) }
+            if holds {
+                Ok(())
+            } else {
+                Err(format!("{what}: {books:?}, used {used}, {in_order:?}"))
+            }
         };
         ensure(books.used == used, "the cells do not say what was used")?;
         for (index, shard) in (0..).zip(shards) {
@@ -228,7 +232,7 @@ impl Truth {
         {
             ensure(books.slots_held <= u64::from(slots_max), "more slots are held than there are")?;
         }
-        if in_order.limit.is_none() || !self.is_steady() {
+        if in_order.ceiling().is_none() || !self.is_steady() {
             return Ok(());
         }
         // Corrections upwards may take use past the lease, and that alone.
