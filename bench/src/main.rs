@@ -16,6 +16,7 @@ mod peers;
 mod process;
 mod record;
 mod render;
+mod sim;
 
 use clap::Parser;
 
@@ -30,6 +31,8 @@ enum Command {
     Micro(micro::Options),
     /// Makes docs/PERFORMANCE.md from the records.
     Render(render::Options),
+    /// The budget simulator over many seeds.
+    Sim(sim::Options),
 }
 
 fn main() -> std::process::ExitCode {
@@ -38,6 +41,7 @@ fn main() -> std::process::ExitCode {
         Command::Idle(options) => idle::run(&options),
         Command::Micro(options) => micro::run(&options),
         Command::Render(options) => render::run(&options),
+        Command::Sim(options) => sim::run(&options),
     };
     match done {
         Ok(()) => std::process::ExitCode::SUCCESS,

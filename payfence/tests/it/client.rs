@@ -77,6 +77,12 @@ impl Client {
         let _ = self.stream.write_all(bytes.as_ref());
     }
 
+    /// Breaks the connection off: unlike an end, which may be half of a close, this is a client gone.
+    pub fn reset(self) {
+        let linger = Some(std::time::Duration::ZERO);
+        socket2::SockRef::from(&self.stream).set_linger(linger).expect("a TCP socket");
+    }
+
     /// Says that nothing more will be sent.
     pub fn end_sending(&self) {
         self.stream.shutdown(Shutdown::Write).expect("an open socket");
@@ -206,7 +212,13 @@ impl Client {
 
     fn more(&mut self) -> std::io::Result<usize> {
         let mut piece = [0; 65536];
-        let read = self.stream.read(&mut piece)?;
+        let read = loop {
+            // A ring that this process closed may interrupt a read.
+            match self.stream.read(&mut piece) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                done => break done?,
+            }
+        };
         self.buffer.extend_from_slice(&piece[..read]);
         Ok(read)
     }
@@ -220,7 +232,7 @@ impl Client {
 
     /// Reads until the connection ends one way or another: what came, and whether the end was orderly.
     #[track_caller]
-    pub fn until_broken(&mut self) -> (Vec<u8>, bool) {
+    pub fn until_broken(&mut self, what: &str) -> (Vec<u8>, bool) {
         loop {
             match self.more() {
                 Ok(0) => return (std::mem::take(&mut self.buffer), true),
@@ -228,7 +240,10 @@ impl Client {
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {
                     return (std::mem::take(&mut self.buffer), false);
                 }
-                Err(error) => panic!("the connection did not end: {error}"),
+                Err(error) => {
+                    let seen = String::from_utf8_lossy(&self.buffer);
+                    panic!("{what}: the connection did not end ({error}) after {seen:?}")
+                }
             }
         }
     }
@@ -236,7 +251,7 @@ impl Client {
     /// The connection ends without another byte.
     #[track_caller]
     pub fn expect_end(&mut self) {
-        let (bytes, _) = self.until_broken();
+        let (bytes, _) = self.until_broken("after the last answer");
         assert_eq!(String::from_utf8_lossy(&bytes), "", "bytes after the last answer");
     }
 }

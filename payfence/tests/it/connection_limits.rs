@@ -19,7 +19,8 @@ fn clients_that_never_finish_a_head_are_closed_and_harm_nobody() {
     }
     let grown_kib = gateway.rss_kib().saturating_sub(before_kib);
     assert!(grown_kib < 500 * 64, "500 unfinished heads took {grown_kib} KiB");
-    drop(slow);
+    gateway.wait_metric("payfence_connections", &[], 500.0);
+    slow.into_iter().for_each(Client::reset);
     gateway.wait_metric("payfence_connections", &[], 0.0);
     assert_eq!(origin.requests().len(), 100);
 }
@@ -61,7 +62,8 @@ fn clients_that_go_away_leave_nothing_behind() {
         client.send(get("/x", &[]));
     }
     origin.wait_request(50);
-    drop(clients);
+    gateway.wait_metric("payfence_connections", &[], 50.0);
+    clients.into_iter().for_each(Client::reset);
     gateway.wait_metric("payfence_connections", &[], 0.0);
     origin.release("end");
     origin.wait_all_ended();

@@ -22,7 +22,7 @@ fn tables() -> String {
             "quota = { requests = 2, per = \"year\" }\noverage = \"allow\"\noverage_cap = 2",
         ),
         plan("narrow", "resources = [\"/dear/*\"]"),
-        plan("patient", "quota = { requests = 9, per = \"year\" }\ngrace_days = 36500"),
+        plan("patient", "quota = { requests = 9, per = \"year\" }\ngrace_days = 3"),
         subscription("few", "few", ""),
         subscription("slow", "slow", ""),
         subscription("over", "over", ""),
@@ -38,11 +38,16 @@ fn tables() -> String {
         subscription("unpaid", "plenty", "status = \"unpaid\""),
         subscription("paused", "plenty", "status = \"paused\""),
         subscription("incomplete", "plenty", "status = \"incomplete\""),
-        subscription("late", "patient", &past("2026-01-01T00:00:00Z")),
+        subscription("late", "patient", &past(&yesterday())),
         subscription("toolate", "plenty", &past("2020-01-01T00:00:00Z")),
         other_site(),
     ]
     .concat()
+}
+
+/// Within any grace.
+fn yesterday() -> String {
+    jiff::Timestamp::from_second(unix_s() - 86_400).expect("a time").to_string()
 }
 
 fn other_site() -> String {

@@ -152,7 +152,7 @@ fn a_transfer_that_breaks_is_visibly_broken_and_paid() {
     for path in paths {
         let mut client = gateway.connect();
         client.send(get(path, &[("Authorization", &authorization)]));
-        let (bytes, orderly) = client.until_broken();
+        let (bytes, orderly) = client.until_broken(path);
         let text = String::from_utf8_lossy(&bytes).into_owned();
         // A reset may overtake the head on the gateway's side: then it is an answer of its own, and free.
         if text.starts_with("HTTP/1.1 502") {
@@ -189,8 +189,8 @@ fn an_answer_that_stalls_is_ended_and_paid() {
     client.send(get("/paid/x", &[("Authorization", &authorization)]));
     assert_eq!(client.head().status, 200);
     assert_eq!(client.exactly(5), b"hello");
-    drop(client);
-    // The client is gone: the exchange ends and so does its upstream connection.
+    // A client that is gone, not one that has only ended its sending: the exchange ends, and its upstream connection.
+    client.reset();
     gateway.wait_metric("payfence_connections", &[], 0.0);
     gateway.wait_used("plenty", 1);
     origin.release("never");
@@ -273,7 +273,7 @@ fn requests_are_repeated_only_when_that_is_safe() {
     let policy = site(origin.address, FAST, "");
     let Some(gateway) = Gateway::start_with(&policy, &["--shards", "1"]) else { return };
     let mut client = gateway.connect();
-    for (method, repeated) in [("GET", true), ("POST", false), ("PUT", false)] {
+    for (method, repeated) in [("GET", true), ("PUT", true), ("POST", false), ("PATCH", false)] {
         let length = [("Content-Length", "0")];
         let headers: &[(&str, &str)] = if method == "GET" { &[] } else { &length };
         assert_eq!(client.ask(request(method, "/first", headers)).status, 200);

@@ -98,7 +98,7 @@ const PAID: &[&str] = &[
     // Together.
     "/open/%2e%2e;x//API%2fv1;y/x",
     "/x/..%5c%41pi;a/./v1//y",
-    "//open/..;x/%2561pi%5cv1/./x/",
+    "/open//..;x/%2561pi%5cv1/./x/",
     // Free by one rule, paid by another spelling.
     "/api/v1/status/../x",
     "/api/v1/status%2f..%2fx",

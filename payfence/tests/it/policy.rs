@@ -26,15 +26,14 @@ rate_limit = { requests = 1000000, per = "second" }
 id = "unlimited"
 "#;
 
-/// The standard site with `more` site keys, then the standard resources and plans, then `tables`, and subscriptions
-/// to both plans.
+/// The standard site with `more` site keys, then the standard resources, plans and subscriptions, then `tables`.
 pub fn site(origin: SocketAddr, more: &str, tables: &str) -> String {
     let head = format!(
         "[[sites]]\nslug = \"shop\"\nname = \"Shop\"\norigin = \"http://{origin}\"\n\
          hosts = [\"shop.test\"]\n{more}\n"
     );
     let standard = ["plenty", "unlimited"].map(|plan| subscription(plan, plan, ""));
-    format!("{head}{STANDARD}\n{tables}\n{}", standard.concat())
+    format!("{head}{STANDARD}\n{}\n{tables}\n", standard.concat())
 }
 
 /// An active subscription `name` of `plan`, with a token of the same name; `more` are further keys.

@@ -17,9 +17,12 @@ fn storm(gateway: &Gateway, names: &[String], connections: usize, each: usize) -
             let (admitted, refused) = (Arc::clone(&admitted), Arc::clone(&refused));
             scope.spawn(move || {
                 let mut clients: Vec<_> = (0..connections / 4).map(|_| gateway.connect()).collect();
+                let clients_len = clients.len();
                 for turn in 0..each {
                     for (index, client) in clients.iter_mut().enumerate() {
-                        let name = &names[(thread + turn + index) % names.len()];
+                        // Every name is asked equally often.
+                        let number = turn * connections + thread * clients_len + index;
+                        let name = &names[number % names.len()];
                         let authorization = bearer(name);
                         client.send(get("/paid/x", &[("Authorization", &authorization)]));
                     }

@@ -51,7 +51,7 @@ fn draining_ends_at_its_deadline() {
     origin.wait_request(1);
     gateway.signal("TERM");
     assert_eq!(gateway.wait_end().code(), Some(0), "{}", gateway.log());
-    let (bytes, _) = running.until_broken();
+    let (bytes, _) = running.until_broken("draining");
     assert!(!bytes.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&bytes));
     origin.release("never");
 }

@@ -205,7 +205,7 @@ fn a_refusal_reaches_a_client_that_is_sending_a_large_body() {
 
 #[test]
 fn a_slow_reader_holds_the_origin_back_and_nobody_else() {
-    const LENGTH: usize = 256 << 20;
+    const LENGTH: usize = 64 << 20;
     let origin = Origin::start(|request| match request.target.as_str() {
         "/large" => {
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
