@@ -21,14 +21,14 @@ use crate::message::RequestIds;
 use crate::metrics::Metrics;
 use crate::net::{bind_listener, local_address, probe_address};
 use crate::offcore::admin::{AdminError, AdminListener};
+use crate::offcore::ledger;
 use crate::offcore::policy_source::{load_and_log, origin_names};
 use crate::offcore::policy_watch::{PolicyError, PolicyFile};
 use crate::offcore::resolver::Resolver;
 use crate::offcore::signals::{Request, SignalThread};
 use crate::offcore::state::NodeState;
-use crate::offcore::ledger;
-use crate::shard::{self, Links, Parts, Settings};
 use crate::runtime;
+use crate::shard::{self, Links, Parts, Settings};
 
 /// Descriptors kept for everything but client connections and theirs to origins.
 const DESCRIPTORS_KEPT: u64 = 256;

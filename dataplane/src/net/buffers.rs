@@ -208,7 +208,11 @@ impl RecvBuf {
         if let Memory::Owned(memory) = &mut self.memory {
             memory.truncate(end);
             memory.extend_from_slice(more);
-            return Self { memory: Memory::Owned(std::mem::take(memory)), start, end: end + more.len() };
+            return Self {
+                memory: Memory::Owned(std::mem::take(memory)),
+                start,
+                end: end + more.len(),
+            };
         }
         let mut memory = Vec::with_capacity((self.len() + more.len()).next_power_of_two());
         memory.extend_from_slice(&self);
@@ -236,7 +240,10 @@ impl Deref for RecvBuf {
             // SAFETY: the buffer is ours until drop, `end <= buffer_bytes` as the kernel wrote that many bytes, and the
             // group (so the mapping) is held alive.
             Memory::Provided { group, id } => unsafe {
-                std::slice::from_raw_parts(group.address(*id).add(self.start), self.end - self.start)
+                std::slice::from_raw_parts(
+                    group.address(*id).add(self.start),
+                    self.end - self.start,
+                )
             },
             Memory::Owned(memory) => &memory[self.start..self.end],
         }

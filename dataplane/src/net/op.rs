@@ -230,8 +230,7 @@ impl Socket {
     pub async fn gone(&self) -> io::Result<()> {
         let fd = types::Fd(self.fd());
         let mask = (libc::POLLERR | libc::POLLHUP) as u32;
-        let key =
-            self.ring().submit(Resource::None, |_| opcode::PollAdd::new(fd, mask).build());
+        let key = self.ring().submit(Resource::None, |_| opcode::PollAdd::new(fd, mask).build());
         check(Op::new(Rc::clone(self.ring()), key).await.result).map(|_| ())
     }
 

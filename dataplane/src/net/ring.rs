@@ -51,7 +51,9 @@ pub enum RingError {
     )]
     Refused(io::Error),
     /// Memory or descriptors ran out, or the kernel is too old.
-    #[error("cannot set up io_uring ({0}): needs Linux 6.1 or later and free memlock; see `payfence doctor`")]
+    #[error(
+        "cannot set up io_uring ({0}): needs Linux 6.1 or later and free memlock; see `payfence doctor`"
+    )]
     Setup(io::Error),
 }
 
@@ -82,7 +84,11 @@ enum State {
     Waiting(Option<Waker>),
     Done(i32, u32),
     /// Many completions, one operation: those not taken yet are in the slot's queue.
-    Many { waker: Option<Waker>, ended: bool, cancelled: bool },
+    Many {
+        waker: Option<Waker>,
+        ended: bool,
+        cancelled: bool,
+    },
     /// The future is gone; the memory waits for the completion.
     Orphan,
 }
@@ -412,7 +418,10 @@ impl Inner {
 
     fn poll(&mut self, key: OpKey, context: &Context<'_>) -> Poll<Completion> {
         let slot = &mut self.slots[key.index as usize];
-        debug_assert_eq!(slot.generation, key.generation, "an operation is polled until it is done");
+        debug_assert_eq!(
+            slot.generation, key.generation,
+            "an operation is polled until it is done"
+        );
         match &mut slot.state {
             State::Done(result, _) => {
                 let result = *result;
@@ -482,12 +491,7 @@ fn release(slot: &mut Slot, index: u32, free: &mut Vec<u32>) {
     free.push(index);
 }
 
-fn picked(
-    groups: &[Rc<BufferGroup>; 2],
-    group: Group,
-    result: i32,
-    flags: u32,
-) -> Option<RecvBuf> {
+fn picked(groups: &[Rc<BufferGroup>; 2], group: Group, result: i32, flags: u32) -> Option<RecvBuf> {
     let id = cqueue::buffer_select(flags)?;
     let len = usize::try_from(result).unwrap_or(0);
     Some(groups[usize::from(group.id())].take(id, len))
@@ -510,7 +514,8 @@ impl Drop for Inner {
         // The kernel may still work on these while it tears the ring down in the background: they are given up, not freed.
         for slot in &mut self.slots {
             if !matches!(slot.state, State::Free) {
-                let _given_up = ManuallyDrop::new(std::mem::replace(&mut slot.resource, Resource::None));
+                let _given_up =
+                    ManuallyDrop::new(std::mem::replace(&mut slot.resource, Resource::None));
             }
         }
     }

@@ -52,7 +52,8 @@ fn echo(connections: usize, group: Group) -> (SocketAddr, thread::JoinHandle<io:
         let mut listener = Listener::new(fd, Rc::clone(&ring));
         let open = Rc::new(Cell::new(connections));
         for _ in 0..connections {
-            let socket = Socket::adopt(listener.accept().await.expect("a connection"), Rc::clone(&ring));
+            let socket =
+                Socket::adopt(listener.accept().await.expect("a connection"), Rc::clone(&ring));
             let open = Rc::clone(&open);
             runtime::spawn(&ring, async move {
                 echo_one(&socket, group).await;
@@ -121,7 +122,8 @@ fn a_race_lost_to_the_timer_leaves_the_connection_usable() {
     let (timed_out, told) = mpsc::channel();
     let shard = on_ring(move |ring| async move {
         let mut listener = Listener::new(fd, Rc::clone(&ring));
-        let socket = Socket::adopt(listener.accept().await.expect("a connection"), Rc::clone(&ring));
+        let socket =
+            Socket::adopt(listener.accept().await.expect("a connection"), Rc::clone(&ring));
         let timer = ring.timer();
         timer.set(ring.now_ns() + 20_000_000);
         let receive = std::pin::pin!(socket.recv(Group::Small));
@@ -147,7 +149,8 @@ fn a_client_that_does_not_read_is_not_received_from_without_end() {
         .expect("bound");
     let shard = on_ring(move |ring| async move {
         let mut listener = Listener::new(fd, Rc::clone(&ring));
-        let socket = Socket::adopt(listener.accept().await.expect("a connection"), Rc::clone(&ring));
+        let socket =
+            Socket::adopt(listener.accept().await.expect("a connection"), Rc::clone(&ring));
         socket.watch(Group::Small);
         let timer = ring.timer();
         timer.set(ring.now_ns() + 100_000_000);
@@ -155,7 +158,10 @@ fn a_client_that_does_not_read_is_not_received_from_without_end() {
         let key = socket.receiving.get().expect("watched").key;
         let untaken = ring.inner.borrow().slots[key.index as usize].queue.len();
         // One more for the end of the paused receive, one that was under way.
-        assert!((1..=UNTAKEN_MAX + 2).contains(&untaken), "{untaken} buffers were received untaken");
+        assert!(
+            (1..=UNTAKEN_MAX + 2).contains(&untaken),
+            "{untaken} buffers were received untaken"
+        );
         echo_one(&socket, Group::Small).await;
     });
     let mut stream = TcpStream::connect(address).expect("a listener");

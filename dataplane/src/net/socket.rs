@@ -195,9 +195,8 @@ impl Listener {
     }
 
     fn start(&mut self) {
-        let entry = opcode::AcceptMulti::new(types::Fd(self.socket.fd))
-            .flags(libc::SOCK_CLOEXEC)
-            .build();
+        let entry =
+            opcode::AcceptMulti::new(types::Fd(self.socket.fd)).flags(libc::SOCK_CLOEXEC).build();
         self.accept = Some(self.socket.ring.submit_many(Resource::Accepted, entry));
     }
 

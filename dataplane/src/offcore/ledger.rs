@@ -44,12 +44,7 @@ pub fn start(
         .spawn(move || run(&requests, &links, clock, &ended))
 }
 
-fn run(
-    requests: &Receiver<(ShardId, Message)>,
-    links: &Links,
-    clock: Clock,
-    ended: &Receiver<()>,
-) {
+fn run(requests: &Receiver<(ShardId, Message)>, links: &Links, clock: Clock, ended: &Receiver<()>) {
     let mut ledger = Ledger::new();
     let mut replies = VecDeque::new();
     loop {

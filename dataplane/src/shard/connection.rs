@@ -156,8 +156,7 @@ impl Connection {
                 Plan::Wait(Waiting { id, policy, request_id }) => {
                     let outcome = Resolved::new(Rc::clone(&self.shard), id).await;
                     let resumed = Some(Resumed { policy, request_id, outcome });
-                    planned =
-                        plan(&self.shard, self.peer, self.input.bytes(), 0, started, resumed);
+                    planned = plan(&self.shard, self.peer, self.input.bytes(), 0, started, resumed);
                 }
                 Plan::Partial => unreachable!("a head that was complete stays so"),
             }
@@ -192,9 +191,8 @@ impl Connection {
     /// Skips a request's body that nobody will read; whether it came.
     async fn skip(&mut self, mut left: u64) -> bool {
         loop {
-            let here = usize::try_from(left).map_or(self.input.bytes().len(), |left| {
-                left.min(self.input.bytes().len())
-            });
+            let here = usize::try_from(left)
+                .map_or(self.input.bytes().len(), |left| left.min(self.input.bytes().len()));
             self.input.consume(here);
             left -= here as u64;
             if left == 0 {

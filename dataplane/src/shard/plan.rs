@@ -20,10 +20,11 @@ use policy::snapshot::SiteView;
 
 use crate::clock::Now;
 use crate::http1::{
-    BodyFraming, ChunkDecoder, HeadError, Parse, Request, Upgrade, Version,
-    parse_request,
+    BodyFraming, ChunkDecoder, HeadError, Parse, Request, Upgrade, Version, parse_request,
 };
-use crate::message::{self, Asker, ClientAddress, Forward, Identity, Problem, RequestId, UsageReport};
+use crate::message::{
+    self, Asker, ClientAddress, Forward, Identity, Problem, RequestId, UsageReport,
+};
 
 use super::Shard;
 use super::policy_view::PolicyView;
@@ -178,8 +179,7 @@ impl Asked<'_> {
         };
         let site = self.policy.site(found.site);
         let path = path.get(found.prefix_len..).unwrap_or_default();
-        let line =
-            RequestLine { method: self.request.method(), path, query: self.request.query() };
+        let line = RequestLine { method: self.request.method(), path, query: self.request.query() };
         let headers = self.request.headers().map(|header| (header.name, header.value));
         let has_body = !self.request.facts().framing.is_empty();
         let facts = Facts::extract(line, headers, site.token_places(), has_body, self.client.ip);
@@ -262,11 +262,7 @@ impl Asked<'_> {
     fn wait(&self, id: WaitId) -> Plan {
         self.shard.metrics.budget_waits.inc();
         self.shard.ring.note_runnable();
-        Plan::Wait(Waiting {
-            id,
-            policy: Rc::clone(self.policy),
-            request_id: self.request_id,
-        })
+        Plan::Wait(Waiting { id, policy: Rc::clone(self.policy), request_id: self.request_id })
     }
 
     /// What lies under `/.payfence/`: the usage, and nothing else.
@@ -288,9 +284,9 @@ impl Asked<'_> {
         if decision.outcome == Outcome::Refuse {
             return self.answer(facts, decision, None, None);
         }
-        let known = decision.subscription.and_then(|index| {
-            Some((snapshot.subscription(index)?, snapshot.terms(index)?))
-        });
+        let known = decision
+            .subscription
+            .and_then(|index| Some((snapshot.subscription(index)?, snapshot.terms(index)?)));
         let Some((subscription, terms)) = known else {
             return self.answer(facts, undecided(site, Reason::LedgerUnreachable), None, Some(1));
         };
@@ -302,7 +298,8 @@ impl Asked<'_> {
             }
             None => {
                 let now = self.shard.budget_now();
-                let usage = self.shard.budgets.borrow_mut().usage(now, subscription.entitlement(), &terms);
+                let usage =
+                    self.shard.budgets.borrow_mut().usage(now, subscription.entitlement(), &terms);
                 match usage {
                     Usage::Ready(figures) => figures,
                     Usage::Pending(id) => return self.wait(id),
@@ -320,7 +317,8 @@ impl Asked<'_> {
         let Some(plan) = snapshot.plan(subscription.plan()) else {
             return self.answer(facts, undecided(site, Reason::LedgerUnreachable), None, Some(1));
         };
-        let report = UsageReport { site: site.slug(), subscription, plan, figures: &figures, now_s };
+        let report =
+            UsageReport { site: site.slug(), subscription, plan, figures: &figures, now_s };
         message::usage(&mut bytes, &asker, &report);
         Plan::Answer(Answer { bytes, head_len: self.head_len, skip, close })
     }
@@ -390,8 +388,7 @@ impl Asked<'_> {
         let token_sent = !matches!(facts.token, Presented::Nothing);
         let site = self.policy.site(decision.site);
         let asker = self.asker(Some(site), facts.origin, close, token_sent);
-        let terms =
-            decision.subscription.and_then(|index| self.policy.snapshot().terms(index));
+        let terms = decision.subscription.and_then(|index| self.policy.snapshot().terms(index));
         let problem = Problem {
             figures,
             retry_after_s,
@@ -445,7 +442,8 @@ impl Asked<'_> {
         let Ok((taken, upload)) = begin_upload(&site, http.framing, body, &mut request) else {
             return self.refuse_body(facts, decision, admitted, request);
         };
-        let (ticket, figures) = admitted.map(|admitted| (admitted.ticket, admitted.figures)).unzip();
+        let (ticket, figures) =
+            admitted.map(|admitted| (admitted.ticket, admitted.figures)).unzip();
         let wants_cors = site.cors_origins().next().is_some();
         Plan::Forward(Box::new(Exchange {
             policy: Rc::clone(self.policy),

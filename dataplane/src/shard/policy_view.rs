@@ -3,8 +3,8 @@
 //! In: the node's `ArcSwap`. Out: an `Rc` that a request holds from beginning to end. Always holds: a request sees one
 //! snapshot; taking the view costs no atomic write.
 
-use std::sync::Arc;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use policy::ids::SiteIndex;
 use policy::snapshot::{SiteView, Snapshot};
@@ -21,11 +21,7 @@ pub struct PolicyView {
 }
 
 impl PolicyView {
-    pub(super) fn new(
-        snapshot: Arc<Snapshot>,
-        metrics: &ShardMetrics,
-        pools: &mut Pools,
-    ) -> Self {
+    pub(super) fn new(snapshot: Arc<Snapshot>, metrics: &ShardMetrics, pools: &mut Pools) -> Self {
         let cells = metrics.site_cells(snapshot.sites().map(|site| site.slug()));
         let site_pools = snapshot.sites().map(|site| pools.of(site.origin())).collect();
         Self { snapshot, cells, pools: site_pools }

@@ -239,9 +239,7 @@ impl Downloading<'_> {
                 result.map_err(|_| RelayError::Client)
             }
             ResponseFraming::Length(length) => self.length(head, length).await,
-            ResponseFraming::Chunked => {
-                self.chunked(head, to == ResponseFraming::Chunked).await
-            }
+            ResponseFraming::Chunked => self.chunked(head, to == ResponseFraming::Chunked).await,
             ResponseFraming::UntilClose => {
                 self.until_close(head, to == ResponseFraming::Chunked).await
             }

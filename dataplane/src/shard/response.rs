@@ -133,7 +133,11 @@ impl<'a> Fetching<'a> {
                 }
                 Head::Switch(bytes) => {
                     self.count();
-                    return if self.send(bytes).await { Ended::Switched } else { Ended::ClientGone };
+                    return if self.send(bytes).await {
+                        Ended::Switched
+                    } else {
+                        Ended::ClientGone
+                    };
                 }
                 Head::Final(rewritten) => return self.deliver(rewritten).await,
             };
@@ -163,7 +167,11 @@ impl<'a> Fetching<'a> {
         let parsed = parse_response(&input, seen, self.exchange.is_head, limits, response);
         let len = match parsed.map_err(|error| {
             let site = self.exchange.policy.site(self.exchange.decision.site);
-            tracing::warn!(site = site.slug(), cause = error.cause(), "the origin's answer is invalid");
+            tracing::warn!(
+                site = site.slug(),
+                cause = error.cause(),
+                "the origin's answer is invalid"
+            );
             Failure::Invalid
         })? {
             Parse::Partial => {
@@ -184,8 +192,7 @@ impl<'a> Fetching<'a> {
             }
             Head::Switch(rewrite(self.shard, self.exchange, &view, ResponseFraming::None, false))
         } else {
-            self.exchange.origin_ns =
-                self.shard.now().mono_ns.saturating_sub(self.sent_at.mono_ns);
+            self.exchange.origin_ns = self.shard.now().mono_ns.saturating_sub(self.sent_at.mono_ns);
             self.exchange.correct(self.shard, message::cost_header(&view));
             Head::Final(self.rewrite_final(&view, facts))
         };
@@ -195,11 +202,7 @@ impl<'a> Fetching<'a> {
         Ok(head)
     }
 
-    fn rewrite_final(
-        &self,
-        view: &crate::http1::Response<'_>,
-        facts: ResponseFacts,
-    ) -> Rewritten {
+    fn rewrite_final(&self, view: &crate::http1::Response<'_>, facts: ResponseFacts) -> Rewritten {
         let exchange = &*self.exchange;
         let to = client_framing(&facts, exchange.version);
         let is_uploaded = self.upload_end.get() == Some(UploadEnd::Done);
@@ -209,9 +212,10 @@ impl<'a> Fetching<'a> {
             || self.shard.is_draining();
         let is_stream = view.headers().any(|header| {
             header.name.eq_ignore_ascii_case(b"content-type")
-                && header.value.get(..17).is_some_and(|kind| {
-                    kind.eq_ignore_ascii_case(b"text/event-stream")
-                })
+                && header
+                    .value
+                    .get(..17)
+                    .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
         });
         Rewritten {
             head: rewrite(self.shard, exchange, view, to, close),
@@ -241,7 +245,10 @@ impl<'a> Fetching<'a> {
             Err(RelayError::Client) => Ended::ClientGone,
             Err(RelayError::Origin) => {
                 let site = self.exchange.policy.site(self.exchange.decision.site);
-                tracing::warn!(site = site.slug(), "the origin broke off in the middle of an answer");
+                tracing::warn!(
+                    site = site.slug(),
+                    "the origin broke off in the middle of an answer"
+                );
                 Ended::Broken
             }
         }

@@ -50,7 +50,10 @@ pub(super) async fn list(shard: &Rc<Shard>) -> Listing {
 
 impl Shard {
     /// Runs `future` until a drain begins; `None` when it began first. Only in a listed task.
-    pub(super) async fn unless_draining<F: Future + Unpin>(&self, mut future: F) -> Option<F::Output> {
+    pub(super) async fn unless_draining<F: Future + Unpin>(
+        &self,
+        mut future: F,
+    ) -> Option<F::Output> {
         std::future::poll_fn(|context| {
             if self.is_draining() {
                 return Poll::Ready(None);

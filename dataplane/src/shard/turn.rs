@@ -26,7 +26,8 @@ pub(super) async fn drive(shard: &Rc<Shard>) -> io::Result<()> {
     while !shard.ended.get() {
         read_mail(shard);
         run_budgets(shard, &budget_timer);
-        let is_idle = || !shard.links.has_mail(shard.index()) && shard.undelivered.borrow().is_empty();
+        let is_idle =
+            || !shard.links.has_mail(shard.index()) && shard.undelivered.borrow().is_empty();
         shard.ring.turn(|| shard.waker().try_sleep(|| !is_idle() || shard.drain_is_news()))?;
         shard.waker().awake();
         if shard.drain_is_news() {
