@@ -23,9 +23,12 @@ const RETRY: Duration = Duration::from_millis(1);
 /// This node, to its own ledger.
 const NODE: u64 = 0;
 
+/// What an owner shard asks or tells.
+pub type Request = (ShardId, Message);
+
 /// The way from shards to the ledger.
 #[must_use]
-pub fn channel() -> (Sender<(ShardId, Message)>, Receiver<(ShardId, Message)>) {
+pub fn channel() -> (Sender<Request>, Receiver<Request>) {
     bounded(REQUESTS_MAX)
 }
 
@@ -34,7 +37,7 @@ pub fn channel() -> (Sender<(ShardId, Message)>, Receiver<(ShardId, Message)>) {
 /// # Errors
 /// When the thread cannot be made.
 pub fn start(
-    requests: Receiver<(ShardId, Message)>,
+    requests: Receiver<Request>,
     links: Arc<Links>,
     clock: Clock,
     ended: Receiver<()>,
@@ -44,7 +47,7 @@ pub fn start(
         .spawn(move || run(&requests, &links, clock, &ended))
 }
 
-fn run(requests: &Receiver<(ShardId, Message)>, links: &Links, clock: Clock, ended: &Receiver<()>) {
+fn run(requests: &Receiver<Request>, links: &Links, clock: Clock, ended: &Receiver<()>) {
     let mut ledger = Ledger::new();
     let mut replies = VecDeque::new();
     loop {
