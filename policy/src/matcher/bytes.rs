@@ -21,17 +21,18 @@ pub(crate) fn hex_pair(bytes: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
+/// Whether a byte means the same escaped or not: `unreserved` of RFC 3986, section 2.3.
+pub(crate) const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
 /// Whether a byte may stand in a path segment as it is: `pchar` of RFC 3986, section 3.3, less the percent sign.
 /// Every other byte an honest client has to escape.
 pub(crate) const fn may_stand_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
+    is_unreserved(byte)
         || matches!(
             byte,
-            b'-' | b'.'
-                | b'_'
-                | b'~'
-                | b'!'
-                | b'$'
+            b'!' | b'$'
                 | b'&'
                 | b'\''
                 | b'('

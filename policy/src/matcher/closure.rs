@@ -11,11 +11,10 @@
 //!
 //! No step lengthens a path, so the set is finite, but a path made for it can have thousands of spellings. The search
 //! stops at [`SPELLINGS_MAX`] paths or [`WORK_BYTES_MAX`] bytes stepped over, and the request is then refused: what
-//! cannot be examined in full must not pass, and no honest client comes near it. A path
-//! with n of the features escape, double escape, dots, double slash, backslash, parameter and trailing slash has at most
-//! a few times 2^n spellings, and honest paths have one or two.
+//! cannot be examined in full must not pass. Honest paths have one spelling, or a few.
 
 use super::answer::RejectCause;
+use super::bytes::{hex_pair, is_unreserved};
 use super::steps::{self, Step};
 
 /// Spellings of one path that are examined; one more refuses it.
@@ -48,6 +47,7 @@ impl Traits {
     const ENCODED_U: u16 = 1 << 12;
     const AUTHORITY: u16 = 1 << 13;
     const TRAILING: u16 = 1 << 14;
+    const ENCODED_UNRESERVED: u16 = 1 << 15;
 
     /// Looks at every byte of `path` once, twice where there are escapes.
     pub(crate) fn of(path: &[u8]) -> Self {
@@ -85,6 +85,11 @@ impl Traits {
                 [_, b'%', b'2', b'f' | b'F'] => seen |= Self::ENCODED_SLASH,
                 [_, _, b'%', b'u' | b'U'] => seen |= Self::ENCODED_U,
                 [_, b'/', b'%', b'2'] | [b'/', b'.', b'%', b'2'] => seen |= Self::ENCODED_DOT,
+                [_, b'%', high, low]
+                    if hex_pair(&[high, low]).is_some_and(|(value, _)| is_unreserved(value)) =>
+                {
+                    seen |= Self::ENCODED_UNRESERVED;
+                }
                 _ => {}
             }
         }
@@ -161,8 +166,9 @@ const STEPS: [(u16, Step); 10] = [
 ];
 
 /// The ways to undo percent escapes once, each with the traits without which it does nothing, or what the first does.
-const DECODES: [(u16, Step); 3] = [
+const DECODES: [(u16, Step); 4] = [
     (Traits::PERCENT, steps::decode),
+    (Traits::ENCODED_UNRESERVED, steps::decode_unreserved),
     (Traits::ENCODED_SLASH, steps::decode_segments),
     (Traits::ENCODED_U, steps::decode_with_u),
 ];

@@ -16,7 +16,7 @@
 //!   either case), so it can as well come last: each node is compared twice, exactly and folded.
 //! - Decoding piece by piece. A router that splits first and decodes each segment sees a slash inside a segment.
 //!   The step `decode_segments` stands for it: the slash stays `%2F`, which splits nothing.
-//! - Escapes that honest clients cannot avoid. A literal equals a segment with those undone too ([`literal`]), or a
+//! - Escapes that honest clients cannot avoid. A literal equals a segment with those undone too (`literal.rs`), or a
 //!   site that is paid by default would refuse `/caf%C3%A9/x` under a free `/café/*`. This only adds matches
 //!   that an RFC 3986 comparison has as well.
 //!
@@ -31,7 +31,7 @@ mod answer;
 mod bytes;
 pub mod closure;
 mod fold;
-pub mod literal;
+mod literal;
 mod pattern;
 #[doc(hidden)]
 pub mod reference;

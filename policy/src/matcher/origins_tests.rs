@@ -19,7 +19,7 @@ struct Origin {
     ignores_case: bool,
 }
 
-const ORIGINS: [Origin; 22] = [
+const ORIGINS: [Origin; 24] = [
     Origin { name: "raw", read: |path| Some(split(path)), ignores_case: false },
     Origin {
         name: "nginx",
@@ -83,6 +83,12 @@ const ORIGINS: [Origin; 22] = [
     Origin {
         name: "envoy before anything that decodes",
         read: |path| envoy(path).map(|path| split(&percent(&path))),
+        ignores_case: false,
+    },
+    Origin { name: "parameters at the end alone", read: last_params, ignores_case: false },
+    Origin {
+        name: "new URL before two that decode",
+        read: |path| dots(&percent(&whatwg(path)?)).map(|path| split(&percent(&path))),
         ignores_case: false,
     },
     Origin {
@@ -217,6 +223,14 @@ fn jetty(path: &[u8]) -> Option<Vec<Vec<u8>>> {
 fn spring(path: &[u8]) -> Option<Vec<Vec<u8>>> {
     let segments = split(&without_end_slash(path));
     Some(segments.iter().map(|segment| percent(&bare(segment))).collect())
+}
+
+/// As RFC 2396 had them at first: parameters belong to the whole path.
+fn last_params(path: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut segments = split(path);
+    let last = segments.pop()?;
+    segments.push(bare(&last));
+    Some(decoded_each(&segments))
 }
 
 /// Matches the path as it came, letter case and an end slash aside.
@@ -559,7 +573,7 @@ fn named_by(pattern: &Pattern) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(3 * ProptestConfig::default().cases))]
 
     #[test]
     fn random_paths(resources in resources(), settings in settings(), paths in proptest::collection::vec(path(), 1..8)) {
@@ -603,6 +617,7 @@ fn models_read_what_their_servers_do() {
         ("php behind parse_url", b"//h/%61", Some("/a")),
         ("nginx before tomcat", b"/x/..%3b/%2561", Some("/a")),
         ("envoy before anything that decodes", b"/x/%2e%2e/a%252Fb", Some("/a%2Fb")),
+        ("parameters at the end alone", b"/a;b/%61;c", Some("/a;b/a")),
         ("a lenient utf-8 decoder", b"/x%c0%af..%c0%afa", Some("/a")),
     ];
     for (name, path, expected) in table {

@@ -162,7 +162,7 @@ fn agree(rules: &[Rule<'_>], settings: Settings, method: &[u8], path: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(4 * ProptestConfig::default().cases))]
 
     #[test]
     fn fast_is_slow(resources in resources(), settings in settings(), paths in proptest::collection::vec(path(), 1..8)) {

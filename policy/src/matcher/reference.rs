@@ -280,7 +280,10 @@ pub fn spellings(path: &[u8]) -> Result<BTreeSet<Vec<u8>>, RejectCause> {
     Ok(all)
 }
 
-fn decodings(text: &[u8]) -> [Vec<u8>; 3] {
+fn decodings(text: &[u8]) -> [Vec<u8>; 4] {
+    let unreserved = replace_escapes(text, |value| {
+        value.is_ascii_alphanumeric() || [b'-', b'.', b'_', b'~'].contains(&value)
+    });
     let everything = replace_escapes(text, |_| true);
     let segmentwise = replace_escapes(text, |value| value != b'/');
     let mut with_u = Vec::new();
@@ -305,7 +308,7 @@ fn decodings(text: &[u8]) -> [Vec<u8>; 3] {
             at += 1;
         }
     }
-    [everything, segmentwise, with_u]
+    [everything, segmentwise, unreserved, with_u]
 }
 
 /// `%2e` may stand for a dot where fewer than two escapes have been undone.

@@ -305,7 +305,10 @@ fn decoding_segment_by_segment() {
         ("/z/%2e%2e/api/x%2Fy", "paid 1 /api/{id}"),
         ("/x%2Fy/%2e%2e/k/a%252Fb%2Fend", "paid 1 /k/*/end"),
         ("/api/x%5Cy", "paid 1 /api/{id}"),
+        ("/x%2Fy/%2e%2e/%2561pi/q%252Fw%2F..%2Fz", "paid 1 /api/{id}"),
     ]);
+    // A server that undoes the escapes of unreserved characters, before one that undoes all.
+    site("paid /%2561/caf%C3%A9", FREE).check(&[("/%2561/%%363afé", "paid 1 /%2561/caf%C3%A9")]);
 }
 
 #[test]

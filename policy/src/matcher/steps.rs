@@ -5,7 +5,7 @@
 //! step (decoding apart) changes nothing.
 
 use super::answer::RejectCause;
-use super::bytes::{hex_digit, hex_pair};
+use super::bytes::{hex_digit, hex_pair, is_unreserved};
 
 /// One step. Appends to the buffer, which comes in empty.
 pub(crate) type Step = fn(&[u8], &mut Vec<u8>) -> Result<(), RejectCause>;
@@ -198,6 +198,13 @@ pub(crate) fn decode(path: &[u8], out: &mut Vec<u8>) -> Result<(), RejectCause> 
 /// segment. The slash stays a part of its segment.
 pub(crate) fn decode_segments(path: &[u8], out: &mut Vec<u8>) -> Result<(), RejectCause> {
     undo_escapes(path, out, |value| value != b'/');
+    Ok(())
+}
+
+/// Undoes the escapes of unreserved characters once, the normalisation of RFC 3986, section 6.2.2.2, after which
+/// another server may decode.
+pub(crate) fn decode_unreserved(path: &[u8], out: &mut Vec<u8>) -> Result<(), RejectCause> {
+    undo_escapes(path, out, is_unreserved);
     Ok(())
 }
 

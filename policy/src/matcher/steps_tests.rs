@@ -92,6 +92,7 @@ fn escapes() {
         ],
     );
     check(decode_segments, &[(b"/%61%2f%2F%5c%252f", b"/a%2f%2F\\%2f")]);
+    check(decode_unreserved, &[(b"/%61%7E%2f%3B%25%e9%%36%31", b"/a~%2f%3B%25%e9%61")]);
     check(decode_with_u, &[(b"/%u0061%62%U002f%u12", b"/ab/%u12"), (b"/%uD800", b"/\xef\xbf\xbd")]);
     check(
         mend_overlong,
