@@ -53,7 +53,12 @@ pub(super) async fn forward(connection: &mut Connection, mut exchange: Box<Excha
                 may_reuse = false;
             }
             Ended::Failed(failure) => break fail(connection, &mut exchange, failure).await,
-            Ended::Broken => break After::Reset,
+            Ended::Broken { reset: true } => break After::Reset,
+            Ended::Broken { reset: false } => break After::Close,
+            Ended::BadBody => {
+                upstream.socket.reset_on_close();
+                break refuse_body(connection, &mut exchange).await;
+            }
             Ended::ClientGone => {
                 // The origin must not take a request that was cut short for a whole one.
                 upstream.socket.reset_on_close();
@@ -161,8 +166,10 @@ async fn both(
             && let Poll::Ready(end) = upload.as_mut().poll(context)
         {
             upload_end.set(Some(end));
-            if end == UploadEnd::Client {
-                return Poll::Ready(Ended::ClientGone);
+            match end {
+                UploadEnd::Client => return Poll::Ready(Ended::ClientGone),
+                UploadEnd::Malformed => return Poll::Ready(Ended::BadBody),
+                UploadEnd::Done | UploadEnd::Origin => {}
             }
         }
         Pin::new(&mut fetch).as_mut().poll(context)
@@ -187,6 +194,17 @@ async fn fail(connection: &mut Connection, exchange: &mut Exchange, failure: Fai
         return After::Close;
     }
     if keeps { After::Next } else { After::Linger }
+}
+
+/// Answers a body that is none, unless an answer has begun already: the request was let through, and costs nothing.
+async fn refuse_body(connection: &mut Connection, exchange: &mut Exchange) -> After {
+    if exchange.is_counted {
+        return After::Close;
+    }
+    let shard = Rc::clone(&connection.shard);
+    exchange.refund(&shard);
+    let bytes = origin_problem(&shard, exchange, Reason::RequestMalformed, true);
+    if connection.send(bytes).await { After::Linger } else { After::Close }
 }
 
 fn origin_problem(shard: &Shard, exchange: &Exchange, reason: Reason, close: bool) -> Vec<u8> {

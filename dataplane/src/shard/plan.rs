@@ -383,7 +383,8 @@ impl Asked<'_> {
         figures: Option<&Figures>,
         retry_after_s: Option<u64>,
     ) -> Plan {
-        let (close, skip) = self.after_answer();
+        let (ends, skip) = self.after_answer();
+        let close = ends || decision.reason == Reason::RequestMalformed;
         let mut bytes = self.shard.take_spare();
         let token_sent = !matches!(facts.token, Presented::Nothing);
         let site = self.policy.site(decision.site);

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::pin::pin;
 use std::time::Duration;
 
+use futures_lite::future;
 use policy::ids::SiteIndex;
 
 use crate::http1::{ChunkDecoder, ResponseFraming, write};
@@ -111,13 +112,61 @@ fn stalled(shard: &Shard) -> SendError {
     SendError::Stalled
 }
 
+/// How long an origin is waited for before the client is watched as well: most answers come sooner, and watching costs.
+const WATCH_AFTER: Duration = Duration::from_millis(500);
+
+/// What a wait for the origin came to.
+pub(super) enum Heard {
+    /// Bytes, the end (an empty buffer), or the connection's error.
+    Received(std::io::Result<RecvBuf>),
+    /// The client went away.
+    ClientGone,
+    /// The deadline passed.
+    TimedOut,
+}
+
+/// Receives from `origin`; after a while watches `client` as well, so that an origin is not waited for on behalf of nobody.
+pub(super) async fn hear(
+    shard: &Shard,
+    origin: &Socket,
+    client: &Socket,
+    timer: &Timer,
+    deadline_ns: impl Fn() -> u64,
+) -> Heard {
+    let mut watch = false;
+    loop {
+        let soon = shard.deadline(WATCH_AFTER);
+        let deadline = deadline_ns();
+        if shard.ring.now_ns() >= deadline {
+            return Heard::TimedOut;
+        }
+        timer.set(if watch { deadline } else { deadline.min(soon) });
+        let receive = async { Heard::Received(origin.recv(Group::Large).await) };
+        let heard = if watch {
+            let gone = async {
+                let _watched = client.gone().await;
+                Heard::ClientGone
+            };
+            timer.race(pin!(future::or(receive, gone))).await
+        } else {
+            timer.race(pin!(receive)).await
+        };
+        match heard {
+            Some(heard) => return heard,
+            None => watch = true,
+        }
+    }
+}
+
 /// How an upload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UploadEnd {
     /// The whole body is with the origin.
     Done,
-    /// The client went away, stalled or sent what is no body: the request is void.
+    /// The client went away or stalled: the request is void.
     Client,
+    /// What the client sent is no body.
+    Malformed,
     /// The origin takes no more; it may have answered.
     Origin,
 }
@@ -190,7 +239,7 @@ impl Uploading<'_> {
             decoder.transcode(&buffer, &mut out, |name| request_trailer_passes(&site, name))
         else {
             self.shard.metrics.malformed.inc("chunk");
-            return Err(UploadEnd::Client);
+            return Err(UploadEnd::Malformed);
         };
         buffer.advance(step.consumed);
         self.input.put_back(buffer);
@@ -251,11 +300,12 @@ impl Downloading<'_> {
         if let Some(buffer) = self.input.take().filter(|buffer| !buffer.is_empty()) {
             return Ok(Some(buffer));
         }
-        self.timer.set(self.shard.deadline(self.quiet));
-        match self.timer.race(pin!(self.origin.recv(Group::Large))).await {
-            Some(Ok(buffer)) => Ok(Some(buffer).filter(|buffer| !buffer.is_empty())),
-            Some(Err(_)) => Err(RelayError::Origin),
-            None => {
+        let deadline = self.shard.deadline(self.quiet);
+        match hear(self.shard, self.origin, self.client, self.timer, || deadline).await {
+            Heard::Received(Ok(buffer)) => Ok(Some(buffer).filter(|buffer| !buffer.is_empty())),
+            Heard::Received(Err(_)) => Err(RelayError::Origin),
+            Heard::ClientGone => Err(RelayError::Client),
+            Heard::TimedOut => {
                 self.shard.metrics.timeouts.inc("stall");
                 Err(RelayError::Origin)
             }
@@ -313,7 +363,11 @@ impl Downloading<'_> {
             } else {
                 decoder.decode(&buffer, &mut out)
             };
-            let step = step.map_err(|_| RelayError::Origin)?;
+            let Ok(step) = step else {
+                // What was good goes out, the last chunk does not: the client sees where it broke.
+                self.send(out).await?;
+                return Err(RelayError::Origin);
+            };
             *self.sent += step.data_bytes as u64;
             if step.consumed < buffer.len() {
                 buffer.advance(step.consumed);

@@ -5,26 +5,20 @@
 //! another answer.
 
 use std::cell::Cell;
-use std::pin::pin;
-use std::time::Duration;
-
-use futures_lite::future;
 
 use crate::clock::Now;
 use crate::http1::{Parse, ResponseFacts, ResponseFraming, Upgrade, parse_response};
 use crate::message::{self, ResponseEdit, client_framing};
-use crate::net::{Group, RecvBuf, Socket, Timer};
+use crate::net::{RecvBuf, Socket, Timer};
 
 use super::Shard;
 use super::connection::Connection;
 use super::plan::Exchange;
-use super::relay::{self, Downloading, RelayError, UploadEnd};
+use super::relay::{self, Downloading, Heard, RelayError, UploadEnd};
 use super::upstream::Upstream;
 
 /// Interim responses that one answer may have before it.
 const INTERIM_MAX: usize = 32;
-/// How long an origin is waited for before the client is watched as well: most answers come sooner, and watching costs.
-const WATCH_AFTER: Duration = Duration::from_millis(500);
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +38,10 @@ pub(super) enum Ended {
     Whole { keep_client: bool, keep_origin: bool },
     /// The client has nothing of an answer.
     Failed(Failure),
-    /// The client has a part.
-    Broken,
+    /// The client has a part; `reset` where only a reset connection shows that.
+    Broken { reset: bool },
+    /// What the client sent as a body is none.
+    BadBody,
     /// The client went away.
     ClientGone,
     /// Both sides speak another protocol now.
@@ -249,7 +245,7 @@ impl<'a> Fetching<'a> {
                     site = site.slug(),
                     "the origin broke off in the middle of an answer"
                 );
-                Ended::Broken
+                Ended::Broken { reset: to == ResponseFraming::UntilClose }
             }
         }
     }
@@ -257,49 +253,29 @@ impl<'a> Fetching<'a> {
     /// Receives more of a head. `begun`: some of it is there.
     async fn receive(&mut self, begun: bool) -> Result<(), Ended> {
         let site = self.exchange.policy.site(self.exchange.decision.site);
-        let timeout = Duration::from_millis(u64::from(site.response_timeout_ms()));
-        let mut began = self.sent_at.mono_ns;
-        let mut watch = false;
-        loop {
-            let now_ns = self.shard.ring.now_ns();
+        let timeout_ns = u64::from(site.response_timeout_ms()) * 1_000_000;
+        let began = Cell::new(self.sent_at.mono_ns);
+        let deadline = || {
             if self.upload_end.get().is_none() {
                 // The origin's time begins when it has the whole request.
-                began = now_ns;
+                began.set(self.shard.ring.now_ns());
             }
-            let deadline = began.saturating_add(timeout.as_nanos() as u64);
-            if now_ns >= deadline {
+            began.get().saturating_add(timeout_ns)
+        };
+        match relay::hear(self.shard, self.origin, self.client, self.timer, deadline).await {
+            Heard::Received(Ok(buffer)) if !buffer.is_empty() => {
+                *self.input = Some(match self.input.take() {
+                    Some(input) => input.joined(&buffer),
+                    None => buffer,
+                });
+                Ok(())
+            }
+            Heard::Received(_) if begun => Err(Ended::Failed(Failure::Invalid)),
+            Heard::Received(_) => Err(Ended::Failed(Failure::Unreachable)),
+            Heard::ClientGone => Err(Ended::ClientGone),
+            Heard::TimedOut => {
                 self.shard.metrics.timeouts.inc("response");
-                return Err(Ended::Failed(Failure::Timeout));
-            }
-            let soon = now_ns.saturating_add(WATCH_AFTER.as_nanos() as u64);
-            self.timer.set(deadline.min(soon));
-            let receive = async { Some(self.origin.recv(Group::Large).await) };
-            let received = if watch {
-                let gone = async {
-                    let _watched = self.client.gone().await;
-                    None
-                };
-                self.timer.race(pin!(future::or(receive, gone))).await
-            } else {
-                self.timer.race(pin!(receive)).await
-            };
-            match received {
-                Some(Some(Ok(buffer))) if !buffer.is_empty() => {
-                    *self.input = Some(match self.input.take() {
-                        Some(input) => input.joined(&buffer),
-                        None => buffer,
-                    });
-                    return Ok(());
-                }
-                Some(Some(_)) => {
-                    return Err(Ended::Failed(if begun {
-                        Failure::Invalid
-                    } else {
-                        Failure::Unreachable
-                    }));
-                }
-                Some(None) => return Err(Ended::ClientGone),
-                None => watch = true,
+                Err(Ended::Failed(Failure::Timeout))
             }
         }
     }
