@@ -1,6 +1,6 @@
 //! Every spelling of a path: all that an origin may read in it.
 //!
-//! In: a path as sent. Out: the set of paths reachable from it by the steps of [`super::steps`], in any order and
+//! In: a path as sent. Out: the set of paths reachable from it by the steps of `steps.rs`, in any order and
 //! number, with percent escapes undone at most twice; or why the path is refused.
 //! Always holds: the set is closed. Whatever pipeline of these steps an origin (or a chain of servers before it)
 //! runs, its every intermediate and final path is in the set, because each of its stages is one edge of the search

@@ -50,6 +50,8 @@ pub use pattern::{
 pub use resolve::{Matcher, Scratch};
 
 #[cfg(test)]
+mod origin_models_tests;
+#[cfg(test)]
 mod origins_tests;
 #[cfg(test)]
 mod properties_tests;

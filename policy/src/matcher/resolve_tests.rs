@@ -304,9 +304,13 @@ fn decoding_segment_by_segment() {
         ("/%61pi/x%2Fy", "paid 1 /api/{id}"),
         ("/z/%2e%2e/api/x%2Fy", "paid 1 /api/{id}"),
         ("/x%2Fy/%2e%2e/k/a%252Fb%2Fend", "paid 1 /k/*/end"),
+        ("/%2561pi/x%2Fy", "paid 1 /api/{id}"),
         ("/api/x%5Cy", "paid 1 /api/{id}"),
-        ("/x%2Fy/%2e%2e/%2561pi/q%252Fw%2F..%2Fz", "paid 1 /api/{id}"),
     ]);
+    // `%2e` as a dot before two servers that decode, the first of which resolves dots as well.
+    site("paid /api/z", FREE).check(&[("/x%2Fy/%2e%2e/%2561pi/q%252Fw%2F..%2Fz", "paid 1 /api/z")]);
+    // Parameters at the end alone: the first segment is `;x` then, not empty.
+    site("paid /{any}/b", FREE).check(&[("/;x/b;y", "paid 1 /{any}/b")]);
     // A server that undoes the escapes of unreserved characters, before one that undoes all.
     site("paid /%2561/caf%C3%A9", FREE).check(&[("/%2561/%%363afé", "paid 1 /%2561/caf%C3%A9")]);
 }
