@@ -18,9 +18,14 @@ fuzz_target!(|data: &[u8]| {
             assert!(!header.name.is_empty() && clean(header.name) && clean(header.value));
         }
     }
+    let ended = [data, b"\r\n\r\n"].concat();
+    if ended.len() > 2048 {
+        return;
+    }
+    let whole = parse_response(&ended, 0, was_head, &limits, &mut head);
     let mut seen = 0;
-    for end in 1..=data.len().min(2048) {
-        match parse_response(&data[..end], seen, was_head, &limits, &mut head) {
+    for end in 1..=ended.len() {
+        match parse_response(&ended[..end], seen, was_head, &limits, &mut head) {
             Ok(Parse::Partial) => seen = end,
             verdict => {
                 assert_eq!(
@@ -32,4 +37,5 @@ fuzz_target!(|data: &[u8]| {
             }
         }
     }
+    assert!(matches!(whole, Ok(Parse::Partial)), "partial to the end, {whole:?} at once");
 });
