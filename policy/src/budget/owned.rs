@@ -41,8 +41,8 @@ struct Lent {
     /// Rate units back in the bucket.
     rate_back: u64,
     slots: u64,
-    /// The last recall that the cells do not show as done, and when it was sent.
-    recalled: Option<(u64, Recall)>,
+    /// The last recall that has brought nothing yet, when it was sent, and what had come back until then.
+    recalled: Option<(u64, Recall, u64)>,
 }
 
 /// What a shard has and does not use.
@@ -64,6 +64,12 @@ impl Idle {
     fn any_of(&self, recall: &Recall) -> bool {
         (recall.rate && self.rate) || (recall.slots && self.slots) || (recall.units && self.units)
     }
+}
+
+/// All that a shard has ever given back; only whether it moves matters.
+fn given_back(node_cell: &NodeCell, cell: &PeriodCell) -> u64 {
+    let node = node_cell.rate_returned().wrapping_add(node_cell.slots(0).returned);
+    node.wrapping_add(cell.returned())
 }
 
 #[derive(Debug)]
@@ -154,7 +160,10 @@ impl Owned {
         let (node_cell, cell) = (self.node.cell(from), self.lease.used.cell(from));
         let Some(lent) = self.lent.get_mut(usize::from(from.0)) else { return };
         let idle = Idle::of(lent, node_cell, cell);
-        if lent.recalled.is_some_and(|(_, recall)| !idle.any_of(&recall)) {
+        let is_done = |(_, recall, before): (u64, Recall, u64)| {
+            !idle.any_of(&recall) || before != given_back(node_cell, cell)
+        };
+        if lent.recalled.is_some_and(is_done) {
             lent.recalled = None;
         }
     }
@@ -374,12 +383,13 @@ impl Owned {
         what(&mut recall);
         for (index, lent) in (0..).zip(&mut self.lent) {
             let shard = ShardId(index);
-            let idle = Idle::of(lent, self.node.cell(shard), self.lease.used.cell(shard));
-            let asked = lent.recalled.is_some_and(|(at_us, last)| {
+            let (node_cell, cell) = (self.node.cell(shard), self.lease.used.cell(shard));
+            let idle = Idle::of(lent, node_cell, cell);
+            let asked = lent.recalled.is_some_and(|(at_us, last, _)| {
                 now.mono_us < at_us + RECALL_AGAIN_US && last.covers(&recall)
             });
             if idle.any_of(&recall) && !asked {
-                lent.recalled = Some((now.mono_us, recall));
+                lent.recalled = Some((now.mono_us, recall, given_back(node_cell, cell)));
                 mail.send(shard, Message::Recall(recall));
             }
         }
@@ -389,7 +399,9 @@ impl Owned {
     fn recall_all(&mut self, now: Now, mail: &mut Mail) {
         for (index, lent) in (0..).zip(&mut self.lent) {
             let recall = Recall { id: self.id, rate: true, slots: true, units: true };
-            lent.recalled = Some((now.mono_us, recall));
+            let shard = ShardId(index);
+            let before = given_back(self.node.cell(shard), self.lease.used.cell(shard));
+            lent.recalled = Some((now.mono_us, recall, before));
             mail.send(ShardId(index), Message::Recall(recall));
         }
     }
