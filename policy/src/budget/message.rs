@@ -80,6 +80,14 @@ pub struct Recall {
     pub units: bool,
 }
 
+impl Recall {
+    /// Whether this one asks for all that the other does.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.rate >= other.rate && self.slots >= other.slots && self.units >= other.units
+    }
+}
+
 /// The owner's answer.
 #[derive(Clone, Debug)]
 pub struct Answer {

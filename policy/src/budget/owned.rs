@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::account::loan_size;
 use super::bucket::Bucket;
-use super::cells::{Level, NodeUse};
+use super::cells::{Level, NodeCell, NodeUse, PeriodCell};
 use super::lease::{Lease, REPORT_US};
 use super::mail::Mail;
 use super::message::{Answer, Ask, LeaseReply, Need, Recall, Totals, Verdict};
@@ -41,7 +41,35 @@ struct Lent {
     /// Rate units back in the bucket.
     rate_back: u64,
     slots: u64,
-    recalled_us: Option<u64>,
+    /// The last recall that has brought nothing yet, when it was sent, and what had come back until then.
+    recalled: Option<(u64, Recall, u64)>,
+}
+
+/// What a shard has and does not use.
+struct Idle {
+    rate: bool,
+    slots: bool,
+    units: bool,
+}
+
+impl Idle {
+    fn of(lent: &Lent, node_cell: &NodeCell, cell: &PeriodCell) -> Self {
+        Self {
+            rate: node_cell.rate_unspent(lent.rate) > 0,
+            slots: node_cell.slots(lent.slots).unspent() > 0,
+            units: cell.loan(lent.units).unspent() > 0,
+        }
+    }
+
+    fn any_of(&self, recall: &Recall) -> bool {
+        (recall.rate && self.rate) || (recall.slots && self.slots) || (recall.units && self.units)
+    }
+}
+
+/// All that a shard has ever given back; only whether it moves matters.
+fn given_back(node_cell: &NodeCell, cell: &PeriodCell) -> u64 {
+    let node = node_cell.rate_returned().wrapping_add(node_cell.slots(0).returned);
+    node.wrapping_add(cell.returned())
 }
 
 #[derive(Debug)]
@@ -126,10 +154,17 @@ impl Owned {
         self.queue.push_back(Waiting { from, ask, need: ask.need, slot: false });
     }
 
-    /// A shard has given units back, or a past period's use has changed.
+    /// A shard has given units back, or a past period's use has changed. A recall that brought nothing is not sent
+    /// again at once: two sides that disagree must not talk without end.
     pub(super) fn take_returned(&mut self, from: ShardId) {
-        if let Some(lent) = self.lent.get_mut(usize::from(from.0)) {
-            lent.recalled_us = None;
+        let (node_cell, cell) = (self.node.cell(from), self.lease.used.cell(from));
+        let Some(lent) = self.lent.get_mut(usize::from(from.0)) else { return };
+        let idle = Idle::of(lent, node_cell, cell);
+        let is_done = |(_, recall, before): (u64, Recall, u64)| {
+            !idle.any_of(&recall) || before != given_back(node_cell, cell)
+        };
+        if lent.recalled.is_some_and(is_done) {
+            lent.recalled = None;
         }
     }
 
@@ -163,7 +198,7 @@ impl Owned {
         self.publish();
         if self.yielding && self.queue.is_empty() {
             self.give_back_lease(mail);
-            self.yielding = self.lent.iter().any(|lent| lent.recalled_us.is_some());
+            self.yielding = self.units().1 > 0;
         } else {
             self.ask_ahead(now, mail);
         }
@@ -348,13 +383,13 @@ impl Owned {
         what(&mut recall);
         for (index, lent) in (0..).zip(&mut self.lent) {
             let shard = ShardId(index);
-            let node_cell = self.node.cell(shard);
-            let idle = (recall.rate && node_cell.rate_unspent(lent.rate) > 0)
-                || (recall.slots && node_cell.slots(lent.slots).unspent() > 0)
-                || (recall.units && self.lease.used.cell(shard).loan(lent.units).unspent() > 0);
-            let asked = lent.recalled_us.is_some_and(|at_us| now.mono_us < at_us + RECALL_AGAIN_US);
-            if idle && !asked {
-                lent.recalled_us = Some(now.mono_us);
+            let (node_cell, cell) = (self.node.cell(shard), self.lease.used.cell(shard));
+            let idle = Idle::of(lent, node_cell, cell);
+            let asked = lent.recalled.is_some_and(|(at_us, last, _)| {
+                now.mono_us < at_us + RECALL_AGAIN_US && last.covers(&recall)
+            });
+            if idle.any_of(&recall) && !asked {
+                lent.recalled = Some((now.mono_us, recall, given_back(node_cell, cell)));
                 mail.send(shard, Message::Recall(recall));
             }
         }
@@ -363,8 +398,10 @@ impl Owned {
 
     fn recall_all(&mut self, now: Now, mail: &mut Mail) {
         for (index, lent) in (0..).zip(&mut self.lent) {
-            lent.recalled_us = Some(now.mono_us);
             let recall = Recall { id: self.id, rate: true, slots: true, units: true };
+            let shard = ShardId(index);
+            let before = given_back(self.node.cell(shard), self.lease.used.cell(shard));
+            lent.recalled = Some((now.mono_us, recall, before));
             mail.send(ShardId(index), Message::Recall(recall));
         }
     }

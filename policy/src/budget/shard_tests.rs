@@ -1,5 +1,9 @@
 //! Requests one after another over several shards, held against the reference to the letter; and single cases.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
 use proptest::prelude::*;
 
 use super::super::reference::{Expected, Reference};
@@ -334,99 +338,112 @@ fn waiting_is_bounded_and_cancelled_waits_leave_nothing() {
     assert_eq!(shard.counts(), Counts { entries: 1, unknown: 4, ..Counts::default() });
 }
 
+type Letter = (Destination, Message);
+
+const SHARDS: u16 = 3;
+const QUOTAS: u64 = 40;
+const LIMIT: u64 = 37;
+
+/// What the threads of a node share besides their mail.
+struct Shared {
+    clock_us: AtomicU64,
+    finished: AtomicU64,
+    admitted: Vec<AtomicU64>,
+    mail: Vec<Sender<Letter>>,
+}
+
+impl Shared {
+    fn now(&self) -> Now {
+        Now { mono_us: self.clock_us.fetch_add(1, Ordering::Relaxed), unix_s: MONDAY_S }
+    }
+
+    fn all_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire) == u64::from(SHARDS)
+    }
+
+    fn run_ledger(&self, inbox: &Receiver<Letter>) {
+        let mut ledger = Ledger::new();
+        while !self.all_finished() {
+            while let Ok((Destination::Shard(from), message)) = inbox.try_recv() {
+                ledger.on_message(1, from, &message);
+            }
+            for (_, shard, message) in ledger.drain_outbox() {
+                self.mail[usize::from(shard.0)].send((Destination::Ledger, message)).ok();
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn run_shard(&self, index: u16, inbox: &Receiver<Letter>) {
+        let config = Config { wait_us_max: u64::MAX / 2, ..Config::default() };
+        let mut budgets = ShardBudgets::new(ShardId(index), SHARDS, config);
+        let (mut sent, mut refused, mut waiting) = (0, 0, HashMap::new());
+        let mut done = false;
+        while !self.all_finished() {
+            let mut ended = Vec::new();
+            if sent < QUOTAS * LIMIT && waiting.len() < 30 {
+                let quota_index = (sent * 31 + u64::from(index) * 11) % QUOTAS;
+                let id = EntitlementId(u128::from(quota_index) << 64 | u128::from(quota_index * 7));
+                sent += 1;
+                match budgets.admit(self.now(), id, &quota(LIMIT), 1) {
+                    Admission::Decided(decided) => ended.push((quota_index, decided)),
+                    Admission::Pending(wait) => drop(waiting.insert(wait, quota_index)),
+                }
+            }
+            while let Ok((from, message)) = inbox.try_recv() {
+                budgets.on_message(self.now(), from, message);
+            }
+            budgets.tick(self.now());
+            while let Some((wait, Outcome::Decided(decided))) = budgets.poll_resolved() {
+                ended.push((waiting.remove(&wait).unwrap(), decided));
+            }
+            for (quota_index, decided) in ended {
+                match decided {
+                    Decided::Admitted(one) => {
+                        self.admitted[quota_index as usize].fetch_add(1, Ordering::Relaxed);
+                        budgets.settle(self.now(), one.ticket, Settle::Keep);
+                    }
+                    Decided::Refused(_) => refused += 1,
+                    other => panic!("{other:?}"),
+                }
+            }
+            for (to, message) in budgets.drain_outbox() {
+                let to = match to {
+                    Destination::Shard(to) => usize::from(to.0),
+                    Destination::Ledger => usize::from(SHARDS),
+                };
+                self.mail[to].send((Destination::Shard(ShardId(index)), message)).ok();
+            }
+            if sent == QUOTAS * LIMIT && waiting.is_empty() && !done {
+                done = true;
+                self.finished.fetch_add(1, Ordering::Release);
+            }
+            std::thread::yield_now();
+        }
+        assert!(refused > 0);
+    }
+}
+
 /// Real threads, real races: what simulated steps cannot show.
 #[test]
 fn threads_admit_exactly_the_quota() {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::sync::mpsc::{Receiver, Sender, channel};
-    const SHARDS: u16 = 3;
-    const QUOTAS: u64 = 40;
-    const LIMIT: u64 = 37;
-    type Letter = (Destination, Message);
-    let channels: Vec<(Sender<Letter>, Receiver<Letter>)> =
-        (0..=SHARDS).map(|_| channel()).collect();
-    let senders: Vec<_> = channels.iter().map(|(sender, _)| sender.clone()).collect();
-    let finished = AtomicU64::new(0);
-    let admitted: Vec<AtomicU64> = (0..QUOTAS).map(|_| AtomicU64::new(0)).collect();
-    let id = |quota: u64| EntitlementId(u128::from(quota) << 64 | u128::from(quota * 7));
-    let clock = AtomicU64::new(1_000_000);
+    let (mail, inboxes): (Vec<_>, Vec<_>) = (0..=SHARDS).map(|_| channel()).unzip();
+    let shared = Shared {
+        clock_us: AtomicU64::new(1_000_000),
+        finished: AtomicU64::new(0),
+        admitted: (0..QUOTAS).map(|_| AtomicU64::new(0)).collect(),
+        mail,
+    };
     std::thread::scope(|scope| {
-        let (finished, admitted, clock) = (&finished, &admitted, &clock);
-        for (index, (_, inbox)) in channels.into_iter().enumerate() {
-            let senders = senders.clone();
-            let now = move || {
-                let mono_us = clock.fetch_add(1, Ordering::Relaxed);
-                Now { mono_us, unix_s: MONDAY_S }
-            };
-            if index == usize::from(SHARDS) {
-                scope.spawn(move || {
-                    let mut ledger = Ledger::new();
-                    while finished.load(Ordering::Acquire) < u64::from(SHARDS) {
-                        while let Ok((Destination::Shard(from), message)) = inbox.try_recv() {
-                            ledger.on_message(1, from, &message);
-                        }
-                        for (_, shard, message) in ledger.drain_outbox() {
-                            let letter = (Destination::Ledger, message);
-                            senders[usize::from(shard.0)].send(letter).ok();
-                        }
-                        std::thread::yield_now();
-                    }
-                });
-                continue;
-            }
-            scope.spawn(move || {
-                let shard = ShardId(index as u16);
-                let config = Config { wait_us_max: u64::MAX / 2, ..Config::default() };
-                let mut budgets = ShardBudgets::new(shard, SHARDS, config);
-                let (mut sent, mut refused, mut waiting) = (0, 0, std::collections::HashMap::new());
-                let mut done = false;
-                while finished.load(Ordering::Acquire) < u64::from(SHARDS) {
-                    let mut ended = Vec::new();
-                    if sent < QUOTAS * LIMIT && waiting.len() < 30 {
-                        let quota_index = (sent * 31 + index as u64 * 11) % QUOTAS;
-                        sent += 1;
-                        match budgets.admit(now(), id(quota_index), &quota(LIMIT), 1) {
-                            Admission::Decided(decided) => ended.push((quota_index, decided)),
-                            Admission::Pending(wait) => {
-                                waiting.insert(wait, quota_index);
-                            }
-                        }
-                    }
-                    while let Ok((from, message)) = inbox.try_recv() {
-                        budgets.on_message(now(), from, message);
-                    }
-                    budgets.tick(now());
-                    while let Some((wait, Outcome::Decided(decided))) = budgets.poll_resolved() {
-                        ended.push((waiting.remove(&wait).unwrap(), decided));
-                    }
-                    for (quota_index, decided) in ended {
-                        match decided {
-                            Decided::Admitted(one) => {
-                                admitted[quota_index as usize].fetch_add(1, Ordering::Relaxed);
-                                budgets.settle(now(), one.ticket, Settle::Keep);
-                            }
-                            Decided::Refused(_) => refused += 1,
-                            other => panic!("{other:?}"),
-                        }
-                    }
-                    for (to, message) in budgets.drain_outbox() {
-                        let to = match to {
-                            Destination::Shard(to) => usize::from(to.0),
-                            Destination::Ledger => usize::from(SHARDS),
-                        };
-                        senders[to].send((Destination::Shard(shard), message)).ok();
-                    }
-                    if sent == QUOTAS * LIMIT && waiting.is_empty() && !done {
-                        done = true;
-                        finished.fetch_add(1, Ordering::Release);
-                    }
-                    std::thread::yield_now();
-                }
-                assert!(refused > 0);
+        let shared = &shared;
+        for (index, inbox) in (0..).zip(inboxes) {
+            scope.spawn(move || match index {
+                SHARDS => shared.run_ledger(&inbox),
+                _ => shared.run_shard(index, &inbox),
             });
         }
     });
-    for admitted in &admitted {
+    for admitted in &shared.admitted {
         assert_eq!(admitted.load(Ordering::Relaxed), LIMIT);
     }
 }
