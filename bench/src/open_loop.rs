@@ -63,8 +63,8 @@ pub fn open_loop(
 
 struct Run {
     epoll: OwnedFd,
-    // Kept open: its expiries wake the loop.
-    _timer: OwnedFd,
+    /// Its expiries wake the loop.
+    timer: OwnedFd,
     connections: Vec<Connection>,
     free: VecDeque<usize>,
     message: Vec<u8>,
@@ -92,9 +92,7 @@ impl Run {
         }
         let period = Duration::from_secs_f64(1.0 / rate);
         let timer = periodic_timer(period)?;
-        // Edge-triggered, so an expiry needs no read.
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), flags)?;
+        epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), epoll::EventFlags::IN)?;
         let authorization = request
             .token
             .map(|token| format!("Authorization: Bearer {token}\r\n"))
@@ -103,7 +101,7 @@ impl Run {
             format!("GET {} HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n", request.path);
         Ok(Self {
             epoll,
-            _timer: timer,
+            timer,
             connections: open,
             free: (0..connections).collect(),
             message: message.into_bytes(),
@@ -131,7 +129,13 @@ impl Run {
             epoll::wait(&self.epoll, filled, Some(&second))?;
             for event in &events {
                 let index = event.data.u64();
-                if index != TIMER {
+                if index == TIMER {
+                    // The kernel starts a periodic timer anew only when its expiries are read.
+                    match rustix::io::read(&self.timer, &mut [0u8; 8]) {
+                        Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
+                        Err(error) => return Err(error).context("the timer cannot be read"),
+                    }
+                } else {
                     self.receive(index as usize)?;
                 }
             }

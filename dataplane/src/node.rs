@@ -112,7 +112,17 @@ pub fn run(config: Config) -> Result<(), Error> {
         };
         let cpu = config.cpus.as_ref().map(|cpus| cpus.numbers()[id % cpus.numbers().len()]);
         let name = format!("payfence-{id}");
-        threads.push(runtime::launch(&name, cpu, move || shard::run(parts))?);
+        let (links, state) = (Arc::clone(&links), Arc::clone(&state));
+        threads.push(runtime::launch(&name, cpu, move || async move {
+            let ended = shard::run(parts).await;
+            if let Err(error) = &ended {
+                // Its connections and what it owns are lost: a node with a hole must not serve on.
+                tracing::error!(%error, "a shard failed: the node stops");
+                state.set_draining();
+                links.drain();
+            }
+            ended
+        })?);
     }
     drop(ready);
     // A shard that cannot start drops its end without a word; joining tells why.

@@ -207,12 +207,12 @@ impl RecvBuf {
         let (start, end) = (self.start, self.end);
         if let Memory::Owned(memory) = &mut self.memory {
             memory.truncate(end);
+            // What was consumed goes: on a connection that is never quite empty it would pile up.
+            memory.drain(..start);
             memory.extend_from_slice(more);
-            return Self {
-                memory: Memory::Owned(std::mem::take(memory)),
-                start,
-                end: end + more.len(),
-            };
+            let memory = std::mem::take(memory);
+            let len = memory.len();
+            return Self::owned(memory, len);
         }
         let mut memory = Vec::with_capacity((self.len() + more.len()).next_power_of_two());
         memory.extend_from_slice(&self);

@@ -110,6 +110,8 @@ struct Inner {
     in_flight: usize,
     /// Receives to be paused, by user data: filled and emptied within a reap.
     floods: Vec<u64>,
+    /// Tasks whose completions were reaped between turns: the next turn wakes them.
+    woken_early: Vec<Waker>,
 }
 
 /// What became of an operation.
@@ -168,6 +170,7 @@ impl Ring {
                 free: Vec::new(),
                 in_flight: 0,
                 floods: Vec::new(),
+                woken_early: Vec::new(),
             }),
             wheel: Rc::new(RefCell::new(Wheel::new(clock.now().mono_ns))),
             clock,
@@ -212,7 +215,8 @@ impl Ring {
     /// # Errors
     /// When the kernel fails the ring itself: the shard cannot go on.
     pub fn turn(&self, may_block: impl FnOnce() -> bool) -> io::Result<()> {
-        let block = !self.runnable.replace(false) && may_block();
+        let has_woken = !self.inner.borrow().woken_early.is_empty();
+        let block = !self.runnable.replace(false) && !has_woken && may_block();
         let wake_ns = self.wheel.borrow().next_ns();
         let turn = if block {
             Turn::Wait { at_most_ns: wake_ns.map(|at| at.saturating_sub(self.now_ns())) }
@@ -223,6 +227,7 @@ impl Ring {
         {
             let mut inner = self.inner.borrow_mut();
             park::turn(&inner.uring, turn)?;
+            woken.append(&mut inner.woken_early);
             inner.reap(&mut woken);
         }
         let now_ns = self.clock.refresh().mono_ns;
@@ -358,15 +363,15 @@ impl Inner {
                     "io_uring does not take entries any more: {error}"
                 );
                 // Completions overflowed: make room for them.
-                let mut woken = Vec::new();
+                let mut woken = std::mem::take(&mut self.woken_early);
                 self.reap(&mut woken);
-                woken.into_iter().for_each(Waker::wake);
+                self.woken_early = woken;
             }
         }
     }
 
     fn reap(&mut self, woken: &mut Vec<Waker>) {
-        let Self { uring, groups, slots, free, in_flight, floods } = self;
+        let Self { uring, groups, slots, free, in_flight, floods, .. } = self;
         for entry in uring.completion() {
             let user_data = entry.user_data();
             if user_data >= WAKE {

@@ -17,10 +17,10 @@ use super::proxy_protocol::{self, Preface};
 use super::waits::Resolved;
 use super::{Shard, exchange, relay, tasks};
 
-/// Bytes read and thrown away before a connection is closed after an answer.
-const LINGER_BYTES_MAX: u64 = 1 << 20;
-/// How long a client is given to read an answer before the connection is closed.
+/// How long a client may be silent before its connection is closed after an answer.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long a client that goes on sending is listened to after an answer.
+const LINGER_MAX: Duration = Duration::from_secs(30);
 
 /// One client's connection.
 pub(super) struct Connection {
@@ -102,7 +102,9 @@ impl Connection {
                     return false;
                 }
             }
-            if !matches!(self.receive(deadline).await, Received::Bytes) {
+            let shard = Rc::clone(&self.shard);
+            let received = shard.unless_draining(pin!(self.receive(deadline))).await;
+            if !matches!(received, Some(Received::Bytes)) {
                 return false;
             }
         }
@@ -219,20 +221,17 @@ impl Connection {
         }
     }
 
-    /// Says that nothing more will be sent and reads on for a while: closing with unread bytes would reset the connection and
-    /// could take the answer from the client (RFC 9112 section 9.6).
+    /// Says that nothing more will be sent and reads on until the client has ended too or is silent: closing with unread bytes
+    /// would reset the connection and could take the answer from the client (RFC 9112 section 9.6).
     async fn linger(&mut self) {
         self.socket.shutdown_write();
-        let deadline = self.shard.deadline(LINGER);
-        let mut left = LINGER_BYTES_MAX;
-        self.read_timer.set(deadline);
-        while left > 0 {
-            let received = self.read_timer.race(pin!(self.socket.recv(Group::Small))).await;
-            let len = match &received {
-                Some(Ok(buffer)) if !buffer.is_empty() => buffer.len(),
+        let end = self.shard.deadline(LINGER_MAX);
+        while self.shard.ring.now_ns() < end {
+            self.read_timer.set(end.min(self.shard.deadline(LINGER)));
+            match self.read_timer.race(pin!(self.socket.recv(Group::Small))).await {
+                Some(Ok(buffer)) if !buffer.is_empty() => {}
                 _ => return,
-            };
-            left = left.saturating_sub(len as u64);
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::message::{self, Asker};
 
 use super::connection::{After, Connection};
 use super::plan::{Exchange, Upload, problem_of};
-use super::relay::{self, UploadEnd, Uploading};
+use super::relay::{self, SendError, UploadEnd, Uploading};
 use super::response::{Ended, Failure, Fetching};
 use super::upstream::{ConnectError, Upstream};
 use super::{Shard, tunnel};
@@ -116,14 +116,17 @@ async fn attempt(
     let (sent, request) =
         relay::send_all(&shard, &upstream.socket, request, &connection.write_timer).await;
     exchange.request = request;
-    let upload = match sent {
-        Ok(()) => std::mem::replace(&mut exchange.upload, Upload::Done),
+    let (upload, end) = match sent {
+        Ok(()) => (std::mem::replace(&mut exchange.upload, Upload::Done), UploadEnd::Done),
+        Err(SendError::Stalled) => return Ended::Failed(Failure::Timeout),
         // An origin may answer before it closes; what it said is read all the same.
-        Err(_) => Upload::Done,
+        Err(SendError::Gone) => (Upload::Done, UploadEnd::Origin),
     };
+    let uploaded_ns = Cell::new(sent_at.mono_ns);
     if matches!(upload, Upload::Done) {
-        let upload_end = Cell::new(Some(UploadEnd::Done));
-        let fetching = Fetching::new(connection, exchange, upstream, &upload_end, sent_at);
+        let upload_end = Cell::new(Some(end));
+        let fetching =
+            Fetching::new(connection, exchange, upstream, (&upload_end, &uploaded_ns), sent_at);
         return fetching.run().await;
     }
     let upload_end = Cell::new(None);
@@ -147,10 +150,19 @@ async fn attempt(
         input: &mut upstream.input,
         exchange,
         upload_end: &upload_end,
+        uploaded_ns: &uploaded_ns,
         sent_at,
     };
-    let ended = both(uploading.run(upload), fetching.run(), &upload_end).await;
+    let note = |end| {
+        upload_end.set(Some(end));
+        uploaded_ns.set(shard.ring.now_ns());
+    };
+    let ended = both(uploading.run(upload), fetching.run(), note).await;
     exchange.request_bytes += uploaded.get();
+    if upload_end.get() != Some(UploadEnd::Done) {
+        // The rest of the body is unread: what follows on this connection is no request.
+        exchange.keep_alive = false;
+    }
     ended
 }
 
@@ -158,14 +170,14 @@ async fn attempt(
 async fn both(
     upload: impl Future<Output = UploadEnd>,
     fetch: impl Future<Output = Ended>,
-    upload_end: &Cell<Option<UploadEnd>>,
+    note: impl Fn(UploadEnd),
 ) -> Ended {
     let (mut upload, mut fetch) = (pin!(upload), pin!(fetch));
+    let mut uploads = true;
     std::future::poll_fn(|context| {
-        if upload_end.get().is_none()
-            && let Poll::Ready(end) = upload.as_mut().poll(context)
-        {
-            upload_end.set(Some(end));
+        if uploads && let Poll::Ready(end) = upload.as_mut().poll(context) {
+            uploads = false;
+            note(end);
             match end {
                 UploadEnd::Client => return Poll::Ready(Ended::ClientGone),
                 UploadEnd::Malformed => return Poll::Ready(Ended::BadBody),

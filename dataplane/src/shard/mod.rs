@@ -122,6 +122,8 @@ pub(crate) struct Shard {
     request_ids: RefCell<RequestIds>,
     /// Messages that found their inbox full, in order.
     undelivered: RefCell<VecDeque<(policy::budget::Destination, Message)>>,
+    /// Which shards were sent something in this turn.
+    wake: RefCell<Box<[bool]>>,
     connections: Cell<usize>,
     tasks: Tasks,
     draining: Cell<bool>,
@@ -165,6 +167,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         spares: RefCell::new(Vec::new()),
         request_ids: RefCell::new(parts.request_ids),
         undelivered: RefCell::new(VecDeque::new()),
+        wake: RefCell::new(vec![false; usize::from(shards)].into()),
         connections: Cell::new(0),
         tasks: Tasks::default(),
         draining: Cell::new(false),
@@ -178,7 +181,10 @@ pub async fn run(parts: Parts) -> io::Result<()> {
     runtime::spawn(&ring, turn::keep_house(Rc::clone(&shard)));
     shard.state.set_accepting(shard.index(), true);
     // Nobody listens when another shard could not start: the drain that follows ends this one.
-    let _ = parts.ready.send(());
+    let ready = parts.ready;
+    let _ = ready.send(());
+    // Held on to, it would keep the node waiting for a shard that could not start.
+    drop(ready);
     turn::drive(&shard).await
 }
 

@@ -184,7 +184,7 @@ impl Asked<'_> {
         let has_body = !self.request.facts().framing.is_empty();
         let facts = Facts::extract(line, headers, site.token_places(), has_body, self.client.ip);
         let now_s = self.started.unix_s();
-        if self.shard.is_draining() {
+        if self.shard.is_draining() && outcome.is_none() {
             let decision = undecided(&site, Reason::Draining);
             return self.refuse(&facts, decision, None, Some(1));
         }
@@ -280,7 +280,9 @@ impl Asked<'_> {
         }
         let snapshot = self.policy.snapshot();
         let decision = decide_usage(snapshot, site, facts, self.started.unix_s());
-        cells.usage_answers.inc();
+        if outcome.is_none() {
+            cells.usage_answers.inc();
+        }
         if decision.outcome == Outcome::Refuse {
             return self.answer(facts, decision, None, None);
         }

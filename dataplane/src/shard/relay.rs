@@ -134,6 +134,7 @@ pub(super) async fn hear(
     deadline_ns: impl Fn() -> u64,
 ) -> Heard {
     let mut watch = false;
+    let mut receive = pin!(async { Heard::Received(origin.recv(Group::Large).await) });
     loop {
         let soon = shard.deadline(WATCH_AFTER);
         let deadline = deadline_ns();
@@ -141,15 +142,14 @@ pub(super) async fn hear(
             return Heard::TimedOut;
         }
         timer.set(if watch { deadline } else { deadline.min(soon) });
-        let receive = async { Heard::Received(origin.recv(Group::Large).await) };
         let heard = if watch {
             let gone = async {
                 let _watched = client.gone().await;
                 Heard::ClientGone
             };
-            timer.race(pin!(future::or(receive, gone))).await
+            timer.race(pin!(future::or(receive.as_mut(), gone))).await
         } else {
-            timer.race(pin!(receive)).await
+            timer.race(receive.as_mut()).await
         };
         match heard {
             Some(heard) => return heard,

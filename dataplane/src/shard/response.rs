@@ -58,6 +58,8 @@ pub(super) struct Fetching<'a> {
     pub(super) exchange: &'a mut Exchange,
     /// How the upload ended; `None` while it runs.
     pub(super) upload_end: &'a Cell<Option<UploadEnd>>,
+    /// When the origin had the whole request, once the upload has ended; monotonic nanoseconds.
+    pub(super) uploaded_ns: &'a Cell<u64>,
     pub(super) sent_at: Now,
 }
 
@@ -84,7 +86,7 @@ impl<'a> Fetching<'a> {
         connection: &'a Connection,
         exchange: &'a mut Exchange,
         upstream: &'a mut Upstream,
-        upload_end: &'a Cell<Option<UploadEnd>>,
+        (upload_end, uploaded_ns): (&'a Cell<Option<UploadEnd>>, &'a Cell<u64>),
         sent_at: Now,
     ) -> Self {
         Self {
@@ -95,6 +97,7 @@ impl<'a> Fetching<'a> {
             input: &mut upstream.input,
             exchange,
             upload_end,
+            uploaded_ns,
             sent_at,
         }
     }
@@ -111,7 +114,7 @@ impl<'a> Fetching<'a> {
             let sent = match head {
                 Head::More => {
                     seen = self.input.as_deref().map_or(0, <[u8]>::len);
-                    if let Err(ended) = self.receive(seen > 0).await {
+                    if let Err(ended) = self.receive(seen > 0 || interim > 0).await {
                         return ended;
                     }
                     continue;
@@ -186,6 +189,8 @@ impl<'a> Fetching<'a> {
             if !self.exchange.asks_websocket || facts.upgrade != Some(Upgrade::WebSocket) {
                 return Err(Failure::Invalid);
             }
+            self.exchange.origin_ns = self.shard.now().mono_ns.saturating_sub(self.sent_at.mono_ns);
+            self.exchange.correct(self.shard, message::cost_header(&view));
             Head::Switch(rewrite(self.shard, self.exchange, &view, ResponseFraming::None, false))
         } else {
             self.exchange.origin_ns = self.shard.now().mono_ns.saturating_sub(self.sent_at.mono_ns);
@@ -254,13 +259,11 @@ impl<'a> Fetching<'a> {
     async fn receive(&mut self, begun: bool) -> Result<(), Ended> {
         let site = self.exchange.policy.site(self.exchange.decision.site);
         let timeout_ns = u64::from(site.response_timeout_ms()) * 1_000_000;
-        let began = Cell::new(self.sent_at.mono_ns);
+        // The origin's time begins when it has the whole request.
         let deadline = || {
-            if self.upload_end.get().is_none() {
-                // The origin's time begins when it has the whole request.
-                began.set(self.shard.ring.now_ns());
-            }
-            began.get().saturating_add(timeout_ns)
+            let uploads = self.upload_end.get().is_none();
+            let began = if uploads { self.shard.ring.now_ns() } else { self.uploaded_ns.get() };
+            began.saturating_add(timeout_ns)
         };
         match relay::hear(self.shard, self.origin, self.client, self.timer, deadline).await {
             Heard::Received(Ok(buffer)) if !buffer.is_empty() => {

@@ -3,6 +3,7 @@
 //! In: two sockets, and what had come along with the heads. Out: the same bytes at the other side; an end of one side is passed on
 //! as a half-close. Always holds: one buffer a direction; a side that is silent or takes nothing for too long ends the tunnel.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -18,18 +19,23 @@ async fn pump(
     from: &Socket,
     to: &Socket,
     mut first: Option<RecvBuf>,
-    timer: &Timer,
-    group: Group,
+    (timer, group): (&Timer, Group),
+    last_ns: &Cell<u64>,
 ) -> Result<u64, ()> {
+    let quiet_ns = shard.settings.quiet_timeout.as_nanos() as u64;
     let mut moved = 0;
     loop {
         let buffer = match first.take() {
             Some(buffer) => buffer,
             None => {
-                timer.set(shard.deadline(shard.settings.quiet_timeout));
+                timer.set(last_ns.get().saturating_add(quiet_ns));
                 match timer.race(pin!(from.recv(group))).await {
                     Some(Ok(buffer)) => buffer,
                     Some(Err(_)) => return Err(()),
+                    // The other direction may have been busy meanwhile.
+                    None if shard.ring.now_ns() < last_ns.get().saturating_add(quiet_ns) => {
+                        continue;
+                    }
                     None => {
                         shard.metrics.timeouts.inc("stall");
                         return Err(());
@@ -42,6 +48,7 @@ async fn pump(
             return Ok(moved);
         }
         moved += buffer.len() as u64;
+        last_ns.set(shard.ring.now_ns());
         relay::send_received(shard, to, buffer, timer).await.map_err(|_| ())?;
     }
 }
@@ -56,8 +63,10 @@ pub(super) struct End<'a> {
 /// Runs a tunnel to its end; the bytes that went to the origin and to the client, of directions that ended well.
 pub(super) async fn run(shard: &Rc<Shard>, client: End<'_>, origin: End<'_>) -> (u64, u64) {
     shard.metrics.tunnels.inc();
-    let up = pump(shard, client.socket, origin.socket, client.input, client.timer, Group::Small);
-    let down = pump(shard, origin.socket, client.socket, origin.input, origin.timer, Group::Large);
+    let last_ns = Cell::new(shard.ring.now_ns());
+    let (client_way, origin_way) = ((client.timer, Group::Small), (origin.timer, Group::Large));
+    let up = pump(shard, client.socket, origin.socket, client.input, client_way, &last_ns);
+    let down = pump(shard, origin.socket, client.socket, origin.input, origin_way, &last_ns);
     let moved = future::try_zip(up, down).await.unwrap_or_default();
     shard.metrics.tunnels.dec();
     moved

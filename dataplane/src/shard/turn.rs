@@ -3,6 +3,7 @@
 //! In: the inbox, what the budgets have to say. Out: delivered messages, resolved waits, woken tasks. Always holds: mail that was
 //! put in before a wake is read before the shard sleeps; what could not be delivered is kept in order and tried each turn.
 
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -77,24 +78,18 @@ fn run_budgets(shard: &Rc<Shard>, timer: &Timer) {
 }
 
 /// Delivers in order; stops at the first full inbox, so that no message overtakes another to the same receiver.
-fn deliver(shard: &Shard, mail: &mut std::collections::VecDeque<(Destination, Message)>) {
-    let mut woken = [false; 64];
+fn deliver(shard: &Shard, mail: &mut VecDeque<(Destination, Message)>) {
+    let mut wake = shard.wake.borrow_mut();
     while let Some((destination, message)) = mail.pop_front() {
         let refused = match destination {
             Destination::Shard(to) => {
                 let at = usize::from(to.0);
+                wake[at] = true;
                 let from = Destination::Shard(shard.id);
-                let refused = match shard.links.put(at, Mail::Budget(from, message)) {
+                match shard.links.put(at, Mail::Budget(from, message)) {
                     Err(Mail::Budget(_, message)) => Some(message),
                     _ => None,
-                };
-                if !woken.get(at).copied().unwrap_or(false) || refused.is_some() {
-                    shard.links.waker(at).wake_through(&shard.ring);
                 }
-                if let Some(flag) = woken.get_mut(at) {
-                    *flag = true;
-                }
-                refused
             }
             Destination::Ledger => shard.links.put_ledger(shard.id, message).err(),
         };
@@ -102,8 +97,13 @@ fn deliver(shard: &Shard, mail: &mut std::collections::VecDeque<(Destination, Me
             shard.metrics.queue_full.inc("inbox");
             mail.push_front((destination, message));
             shard.ring.note_runnable();
-            return;
+            break;
         }
+    }
+    // Once each, and only now: whoever sleeps before its last message was put in must be woken after it.
+    for (at, flag) in wake.iter_mut().enumerate().filter(|(_, flag)| **flag) {
+        *flag = false;
+        shard.links.waker(at).wake_through(&shard.ring);
     }
 }
 
@@ -146,7 +146,9 @@ impl Shard {
 async fn finish(shard: Rc<Shard>) {
     let timer = shard.ring.timer();
     let deadline = shard.deadline(shard.settings.drain);
-    while shard.connections.get() > 0 && shard.ring.now_ns() < deadline {
+    // Until the last connection of any shard has ended: theirs may need units that this shard owns.
+    let is_busy = || shard.links.connections() > 0 || shard.links.has_mail(shard.index());
+    while is_busy() && shard.ring.now_ns() < deadline {
         timer.set(deadline.min(shard.deadline(Duration::from_millis(20))));
         timer.wait().await;
     }

@@ -150,7 +150,10 @@ impl Pool {
         let mut failure = None;
         for step in 0..addresses.len() {
             let address = addresses[first.wrapping_add(step) % addresses.len()];
-            timer.set(deadline_ns);
+            // Each address has an equal part of what time is left: a dead one must not hide those behind it.
+            let now_ns = ring.now_ns();
+            let left = (addresses.len() - step) as u64;
+            timer.set(now_ns + deadline_ns.saturating_sub(now_ns) / left);
             match timer.race(pin!(open(ring, address))).await {
                 Some(Ok(socket)) => {
                     metrics.upstream_opened.inc();
@@ -165,10 +168,7 @@ impl Pool {
                     });
                 }
                 Some(Err(error)) => failure = Some(ConnectError::Connect(address, error)),
-                None => {
-                    failure = Some(ConnectError::Timeout(self.host.clone(), timeout_ms));
-                    break;
-                }
+                None => failure = Some(ConnectError::Timeout(self.host.clone(), timeout_ms)),
             }
         }
         metrics.upstream_failed.inc();
