@@ -223,17 +223,6 @@ impl Socket {
         }
     }
 
-    /// Waits until the peer has gone away altogether; its half-close alone does not end the wait.
-    ///
-    /// # Errors
-    /// When the kernel cannot watch the socket.
-    pub async fn gone(&self) -> io::Result<()> {
-        let fd = types::Fd(self.fd());
-        let mask = (libc::POLLERR | libc::POLLHUP) as u32;
-        let key = self.ring().submit(Resource::None, |_| opcode::PollAdd::new(fd, mask).build());
-        check(Op::new(Rc::clone(self.ring()), key).await.result).map(|_| ())
-    }
-
     /// Connects this socket, made for the address's family, to `address`.
     ///
     /// # Errors

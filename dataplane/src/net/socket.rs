@@ -77,6 +77,15 @@ impl Socket {
         self.with(|socket| socket.peer_addr()).ok().and_then(|address| address.as_socket())
     }
 
+    /// Whether the peer has gone away altogether, as its reset shows; one that has only ended its sending has not.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let mut entry = libc::pollfd { fd: self.fd, events: 0, revents: 0 };
+        // SAFETY: one live entry, and no waiting.
+        let ready = unsafe { libc::poll(&mut entry, 1, 0) };
+        ready > 0 && entry.revents & (libc::POLLERR | libc::POLLHUP) != 0
+    }
+
     /// Gives the descriptor up to another shard. Only before the first operation.
     #[must_use]
     pub fn release(self) -> OwnedFd {

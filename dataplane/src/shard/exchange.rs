@@ -9,6 +9,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use policy::decision::Reason;
 
@@ -55,9 +56,9 @@ pub(super) async fn forward(connection: &mut Connection, mut exchange: Box<Excha
             Ended::Failed(failure) => break fail(connection, &mut exchange, failure).await,
             Ended::Broken { reset: true } => break After::Reset,
             Ended::Broken { reset: false } => break After::Close,
-            Ended::BadBody => {
+            Ended::BadBody(reason) => {
                 upstream.socket.reset_on_close();
-                break refuse_body(connection, &mut exchange).await;
+                break refuse_body(connection, &mut exchange, reason).await;
             }
             Ended::ClientGone => {
                 // The origin must not take a request that was cut short for a whole one.
@@ -99,7 +100,9 @@ async fn connect(connection: &Connection, exchange: &Exchange) -> Result<Upstrea
                 shard.metrics.timeouts.inc("connect");
                 Failure::Timeout
             }
-            ConnectError::Resolve(..) | ConnectError::Connect(..) => Failure::Unreachable,
+            ConnectError::Resolve(..) | ConnectError::Connect(..) | ConnectError::Https => {
+                Failure::Unreachable
+            }
         }
     })
 }
@@ -111,7 +114,6 @@ async fn attempt(
     upstream: &mut Upstream,
 ) -> Ended {
     let shard = Rc::clone(&connection.shard);
-    let sent_at = shard.now();
     let request = std::mem::take(&mut exchange.request);
     let (sent, request) =
         relay::send_all(&shard, &upstream.socket, request, &connection.write_timer).await;
@@ -122,16 +124,17 @@ async fn attempt(
         // An origin may answer before it closes; what it said is read all the same.
         Err(SendError::Gone) => (Upload::Done, UploadEnd::Origin),
     };
-    let uploaded_ns = Cell::new(sent_at.mono_ns);
+    let (uploaded_ns, uploaded) = (Cell::new(shard.ring.now_ns()), Cell::new(0));
     if matches!(upload, Upload::Done) {
         let upload_end = Cell::new(Some(end));
         let fetching =
-            Fetching::new(connection, exchange, upstream, (&upload_end, &uploaded_ns), sent_at);
+            Fetching::new(connection, exchange, upstream, (&upload_end, &uploaded_ns, &uploaded));
         return fetching.run().await;
     }
     let upload_end = Cell::new(None);
-    let uploaded = Cell::new(0);
     let policy = Rc::clone(&exchange.policy);
+    let response_ms = u64::from(policy.site(exchange.decision.site).response_timeout_ms());
+    let first_wait = Duration::from_millis(if exchange.expects_continue { response_ms } else { 0 });
     let uploading = Uploading {
         shard: &shard,
         client: &connection.socket,
@@ -141,6 +144,7 @@ async fn attempt(
         policy: &policy,
         site: exchange.decision.site,
         sent: &uploaded,
+        first_wait,
     };
     let fetching = Fetching {
         shard: &shard,
@@ -151,7 +155,7 @@ async fn attempt(
         exchange,
         upload_end: &upload_end,
         uploaded_ns: &uploaded_ns,
-        sent_at,
+        body_sent: &uploaded,
     };
     let note = |end| {
         upload_end.set(Some(end));
@@ -180,7 +184,10 @@ async fn both(
             note(end);
             match end {
                 UploadEnd::Client => return Poll::Ready(Ended::ClientGone),
-                UploadEnd::Malformed => return Poll::Ready(Ended::BadBody),
+                UploadEnd::Malformed => {
+                    return Poll::Ready(Ended::BadBody(Reason::RequestMalformed));
+                }
+                UploadEnd::Stalled => return Poll::Ready(Ended::BadBody(Reason::RequestTimeout)),
                 UploadEnd::Done | UploadEnd::Origin => {}
             }
         }
@@ -208,14 +215,19 @@ async fn fail(connection: &mut Connection, exchange: &mut Exchange, failure: Fai
     if keeps { After::Next } else { After::Linger }
 }
 
-/// Answers a body that is none, unless an answer has begun already: the request was let through, and costs nothing.
-async fn refuse_body(connection: &mut Connection, exchange: &mut Exchange) -> After {
+/// Answers a body that is none, unless an answer has begun already: the request costs nothing, and is no decision.
+async fn refuse_body(
+    connection: &mut Connection,
+    exchange: &mut Exchange,
+    reason: Reason,
+) -> After {
     if exchange.is_counted {
         return After::Close;
     }
+    exchange.is_counted = true;
     let shard = Rc::clone(&connection.shard);
     exchange.refund(&shard);
-    let bytes = origin_problem(&shard, exchange, Reason::RequestMalformed, true);
+    let bytes = origin_problem(&shard, exchange, reason, true);
     if connection.send(bytes).await { After::Linger } else { After::Close }
 }
 

@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use policy::budget::{Message, Now as BudgetNow, ShardBudgets, ShardId};
+use policy::matcher::{Matcher, Settings as MatcherSettings};
 
 use crate::clock::{Clock, Now};
 use crate::http1::{Limits, RequestHead, ResponseHead};
@@ -103,6 +104,8 @@ struct Scratch {
     request: RequestHead,
     response: ResponseHead,
     matcher: policy::matcher::Scratch,
+    /// Knows no pattern: finds paths that no site could take.
+    no_rules: Matcher,
 }
 
 pub(crate) struct Shard {
@@ -146,6 +149,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
     let metrics = parts.state.metrics().shard(usize::from(parts.id.0));
     let mut pools = Pools::new();
     let view = PolicyView::new(parts.links.policy().load_full(), &metrics, &mut pools);
+    let no_settings = MatcherSettings { default_paid: false, case_sensitive: false };
     let shards = u16::try_from(parts.links.shards()).unwrap_or(u16::MAX);
     let shard = Rc::new(Shard {
         id: parts.id,
@@ -163,6 +167,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
             request: RequestHead::new(),
             response: ResponseHead::new(),
             matcher: Default::default(),
+            no_rules: Matcher::new(&[], no_settings).expect("no two rules conflict"),
         }),
         spares: RefCell::new(Vec::new()),
         request_ids: RefCell::new(parts.request_ids),

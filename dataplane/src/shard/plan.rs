@@ -14,13 +14,15 @@ use policy::budget::{
 };
 use policy::decide::{decide, decide_usage};
 use policy::decision::{Decision, Outcome, Reason};
-use policy::facts::{Facts, Presented, RequestLine};
+use policy::facts::{Facts, GatewayPath, Presented, RequestLine};
+use policy::matcher::Matcher;
 use policy::model::OnLedgerLoss;
 use policy::snapshot::SiteView;
 
 use crate::clock::Now;
 use crate::http1::{
-    BodyFraming, ChunkDecoder, HeadError, Parse, Request, Upgrade, Version, parse_request,
+    BodyFraming, ChunkDecoder, ChunkError, HeadError, Parse, Request, Upgrade, Version,
+    parse_request,
 };
 use crate::message::{
     self, Asker, ClientAddress, Forward, Identity, Problem, RequestId, UsageReport,
@@ -31,8 +33,6 @@ use super::policy_view::PolicyView;
 
 /// Longest unread body that is skipped to keep a connection after an answer of our own.
 const SKIP_BYTES_MAX: u64 = 64 * 1024;
-/// The gateway's own paths.
-const OWN_PATHS: &[u8] = b"/.payfence/";
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +108,8 @@ pub(super) struct Exchange {
     /// From the first byte sent to the origin to its response head, nanoseconds.
     pub(super) origin_ns: u64,
     pub(super) is_counted: bool,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub(super) expects_continue: bool,
     pub(super) version: Version,
     pub(super) keep_alive: bool,
     pub(super) is_head: bool,
@@ -165,15 +167,23 @@ pub(super) fn plan(
         bytes,
         started,
     };
-    asked.plan(&mut scratch.matcher, outcome)
+    asked.plan((&mut scratch.matcher, &scratch.no_rules), outcome)
 }
 
 impl Asked<'_> {
-    fn plan(&self, matcher: &mut policy::matcher::Scratch, outcome: Option<Resolved>) -> Plan {
+    fn plan(
+        &self,
+        (matcher, no_rules): (&mut policy::matcher::Scratch, &Matcher),
+        outcome: Option<Resolved>,
+    ) -> Plan {
         let domain = &self.shard.settings.gateway_domain;
         let snapshot = self.policy.snapshot();
         let path = self.request.path();
         let Some(found) = snapshot.find_site(self.request.host(), path, domain) else {
+            if let Err(rejected) = no_rules.resolve(self.request.method(), path, matcher) {
+                self.shard.metrics.malformed.inc(rejected.cause.as_str());
+                return self.answer_without_site(Reason::RequestMalformed);
+            }
             self.shard.metrics.no_site.decided(Reason::SiteUnknown);
             return self.answer_without_site(Reason::SiteUnknown);
         };
@@ -186,15 +196,20 @@ impl Asked<'_> {
         let now_s = self.started.unix_s();
         if self.shard.is_draining() && outcome.is_none() {
             let decision = undecided(&site, Reason::Draining);
+            if GatewayPath::of(path).is_some() {
+                return self.answer(&facts, decision, None, Some(1));
+            }
             return self.refuse(&facts, decision, None, Some(1));
         }
-        if path == b"/.payfence" || path.starts_with(OWN_PATHS) {
-            return self.own_path(&site, &facts, path, outcome);
+        if let Some(own) = GatewayPath::of(path) {
+            return self.own_path(&site, &facts, own, outcome);
         }
         let decision = decide(snapshot, &site, &facts, now_s, matcher);
         match decision.outcome {
             Outcome::Refuse if decision.reason == Reason::RequestMalformed => {
-                self.shard.metrics.malformed.inc("path");
+                let rejected = site.matcher().resolve(line.method, facts.path, matcher).err();
+                let cause = rejected.map_or("path", |rejected| rejected.cause.as_str());
+                self.shard.metrics.malformed.inc(cause);
                 self.answer(&facts, decision, None, None)
             }
             Outcome::Refuse => self.refuse(&facts, decision, None, None),
@@ -270,13 +285,12 @@ impl Asked<'_> {
         &self,
         site: &SiteView<'_>,
         facts: &Facts<'_>,
-        path: &[u8],
+        own: GatewayPath,
         outcome: Option<Resolved>,
     ) -> Plan {
         let cells = self.policy.cells(site.index());
-        let is_read = matches!(self.request.method(), b"GET" | b"HEAD");
-        if path != b"/.payfence/usage" || !is_read {
-            return self.answer(facts, undecided(site, Reason::NotFound), None, None);
+        if own != GatewayPath::Usage || self.request.method() != b"GET" {
+            return self.refuse(facts, undecided(site, Reason::NotFound), None, None);
         }
         let snapshot = self.policy.snapshot();
         let decision = decide_usage(snapshot, site, facts, self.started.unix_s());
@@ -358,7 +372,8 @@ impl Asked<'_> {
     }
 
     fn answer_without_site(&self, reason: Reason) -> Plan {
-        let (close, skip) = self.after_answer();
+        let (ends, skip) = self.after_answer();
+        let close = ends || reason == Reason::RequestMalformed;
         let mut bytes = self.shard.take_spare();
         let asker = self.asker(None, None, close, false);
         message::problem(&mut bytes, &asker, &problem_of(reason, self.started));
@@ -442,8 +457,12 @@ impl Asked<'_> {
             },
         );
         let body = self.bytes.get(self.head_len..).unwrap_or_default();
-        let Ok((taken, upload)) = begin_upload(&site, http.framing, body, &mut request) else {
-            return self.refuse_body(facts, decision, admitted, request);
+        let (taken, upload) = match begin_upload(&site, http.framing, body, &mut request) {
+            Ok(begun) => begun,
+            Err(error) => {
+                self.shard.metrics.malformed.inc(error.cause());
+                return self.refuse_body(facts, decision, admitted, request);
+            }
         };
         let (ticket, figures) =
             admitted.map(|admitted| (admitted.ticket, admitted.figures)).unzip();
@@ -462,6 +481,7 @@ impl Asked<'_> {
             response_bytes: 0,
             origin_ns: 0,
             is_counted: false,
+            expects_continue: http.expect_continue,
             version: http.version,
             keep_alive: http.keep_alive,
             is_head: self.request.is_head(),
@@ -485,7 +505,6 @@ impl Asked<'_> {
         if let Some(admitted) = admitted {
             self.shard.refund(admitted.ticket);
         }
-        self.shard.metrics.malformed.inc("chunk");
         self.answer(facts, Decision { reason: Reason::RequestMalformed, ..decision }, None, None)
     }
 
@@ -507,7 +526,7 @@ fn begin_upload(
     framing: BodyFraming,
     body: &[u8],
     request: &mut Vec<u8>,
-) -> Result<(usize, Upload), ()> {
+) -> Result<(usize, Upload), ChunkError> {
     match framing {
         BodyFraming::None => Ok((0, Upload::Done)),
         BodyFraming::Length(length) => {
@@ -519,8 +538,7 @@ fn begin_upload(
         BodyFraming::Chunked => {
             let mut decoder = Box::new(ChunkDecoder::new());
             let step = decoder
-                .transcode(body, request, |name| message::request_trailer_passes(site, name))
-                .map_err(|_| ())?;
+                .transcode(body, request, |name| message::request_trailer_passes(site, name))?;
             let upload = if step.done { Upload::Done } else { Upload::Chunked(decoder) };
             Ok((step.consumed, upload))
         }

@@ -8,7 +8,6 @@ use std::cell::Cell;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_lite::future;
 use policy::ids::SiteIndex;
 
 use crate::http1::{ChunkDecoder, ResponseFraming, write};
@@ -112,8 +111,10 @@ fn stalled(shard: &Shard) -> SendError {
     SendError::Stalled
 }
 
-/// How long an origin is waited for before the client is watched as well: most answers come sooner, and watching costs.
-const WATCH_AFTER: Duration = Duration::from_millis(500);
+/// How long an origin is waited for before the client is looked at: most answers come sooner.
+const LOOK_AFTER: Duration = Duration::from_millis(500);
+/// The longest time between two such looks.
+const LOOK_AFTER_MAX: Duration = Duration::from_secs(8);
 
 /// What a wait for the origin came to.
 pub(super) enum Heard {
@@ -125,37 +126,33 @@ pub(super) enum Heard {
     TimedOut,
 }
 
-/// Receives from `origin`; after a while watches `client` as well, so that an origin is not waited for on behalf of nobody.
+/// Receives from `origin`; looks at `client` every now and then, so that an origin is not waited for on behalf of nobody. Adds
+/// what it waited to `waited_ns`.
 pub(super) async fn hear(
     shard: &Shard,
     origin: &Socket,
     client: &Socket,
     timer: &Timer,
+    waited_ns: &mut u64,
     deadline_ns: impl Fn() -> u64,
 ) -> Heard {
-    let mut watch = false;
-    let mut receive = pin!(async { Heard::Received(origin.recv(Group::Large).await) });
-    loop {
-        let soon = shard.deadline(WATCH_AFTER);
+    let began_ns = shard.ring.now_ns();
+    let mut look_after = LOOK_AFTER;
+    let mut receive = pin!(origin.recv(Group::Large));
+    let heard = loop {
         let deadline = deadline_ns();
         if shard.ring.now_ns() >= deadline {
-            return Heard::TimedOut;
+            break Heard::TimedOut;
         }
-        timer.set(if watch { deadline } else { deadline.min(soon) });
-        let heard = if watch {
-            let gone = async {
-                let _watched = client.gone().await;
-                Heard::ClientGone
-            };
-            timer.race(pin!(future::or(receive.as_mut(), gone))).await
-        } else {
-            timer.race(receive.as_mut()).await
-        };
-        match heard {
-            Some(heard) => return heard,
-            None => watch = true,
+        timer.set(deadline.min(shard.deadline(look_after)));
+        match timer.race(receive.as_mut()).await {
+            Some(received) => break Heard::Received(received),
+            None if client.is_gone() => break Heard::ClientGone,
+            None => look_after = (look_after * 2).min(LOOK_AFTER_MAX),
         }
-    }
+    };
+    *waited_ns += shard.ring.now_ns().saturating_sub(began_ns);
+    heard
 }
 
 /// How an upload ended.
@@ -163,10 +160,12 @@ pub(super) async fn hear(
 pub(super) enum UploadEnd {
     /// The whole body is with the origin.
     Done,
-    /// The client went away or stalled: the request is void.
+    /// The client went away: the request is void.
     Client,
-    /// What the client sent is no body.
+    /// What the client sent is no body, or ends before it does.
     Malformed,
+    /// The client sent nothing for too long.
+    Stalled,
     /// The origin takes no more; it may have answered.
     Origin,
 }
@@ -181,6 +180,8 @@ pub(super) struct Uploading<'a> {
     pub(super) policy: &'a PolicyView,
     pub(super) site: SiteIndex,
     pub(super) sent: &'a Cell<u64>,
+    /// How much longer the first byte may take.
+    pub(super) first_wait: Duration,
 }
 
 impl Uploading<'_> {
@@ -204,13 +205,21 @@ impl Uploading<'_> {
         if let Some(buffer) = self.input.take() {
             return Ok(buffer);
         }
-        self.timer.set(self.shard.deadline(self.shard.settings.stall_timeout));
+        let stall = self.shard.settings.stall_timeout;
+        // Before the origin has said `100 Continue` it is the origin's time that runs, not the client's.
+        let patience = if self.sent.get() == 0 { stall + self.first_wait } else { stall };
+        self.timer.set(self.shard.deadline(patience));
         match self.timer.race(pin!(self.client.recv(group))).await {
             Some(Ok(buffer)) if !buffer.is_empty() => Ok(buffer),
-            Some(_) => Err(UploadEnd::Client),
+            Some(Ok(_)) => {
+                self.shard.metrics.malformed.inc("body_truncated");
+                Err(UploadEnd::Malformed)
+            }
+            Some(Err(_)) => Err(UploadEnd::Client),
             None => {
                 self.shard.metrics.timeouts.inc("stall");
-                Err(UploadEnd::Client)
+                self.shard.metrics.malformed.inc("timeout");
+                Err(UploadEnd::Stalled)
             }
         }
     }
@@ -235,12 +244,11 @@ impl Uploading<'_> {
         let mut buffer = self.receive(Group::Small).await?;
         let mut out = self.shard.take_spare();
         let site = self.policy.site(self.site);
-        let Ok(step) =
-            decoder.transcode(&buffer, &mut out, |name| request_trailer_passes(&site, name))
-        else {
-            self.shard.metrics.malformed.inc("chunk");
-            return Err(UploadEnd::Malformed);
-        };
+        let passes = |name: &[u8]| request_trailer_passes(&site, name);
+        let step = decoder.transcode(&buffer, &mut out, passes).map_err(|error| {
+            self.shard.metrics.malformed.inc(error.cause());
+            UploadEnd::Malformed
+        })?;
         buffer.advance(step.consumed);
         self.input.put_back(buffer);
         self.sent.set(self.sent.get() + step.data_bytes as u64);
@@ -271,6 +279,8 @@ pub(super) struct Downloading<'a> {
     /// Without a byte from the origin.
     pub(super) quiet: Duration,
     pub(super) sent: &'a mut u64,
+    /// What the origin was waited for, nanoseconds.
+    pub(super) waited_ns: &'a mut u64,
 }
 
 impl Downloading<'_> {
@@ -301,7 +311,8 @@ impl Downloading<'_> {
             return Ok(Some(buffer));
         }
         let deadline = self.shard.deadline(self.quiet);
-        match hear(self.shard, self.origin, self.client, self.timer, || deadline).await {
+        let waited = &mut *self.waited_ns;
+        match hear(self.shard, self.origin, self.client, self.timer, waited, || deadline).await {
             Heard::Received(Ok(buffer)) => Ok(Some(buffer).filter(|buffer| !buffer.is_empty())),
             Heard::Received(Err(_)) => Err(RelayError::Origin),
             Heard::ClientGone => Err(RelayError::Client),

@@ -6,7 +6,8 @@
 
 use std::cell::Cell;
 
-use crate::clock::Now;
+use policy::decision::Reason;
+
 use crate::http1::{Parse, ResponseFacts, ResponseFraming, Upgrade, parse_response};
 use crate::message::{self, ResponseEdit, client_framing};
 use crate::net::{RecvBuf, Socket, Timer};
@@ -40,8 +41,8 @@ pub(super) enum Ended {
     Failed(Failure),
     /// The client has a part; `reset` where only a reset connection shows that.
     Broken { reset: bool },
-    /// What the client sent as a body is none.
-    BadBody,
+    /// What the client sent as a body is none, or did not come.
+    BadBody(Reason),
     /// The client went away.
     ClientGone,
     /// Both sides speak another protocol now.
@@ -60,7 +61,8 @@ pub(super) struct Fetching<'a> {
     pub(super) upload_end: &'a Cell<Option<UploadEnd>>,
     /// When the origin had the whole request, once the upload has ended; monotonic nanoseconds.
     pub(super) uploaded_ns: &'a Cell<u64>,
-    pub(super) sent_at: Now,
+    /// Bytes of the body that went to the origin after those that went with the head.
+    pub(super) body_sent: &'a Cell<u64>,
 }
 
 /// A final head, rewritten and ready to be sent.
@@ -86,8 +88,11 @@ impl<'a> Fetching<'a> {
         connection: &'a Connection,
         exchange: &'a mut Exchange,
         upstream: &'a mut Upstream,
-        (upload_end, uploaded_ns): (&'a Cell<Option<UploadEnd>>, &'a Cell<u64>),
-        sent_at: Now,
+        (upload_end, uploaded_ns, body_sent): (
+            &'a Cell<Option<UploadEnd>>,
+            &'a Cell<u64>,
+            &'a Cell<u64>,
+        ),
     ) -> Self {
         Self {
             shard: &connection.shard,
@@ -98,7 +103,7 @@ impl<'a> Fetching<'a> {
             exchange,
             upload_end,
             uploaded_ns,
-            sent_at,
+            body_sent,
         }
     }
 
@@ -122,6 +127,7 @@ impl<'a> Fetching<'a> {
                 Head::Interim(bytes) => {
                     seen = 0;
                     interim += 1;
+                    self.exchange.expects_continue = false;
                     if interim > INTERIM_MAX {
                         return Ended::Failed(Failure::Invalid);
                     }
@@ -189,11 +195,9 @@ impl<'a> Fetching<'a> {
             if !self.exchange.asks_websocket || facts.upgrade != Some(Upgrade::WebSocket) {
                 return Err(Failure::Invalid);
             }
-            self.exchange.origin_ns = self.shard.now().mono_ns.saturating_sub(self.sent_at.mono_ns);
             self.exchange.correct(self.shard, message::cost_header(&view));
             Head::Switch(rewrite(self.shard, self.exchange, &view, ResponseFraming::None, false))
         } else {
-            self.exchange.origin_ns = self.shard.now().mono_ns.saturating_sub(self.sent_at.mono_ns);
             self.exchange.correct(self.shard, message::cost_header(&view));
             Head::Final(self.rewrite_final(&view, facts))
         };
@@ -240,6 +244,7 @@ impl<'a> Fetching<'a> {
             timer: self.timer,
             quiet: if is_stream { settings.quiet_timeout } else { settings.stall_timeout },
             sent: &mut self.exchange.response_bytes,
+            waited_ns: &mut self.exchange.origin_ns,
         };
         match downloading.run(head, from, to).await {
             Ok(()) => Ended::Whole { keep_client: !close, keep_origin },
@@ -259,13 +264,18 @@ impl<'a> Fetching<'a> {
     async fn receive(&mut self, begun: bool) -> Result<(), Ended> {
         let site = self.exchange.policy.site(self.exchange.decision.site);
         let timeout_ns = u64::from(site.response_timeout_ms()) * 1_000_000;
-        // The origin's time begins when it has the whole request.
+        // The origin's time begins when it has the whole request, or all of it that the client sends unasked.
+        let expects = self.exchange.expects_continue;
         let deadline = || {
-            let uploads = self.upload_end.get().is_none();
+            let waits = expects && self.body_sent.get() == 0;
+            let uploads = self.upload_end.get().is_none() && !waits;
             let began = if uploads { self.shard.ring.now_ns() } else { self.uploaded_ns.get() };
             began.saturating_add(timeout_ns)
         };
-        match relay::hear(self.shard, self.origin, self.client, self.timer, deadline).await {
+        let waited = &mut self.exchange.origin_ns;
+        let heard =
+            relay::hear(self.shard, self.origin, self.client, self.timer, waited, deadline).await;
+        match heard {
             Heard::Received(Ok(buffer)) if !buffer.is_empty() => {
                 *self.input = Some(match self.input.take() {
                     Some(input) => input.joined(&buffer),

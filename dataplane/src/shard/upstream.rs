@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 
+use policy::model::Scheme;
 use policy::snapshot::OriginView;
 
 use crate::metrics::ShardMetrics;
@@ -32,6 +33,9 @@ pub enum ConnectError {
     /// No address took the connection.
     #[error("cannot connect to {0}: {1}")]
     Connect(SocketAddr, io::Error),
+    /// It is an https origin.
+    #[error("https origins are not served by this version: nothing was sent")]
+    Https,
     /// Neither happened in time.
     #[error("`{0}` took longer than {1} ms to connect")]
     Timeout(Box<str>, u32),
@@ -62,6 +66,7 @@ impl Drop for Open {
 pub struct Pool {
     host: Box<str>,
     port: u16,
+    is_https: bool,
     idle: RefCell<Vec<Upstream>>,
     /// Which of several addresses the next connection tries first.
     turn: Cell<usize>,
@@ -69,7 +74,7 @@ pub struct Pool {
 
 /// The pools of one shard.
 pub struct Pools {
-    by_origin: HashMap<(Box<str>, u16), Weak<Pool>>,
+    by_origin: HashMap<(Box<str>, u16, bool), Weak<Pool>>,
 }
 
 impl Pools {
@@ -79,7 +84,8 @@ impl Pools {
 
     /// The pool of `origin`, which lives as long as some policy view holds it.
     pub(super) fn of(&mut self, origin: OriginView<'_>) -> Rc<Pool> {
-        let key = (Box::from(origin.host()), origin.port());
+        let is_https = origin.scheme() == Scheme::Https;
+        let key = (Box::from(origin.host()), origin.port(), is_https);
         if let Some(pool) = self.by_origin.get(&key).and_then(Weak::upgrade) {
             return pool;
         }
@@ -87,6 +93,7 @@ impl Pools {
         let pool = Rc::new(Pool {
             host: key.0.clone(),
             port: key.1,
+            is_https,
             idle: RefCell::new(Vec::new()),
             turn: Cell::new(0),
         });
@@ -143,6 +150,10 @@ impl Pool {
         metrics: &std::sync::Arc<ShardMetrics>,
         timeout_ms: u32,
     ) -> Result<Upstream, ConnectError> {
+        if self.is_https {
+            // Never in the clear what was meant to be encrypted.
+            return Err(ConnectError::Https);
+        }
         let deadline_ns = ring.now_ns() + u64::from(timeout_ms) * 1_000_000;
         let addresses = self.resolve(ring, timer, resolver, deadline_ns, timeout_ms).await?;
         let first = self.turn.get();
