@@ -96,40 +96,8 @@ pub fn run(config: Config) -> Result<(), Error> {
     let links = Arc::new(Links::new(shards, Arc::clone(&snapshot), to_ledger)?);
     let (ledger_ends, ledger_ended) = crossbeam::channel::bounded::<()>(0);
     let ledger = ledger::start(requests, Arc::clone(&links), clock, ledger_ended)?;
-    let (ready, is_ready) = mpsc::channel();
-    let mut threads = Vec::with_capacity(shards);
-    for (id, listeners) in listeners.into_iter().enumerate() {
-        let parts = Parts {
-            id: ShardId(u16::try_from(id).unwrap_or(u16::MAX)),
-            listeners,
-            settings: Arc::clone(&settings),
-            links: Arc::clone(&links),
-            state: Arc::clone(&state),
-            resolver: resolver.handle(),
-            clock,
-            request_ids: RequestIds::new(random()?),
-            ready: ready.clone(),
-        };
-        let cpu = config.cpus.as_ref().map(|cpus| cpus.numbers()[id % cpus.numbers().len()]);
-        let name = format!("payfence-{id}");
-        let (links, state) = (Arc::clone(&links), Arc::clone(&state));
-        threads.push(runtime::launch(&name, cpu, move || async move {
-            let ended = shard::run(parts).await;
-            if let Err(error) = &ended {
-                // Its connections and what it owns are lost: a node with a hole must not serve on.
-                tracing::error!(%error, "a shard failed: the node stops");
-                state.set_draining();
-                links.drain();
-            }
-            ended
-        })?);
-    }
-    drop(ready);
-    // A shard that cannot start drops its end without a word; joining tells why.
-    if (0..shards).any(|_| is_ready.recv().is_err()) {
-        links.drain();
-        return join(threads).and(Err(Error::Shard("it did not start".to_owned())));
-    }
+    let node = Node { links: Arc::clone(&links), state: Arc::clone(&state), settings, clock };
+    let threads = node.launch(listeners, &resolver, &config)?;
     let admin = admin.serve(Arc::clone(&state))?;
     let policy_thread = policy_file.watch(publisher(Arc::clone(&links), &resolver))?;
     let reloader = policy_thread.reloader();
@@ -152,6 +120,63 @@ pub fn run(config: Config) -> Result<(), Error> {
     // A panic on it has been reported by the hook.
     let _ = ledger.join();
     ended
+}
+
+/// What all shards are launched with.
+struct Node {
+    links: Arc<Links>,
+    state: Arc<NodeState>,
+    settings: Arc<Settings>,
+    clock: Clock,
+}
+
+type ShardThread = JoinHandle<io::Result<()>>;
+
+impl Node {
+    /// Launches every shard and waits until all accept.
+    fn launch(
+        &self,
+        listeners: Vec<Vec<OwnedFd>>,
+        resolver: &Resolver,
+        config: &Config,
+    ) -> Result<Vec<ShardThread>, Error> {
+        let shards = listeners.len();
+        let (ready, is_ready) = mpsc::channel();
+        let mut threads = Vec::with_capacity(shards);
+        for (id, listeners) in listeners.into_iter().enumerate() {
+            let parts = Parts {
+                id: ShardId(u16::try_from(id).unwrap_or(u16::MAX)),
+                listeners,
+                settings: Arc::clone(&self.settings),
+                links: Arc::clone(&self.links),
+                state: Arc::clone(&self.state),
+                resolver: resolver.handle(),
+                clock: self.clock,
+                request_ids: RequestIds::new(random()?),
+                ready: ready.clone(),
+            };
+            let cpu = config.cpus.as_ref().map(|cpus| cpus.numbers()[id % cpus.numbers().len()]);
+            let (links, state) = (Arc::clone(&self.links), Arc::clone(&self.state));
+            threads.push(runtime::launch(&format!("payfence-{id}"), cpu, move || async move {
+                let ended = shard::run(parts).await;
+                if let Err(error) = &ended {
+                    // Its connections and what it owns are lost: a node with a hole must not serve on.
+                    tracing::error!(%error, "a shard failed: the node stops");
+                    state.set_draining();
+                    links.drain();
+                }
+                ended
+            })?);
+        }
+        drop(ready);
+        // A shard that cannot start drops its end without a word; joining tells why.
+        if (0..shards).any(|_| is_ready.recv().is_err()) {
+            self.links.drain();
+            join(threads)?;
+            return Err(Error::Shard("it did not start".to_owned()));
+        }
+        Ok(threads)
+    }
 }
 
 fn publisher(links: Arc<Links>, resolver: &Resolver) -> impl FnMut(Arc<Snapshot>) + Send + 'static {

@@ -12,10 +12,10 @@ use crate::clock::Now;
 use crate::net::{Group, Socket, Timer};
 
 use super::input::Input;
-use super::plan::{self, Answer, Peer, Plan, Resumed, Waiting, plan};
+use super::plan::{Answer, Peer, Plan, Resumed, Waiting, plan};
 use super::proxy_protocol::{self, Preface};
 use super::waits::Resolved;
-use super::{Shard, exchange, relay, tasks};
+use super::{Shard, exchange, own_answer, relay, tasks};
 
 /// How long a client may be silent before its connection is closed after an answer.
 const LINGER: Duration = Duration::from_secs(2);
@@ -178,7 +178,7 @@ impl Connection {
 
     async fn refuse_slow_head(&mut self) -> After {
         self.shard.metrics.timeouts.inc("head");
-        let bytes = plan::head_timeout(&self.shard);
+        let bytes = own_answer::head_timeout(&self.shard);
         if self.send(bytes).await { After::Linger } else { After::Close }
     }
 

@@ -16,7 +16,8 @@ use policy::decision::Reason;
 use crate::message::{self, Asker};
 
 use super::connection::{After, Connection};
-use super::plan::{Exchange, Upload, problem_of};
+use super::own_answer::problem_of;
+use super::plan::{Exchange, Upload};
 use super::relay::{self, SendError, UploadEnd, Uploading};
 use super::response::{Ended, Failure, Fetching};
 use super::upstream::{ConnectError, Upstream};

@@ -9,6 +9,7 @@ mod connection;
 mod exchange;
 mod input;
 mod links;
+mod own_answer;
 mod plan;
 mod policy_view;
 mod proxy_protocol;

@@ -4,7 +4,6 @@
 //! runs without waiting, on the shard's scratch; what it returns borrows nothing; `decide` says what is done, this only prepares
 //! it.
 
-use std::fmt::Display;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -29,6 +28,7 @@ use crate::message::{
 };
 
 use super::Shard;
+use super::own_answer::{malformed, problem_of};
 use super::policy_view::PolicyView;
 
 /// Longest unread body that is skipped to keep a connection after an answer of our own.
@@ -567,46 +567,9 @@ const fn reason_of(refusal: Refusal) -> Reason {
     }
 }
 
-/// A problem document of which nothing but the reason is known.
-pub(super) fn problem_of(reason: Reason, now: Now) -> Problem<'static> {
-    Problem {
-        reason,
-        status: None,
-        detail: None,
-        figures: None,
-        concurrency: None,
-        retry_after_s: None,
-        now_s: now.unix_s(),
-    }
-}
-
 /// Row 0: what cannot be understood one way only is answered and the connection closed.
 fn refuse_head(shard: &Shard, error: HeadError, bytes: &[u8]) -> Plan {
     shard.metrics.malformed.inc(error.cause());
     let bytes_out = malformed(shard, Reason::RequestMalformed, error.status(), &error);
     Plan::Answer(Answer { bytes: bytes_out, head_len: bytes.len(), skip: 0, close: true })
-}
-
-/// The answer to a head that did not arrive in time.
-pub(super) fn head_timeout(shard: &Shard) -> Vec<u8> {
-    shard.metrics.malformed.inc("timeout");
-    malformed(shard, Reason::RequestTimeout, 408, &"the request's head did not arrive in time")
-}
-
-fn malformed(shard: &Shard, reason: Reason, status: u16, detail: &dyn Display) -> Vec<u8> {
-    let request_id = shard.request_ids.borrow_mut().next_id();
-    let asker = Asker {
-        site: None,
-        origin_header: None,
-        is_head: false,
-        close: true,
-        request_id: &request_id,
-        token_sent: false,
-        http10_keep_alive: false,
-    };
-    let mut bytes = shard.take_spare();
-    let problem =
-        Problem { status: Some(status), detail: Some(detail), ..problem_of(reason, shard.now()) };
-    message::problem(&mut bytes, &asker, &problem);
-    bytes
 }

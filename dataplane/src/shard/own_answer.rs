@@ -1,0 +1,56 @@
+//! Answers to what is no request: heads that cannot be understood, heads that do not come.
+//!
+//! In: a reason and what was wrong. Out: the bytes of an answer that ends the connection. Always holds: such answers know no site, are
+//! counted by cause and are no decisions.
+
+use std::fmt::Display;
+
+use policy::decision::Reason;
+
+use crate::clock::Now;
+use crate::message::{self, Asker, Problem};
+
+use super::Shard;
+
+/// A problem document of which nothing but the reason is known.
+pub(super) fn problem_of(reason: Reason, now: Now) -> Problem<'static> {
+    Problem {
+        reason,
+        status: None,
+        detail: None,
+        figures: None,
+        concurrency: None,
+        retry_after_s: None,
+        now_s: now.unix_s(),
+    }
+}
+
+/// The answer to a head that did not arrive in time.
+pub(super) fn head_timeout(shard: &Shard) -> Vec<u8> {
+    shard.metrics.malformed.inc("timeout");
+    malformed(shard, Reason::RequestTimeout, 408, &"the request's head did not arrive in time")
+}
+
+/// The answer to a head that cannot be understood one way only.
+pub(super) fn malformed(
+    shard: &Shard,
+    reason: Reason,
+    status: u16,
+    detail: &dyn Display,
+) -> Vec<u8> {
+    let request_id = shard.request_ids.borrow_mut().next_id();
+    let asker = Asker {
+        site: None,
+        origin_header: None,
+        is_head: false,
+        close: true,
+        request_id: &request_id,
+        token_sent: false,
+        http10_keep_alive: false,
+    };
+    let mut bytes = shard.take_spare();
+    let problem =
+        Problem { status: Some(status), detail: Some(detail), ..problem_of(reason, shard.now()) };
+    message::problem(&mut bytes, &asker, &problem);
+    bytes
+}
