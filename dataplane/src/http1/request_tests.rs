@@ -498,6 +498,7 @@ fn which_headers_are_forwarded() {
             trusted,
             "Forwarded X-Real-IP",
         ),
+        ("X_Real_IP: x\r\nX-Real_IP: y\r\nX-Real-IP: z\r\n", trusted, "X-Real-IP"),
         ("X-Original-URL: x\r\nX-Rewrite-URL: x\r\nX-HTTP-Method: x\r\n", plain, ""),
         ("X-HTTP-Method-Override: x\r\nX-Method-Override: x\r\nX_HTTP_Method: x\r\n", plain, ""),
         ("X-Original-URL: x\r\nX_Rewrite_URL: x\r\n", overrides, "X-Original-URL X_Rewrite_URL"),
