@@ -28,8 +28,9 @@ pub use request::{
 };
 pub use response::{Response, ResponseFacts, ResponseFraming, ResponseHead, parse_response};
 
-/// The most header lines that any [`Limits`] can allow: the parser's fixed scratch space.
-pub const HEADERS_CAP: usize = 256;
+/// The most header lines that any [`Limits`] can allow: the parser's scratch space on the stack. At 32 bytes a line it
+/// takes 32 KiB, which nobody writes before the parser fills a place, so a head of few lines does not pay for many.
+pub const HEADERS_CAP: usize = 1024;
 
 /// Bounds on one message head. They hold while a head is still incomplete, so a peer that never
 /// ends its head is refused at the bound and never buffered past it.
@@ -44,10 +45,10 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Heads of 64 KiB, targets of 16 KiB, 128 header lines: twice what is promised to pass
-    /// (32 KiB and 8,000 bytes).
+    /// Heads of 64 KiB and targets of 16 KiB, twice what is promised to pass (32 KiB and 8,000 bytes), and as many
+    /// header lines as the parser takes: a head of 32 KiB passes unless its lines are shorter than 32 bytes on average.
     fn default() -> Self {
-        Self { head_bytes_max: 64 * 1024, uri_bytes_max: 16 * 1024, headers_max: 128 }
+        Self { head_bytes_max: 64 * 1024, uri_bytes_max: 16 * 1024, headers_max: HEADERS_CAP }
     }
 }
 

@@ -213,7 +213,7 @@ impl<'a> Request<'a> {
             }
             // A trusted proxy says these for itself: a client behind it must not be able to strip
             // them by naming them in a Connection that the proxy let through.
-            N::Forwarded | N::XRealIp => rules.trusted_peer,
+            N::Forwarded | N::XRealIp => rules.trusted_peer && !header.underscored,
             N::Override => rules.override_headers && !self.is_nominated(header.name),
             N::Trailer => self.head.facts.framing == BodyFraming::Chunked && !header.underscored,
             N::Connection

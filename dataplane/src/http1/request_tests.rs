@@ -424,8 +424,14 @@ fn what_must_pass_at_least() {
     let value = "y".repeat(32 * 1024 - 8_100);
     let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nX: {value}\r\n\r\n");
     assert!(matches!(feed(head.as_bytes(), std::iter::empty(), &limits), Ok(Some(_))));
-    let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(127));
-    assert_eq!(accept(many.as_bytes()).4.len(), 128);
+    let lines = |count, line: &str| {
+        format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", line.repeat(count)).into_bytes()
+    };
+    // 1,024 lines with `Host`, in a head of 4 KiB and in one of almost 32 KiB.
+    for line in ["X: y\r\n".to_owned(), format!("X: {}\r\n", "y".repeat(27))] {
+        assert_eq!(accept(&lines(HEADERS_CAP - 1, &line)).4.len(), HEADERS_CAP);
+        check_refused(&lines(HEADERS_CAP, &line), 431, "headers_too_many");
+    }
 }
 
 #[test]
@@ -498,6 +504,7 @@ fn which_headers_are_forwarded() {
             trusted,
             "Forwarded X-Real-IP",
         ),
+        ("X_Real_IP: x\r\nX-Real_IP: y\r\nX-Real-IP: z\r\n", trusted, "X-Real-IP"),
         ("X-Original-URL: x\r\nX-Rewrite-URL: x\r\nX-HTTP-Method: x\r\n", plain, ""),
         ("X-HTTP-Method-Override: x\r\nX-Method-Override: x\r\nX_HTTP_Method: x\r\n", plain, ""),
         ("X-Original-URL: x\r\nX_Rewrite_URL: x\r\n", overrides, "X-Original-URL X_Rewrite_URL"),

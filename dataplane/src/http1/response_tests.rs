@@ -163,6 +163,19 @@ fn what_is_no_answer() {
 }
 
 #[test]
+fn as_many_header_lines_pass_as_the_parser_takes() {
+    for (lines, expected) in
+        [(HEADERS_CAP, Ok(HEADERS_CAP)), (HEADERS_CAP + 1, Err("headers_too_many"))]
+    {
+        let input = format!("HTTP/1.1 200 \r\n{}\r\n", "X: y\r\n".repeat(lines));
+        let mut head = ResponseHead::new();
+        let parsed = parse_response(input.as_bytes(), 0, false, &Limits::default(), &mut head);
+        let seen = parsed.map(|_| head.view(input.as_bytes()).headers().count());
+        assert_eq!(seen.map_err(ResponseError::cause), expected);
+    }
+}
+
+#[test]
 fn which_headers_are_forwarded() {
     let plain = "Content-Length: 5\r\n";
     for (lines, rate_limit, expected) in [
