@@ -141,6 +141,13 @@ impl Node {
         config: &Config,
     ) -> Result<Vec<ShardThread>, Error> {
         let shards = listeners.len();
+        let cpus = match &config.cpus {
+            Some(cpus) => cpus.numbers().to_vec(),
+            // Fewer shards than cores, and nobody said which: the kernel places them.
+            None => Some(runtime::allowed_cpus())
+                .filter(|cpus| cpus.len() == shards)
+                .unwrap_or_default(),
+        };
         let (ready, is_ready) = mpsc::channel();
         let mut threads = Vec::with_capacity(shards);
         for (id, listeners) in listeners.into_iter().enumerate() {
@@ -155,7 +162,7 @@ impl Node {
                 request_ids: RequestIds::new(random()?),
                 ready: ready.clone(),
             };
-            let cpu = config.cpus.as_ref().map(|cpus| cpus.numbers()[id % cpus.numbers().len()]);
+            let cpu = cpus.get(id % cpus.len().max(1)).copied();
             let (links, state) = (Arc::clone(&self.links), Arc::clone(&self.state));
             threads.push(runtime::launch(&format!("payfence-{id}"), cpu, move || async move {
                 let ended = shard::run(parts).await;

@@ -40,6 +40,13 @@ where
     })
 }
 
+/// The cores this process may run on, in order.
+#[must_use]
+pub fn allowed_cpus() -> Vec<usize> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
+}
+
 /// Runs `task` on this shard beside the others.
 pub fn spawn(ring: &Ring, task: impl Future<Output = ()> + 'static) {
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
