@@ -2,7 +2,8 @@
 //!
 //! In: text such as `/api/{version}/*`. Out: a list of segments, or an error that says what is allowed.
 //! Always holds: a pattern begins with `/`, holds no dot segment, no control byte and no empty segment but a last
-//! one; [`Segment::Rest`] stands last only; two [`Segment::Many`] never stand side by side.
+//! one; [`Segment::Rest`] stands last only; two [`Segment::Many`] never stand side by side (`**/**` says what `**` says,
+//! and is taken as that).
 //!
 //! A pattern is written as a URL's path is: `%C3%A9` and a raw `é` are the same letter, and a byte that means something
 //! to patterns or paths is written as its escape (`%2A` for a star, `%2F` for a slash inside a segment).
@@ -16,8 +17,9 @@ use super::literal::Literal;
 pub const PATTERN_BYTES_MAX: usize = 1024;
 /// Segments a pattern may have.
 pub const PATTERN_SEGMENTS_MAX: usize = 64;
-/// `**` segments a pattern may have.
-pub const PATTERN_MANY_MAX: usize = 4;
+/// `**` segments a pattern may have, repeated ones (`**/**`) counted once. The search takes the leftmost place for what
+/// stands between two of them, so its time does not depend on their number; the bound is for whoever reads the policy.
+pub const PATTERN_MANY_MAX: usize = 8;
 
 /// One segment of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,10 +61,10 @@ impl Pattern {
         let mut segments = Vec::with_capacity(parts.len());
         for (position, part) in parts.into_iter().enumerate() {
             let segment = parse_segment(part, position == last)?;
-            if segment == Segment::Many && segments.last() == Some(&Segment::Many) {
-                return Err(PatternError::RepeatedMany);
+            let is_repeated = segment == Segment::Many && segments.last() == Some(&Segment::Many);
+            if !is_repeated {
+                segments.push(segment);
             }
-            segments.push(segment);
         }
         let many = segments.iter().filter(|segment| **segment == Segment::Many).count();
         if many > PATTERN_MANY_MAX {
@@ -183,9 +185,6 @@ pub enum PatternError {
         /// `**` it has.
         count: usize,
     },
-    /// `**/**`.
-    #[error("`**` follows `**`; one of them says the same")]
-    RepeatedMany,
     /// `//` inside.
     #[error(
         "the pattern holds an empty segment (`//`); write single slashes, requests are matched with repeated slashes merged too"

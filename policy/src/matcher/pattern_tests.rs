@@ -28,6 +28,9 @@ fn accepted() {
         "/.../x",
         "/a.b",
         "/**/a/**/b/**/c",
+        "/**/**",
+        "/a/**/**/**/b",
+        "/**/a/**/b/**/c/**/d/**/e/**/f/**/g/**/**/h",
     ];
     for text in table {
         match Pattern::parse(text) {
@@ -65,15 +68,26 @@ fn refused() {
         ("/a%00", "control byte"),
         ("/a\tb", "control byte"),
         ("/a%7F", "control byte"),
-        ("/**/**", "follows"),
-        ("/a/**/**/b", "follows"),
-        ("/**/a/**/b/**/c/**/d/**", "5 times; at most 4"),
+        ("/**/a/**/b/**/c/**/d/**/e/**/f/**/g/**/h/**", "9 times; at most 8"),
     ];
     for (text, expected) in table {
         match Pattern::parse(text) {
             Ok(_) => panic!("{text} was taken"),
             Err(error) => assert!(error.to_string().contains(expected), "{text}: {error}"),
         }
+    }
+}
+
+#[test]
+fn repeated_many_is_one() {
+    for (text, expected) in [
+        ("/**/**", "/**"),
+        ("/a/**/**/**/b", "/a/**/b"),
+        ("/**/**/*", "/**/*"),
+        ("/**/{x}/**/**/", "/**/{x}/**/"),
+    ] {
+        let segments = |text| Pattern::parse(text).expect(text).segments().to_vec();
+        assert_eq!(segments(text), segments(expected), "{text}");
     }
 }
 

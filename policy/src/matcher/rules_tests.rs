@@ -44,7 +44,11 @@ fn a_thousand_rules_are_told_apart() {
 
 #[test]
 fn many_wildcards_on_a_long_path_stay_linear() {
-    let parsed = rules_of(&["/**/a/**/b/**/c".to_owned(), "/**/a/a/a/a/b/**/a/a/*".to_owned()]);
+    let parsed = rules_of(&[
+        "/**/a/**/b/**/c".to_owned(),
+        "/**/a/a/a/a/b/**/a/a/*".to_owned(),
+        format!("{}/c/x", "/**/a".repeat(8)),
+    ]);
     let rules = built(&parsed, Settings::default());
     assert_eq!(index_of(&rules, &b"/a".repeat(4000), Letters::Exact), None);
     let mut path = b"/a".repeat(3000);
