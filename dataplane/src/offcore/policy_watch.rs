@@ -187,7 +187,7 @@ impl<T: Send + Sync + 'static> PolicyFile<T> {
             }
         };
         let fingerprint = fingerprint(&bytes);
-        if fingerprint == self.running {
+        if fingerprint == self.running && !demanded {
             self.refused = None;
             self.state.snapshot_is_current();
             return;

@@ -106,6 +106,20 @@ fn the_running_text_ends_a_refusal_without_a_reload() {
 }
 
 #[test]
+fn a_demand_reloads_an_unchanged_file_and_an_event_does_not() {
+    let bench = Bench::start();
+    bench.thread.reloader().reload();
+    bench.expect("2:one");
+    fs::write(bench.path(), "one.").unwrap();
+    bench.thread.reloader().reload();
+    bench.expect("3:one");
+    // Loads come in order: had one of the writes of unchanged bytes been a reload, this would not be the fourth.
+    fs::write(bench.path(), "two.").unwrap();
+    bench.expect("4:two");
+    assert_eq!(bench.state.snapshot_error(), None);
+}
+
+#[test]
 fn a_file_half_written_is_not_read() {
     let bench = Bench::start();
     let mut writer = File::create(bench.path()).unwrap();
