@@ -5,6 +5,7 @@
 //! instead of buffers, recursion instead of a greedy scan, every rule tried for every spelling.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use super::answer::{Access, RejectCause, Rule, RuleRef, Settings};
 use super::fold::fold_into;
@@ -119,18 +120,24 @@ impl Site<'_> {
     }
 
     fn names(&self, pattern: &[Segment], path: &[&[u8]], folded: bool) -> bool {
-        let Some((first, rest)) = pattern.split_first() else { return path.is_empty() };
-        match first {
-            Segment::Many => (0..=path.len())
-                .any(|skip| self.names(rest, path.get(skip..).unwrap_or_default(), folded)),
-            Segment::Rest => !path.is_empty(),
-            Segment::One => path
-                .split_first()
-                .is_some_and(|(head, tail)| !head.is_empty() && self.names(rest, tail, folded)),
-            Segment::Literal(literal) => path.split_first().is_some_and(|(head, tail)| {
-                self.equals(head, literal.plain(), folded) && self.names(rest, tail, folded)
-            }),
+        let end = path.len();
+        // Every place that the pattern so far can have led to.
+        let mut places = BTreeSet::from([0]);
+        for segment in pattern {
+            let steps = places.iter().flat_map(|&place| match (segment, path.get(place)) {
+                (Segment::Many, _) => place..=end,
+                (Segment::Rest, Some(_)) => end..=end,
+                (Segment::One, Some(head)) if !head.is_empty() => place + 1..=place + 1,
+                (Segment::Literal(literal), Some(head))
+                    if self.equals(head, literal.plain(), folded) =>
+                {
+                    place + 1..=place + 1
+                }
+                _ => RangeInclusive::new(1, 0),
+            });
+            places = steps.collect();
         }
+        places.contains(&end)
     }
 
     fn equals(&self, segment: &[u8], literal: &[u8], folded: bool) -> bool {
