@@ -102,7 +102,7 @@ pub struct ShardMetrics {
     pub queue_full: Labelled,
     /// Entitlements this shard has counters of.
     pub budget_entitlements: Gauge,
-    /// Units in loans this shard holds.
+    /// Quota units in loans this shard holds and has not used, about a second old.
     pub budget_loaned_units: Gauge,
     /// Loans this shard was granted.
     pub budget_loans: Counter,
@@ -110,7 +110,7 @@ pub struct ShardMetrics {
     pub budget_recalls: Counter,
     /// Requests that waited for a loan.
     pub budget_waits: Counter,
-    /// Requests whose wait for a loan ran out.
+    /// Requests that got no loan: their wait ran out, or too many waited already.
     pub budget_wait_timeouts: Counter,
 }
 

@@ -23,6 +23,11 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
+    /// Takes over a count that is kept elsewhere and only grows.
+    pub fn copy_total(&self, total: u64) {
+        self.0.store(total.max(self.get()), Relaxed);
+    }
+
     /// Adds one.
     pub fn inc(&self) {
         self.add(1);

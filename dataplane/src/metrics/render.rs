@@ -30,7 +30,7 @@ pub struct NodeFigures {
     pub decisions_lost: u64,
     /// Age in seconds of the oldest decision that waits to be exported; 0 when none waits.
     pub export_lag_s: f64,
-    /// Seconds since the ledger last answered while an answer was due; 0 when none is.
+    /// Seconds that the ledger has owed an answer to the oldest request it has taken; 0 when it owes none.
     pub ledger_lag_s: f64,
 }
 
@@ -100,7 +100,7 @@ const COUNTERS: [(&str, &str, Of); 16] = [
         s.budget_recalls.get()
     }),
     ("payfence_budget_waits_total", "Requests that waited for a loan.", |s| s.budget_waits.get()),
-    ("payfence_budget_wait_timeouts_total", "Requests whose wait for a loan ran out.", |s| {
+    ("payfence_budget_wait_timeouts_total", "Requests that got no loan in time.", |s| {
         s.budget_wait_timeouts.get()
     }),
 ];
@@ -113,7 +113,7 @@ const GAUGES: [(&str, &str, Of); 4] = [
     ("payfence_budget_entitlements", "Entitlements counted, once for each shard that does.", |s| {
         s.budget_entitlements.get()
     }),
-    ("payfence_budget_loaned_units", "Units out on loan between shards.", |s| {
+    ("payfence_budget_loaned_units", "Quota units lent to shards and not used.", |s| {
         s.budget_loaned_units.get()
     }),
 ];
@@ -283,7 +283,7 @@ fn node_figures(out: &mut String, node: &NodeFigures) {
         ),
         (
             "payfence_ledger_lag_seconds",
-            "Time since the ledger last answered while an answer was due.",
+            "How long the ledger has owed an answer to the oldest request; 0 when it owes none.",
             "gauge",
             node.ledger_lag_s,
         ),

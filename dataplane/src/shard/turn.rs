@@ -18,8 +18,10 @@ use super::{Shard, accept};
 
 /// Messages taken in one turn: more must not keep connections waiting.
 const MAIL_PER_TURN: usize = 512;
-/// How often idle upstream connections are looked over.
-const SWEEP: Duration = Duration::from_secs(5);
+/// How often the budgets' counts are copied into the metrics.
+const COPY: Duration = Duration::from_secs(1);
+/// Idle upstream connections are looked over at every so manieth copy: every 5 s.
+const COPIES_PER_SWEEP: u32 = 5;
 
 /// Drives `shard` until it is drained.
 pub(super) async fn drive(shard: &Rc<Shard>) -> io::Result<()> {
@@ -114,18 +116,31 @@ pub(super) async fn listen_for_wakes(shard: Rc<Shard>) {
     }
 }
 
-/// What is due every few seconds.
+/// What is due every second or few.
 pub(super) async fn keep_house(shard: Rc<Shard>) {
     let timer = shard.ring.timer();
+    let mut copies = 0_u32;
     while !shard.ended.get() {
-        timer.set(shard.deadline(SWEEP));
+        timer.set(shard.deadline(COPY));
         timer.wait().await;
-        // Also drops the pools of origins that are no longer in the policy.
-        let _view = shard.policy();
-        shard.pools.borrow_mut().sweep(shard.ring.now_ns());
-        let counts = shard.budgets.borrow().counts();
-        shard.metrics.budget_entitlements.set(counts.entries as u64);
+        copy_counts(&shard);
+        copies = copies.wrapping_add(1);
+        if copies % COPIES_PER_SWEEP == 0 {
+            // Also drops the pools of origins that are no longer in the policy.
+            let _view = shard.policy();
+            shard.pools.borrow_mut().sweep(shard.ring.now_ns());
+        }
     }
+}
+
+fn copy_counts(shard: &Shard) {
+    let counts = shard.budgets.borrow().counts();
+    let metrics = &shard.metrics;
+    metrics.budget_entitlements.set(counts.entries as u64);
+    metrics.budget_loaned_units.set(counts.loaned_units);
+    metrics.budget_loans.copy_total(counts.loans);
+    metrics.budget_recalls.copy_total(counts.recalls);
+    metrics.budget_wait_timeouts.copy_total(counts.unknown);
 }
 
 impl Shard {

@@ -47,6 +47,8 @@ struct Entry {
     answered_us: u64,
     used_us: u64,
     due_us: Option<u64>,
+    /// Its part of [`Borrower::loaned_units`].
+    loaned_units: u64,
 }
 
 /// All entries of one shard.
@@ -60,6 +62,11 @@ pub(super) struct Borrower {
     last_seq: u64,
     pub(super) unknown: u64,
     pub(super) settled_late: u64,
+    /// Answers that brought units, in all.
+    pub(super) loans: u64,
+    /// Quota units in loans, each entry's as of its last answer, recall or due time, so about a second old at most:
+    /// a sum over all entries would hold up the shard.
+    pub(super) loaned_units: u64,
 }
 
 impl Borrower {
@@ -73,6 +80,8 @@ impl Borrower {
             last_seq: 0,
             unknown: 0,
             settled_late: 0,
+            loans: 0,
+            loaned_units: 0,
         }
     }
 
@@ -182,7 +191,8 @@ impl Borrower {
     ) {
         let id = answer.id;
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        entry.loans.take_answer(answer);
+        self.loans += u64::from(entry.loans.take_answer(answer));
+        entry.note_loan(&mut self.loaned_units);
         entry.answered_us = now.mono_us;
         entry.low = (entry.loans.units_unspent() / 4, entry.loans.rate_unspent() / 4);
         let Some((_, asker)) = entry.asked.take_if(|(seq, _)| *seq == answer.seq) else { return };
@@ -219,6 +229,7 @@ impl Borrower {
             self.last_seq += 1;
             entry.ask(now, self.last_seq, mail);
         }
+        entry.note_loan(&mut self.loaned_units);
         entry.schedule(now, timers);
     }
 
@@ -226,6 +237,7 @@ impl Borrower {
     pub(super) fn on_recall(&mut self, recall: &Recall, mail: &mut Mail) {
         if let Some(entry) = self.entries.get_mut(&recall.id) {
             entry.loans.give_back(recall);
+            entry.note_loan(&mut self.loaned_units);
         }
         mail.send(mail.owner(recall.id), Message::Returned(recall.id));
     }
@@ -322,7 +334,9 @@ impl Borrower {
         if entry.loans.give_back(&Recall { id, rate, slots: idle, units: idle }) {
             mail.send(mail.owner(id), Message::Returned(id));
         }
+        entry.note_loan(&mut self.loaned_units);
         if idle_us >= FORGET_US && entry.is_done() {
+            self.loaned_units = self.loaned_units.saturating_sub(entry.loaned_units);
             self.entries.remove(&id);
             return;
         }
@@ -352,7 +366,15 @@ impl Entry {
             answered_us: 0,
             used_us: now.mono_us,
             due_us: None,
+            loaned_units: 0,
         })
+    }
+
+    /// Brings the sum over all entries up to date with this one.
+    fn note_loan(&mut self, sum: &mut u64) {
+        let held = self.loans.units_unspent();
+        *sum = sum.saturating_sub(self.loaned_units).saturating_add(held);
+        self.loaned_units = held;
     }
 
     /// Less than a quarter of what the last answer left here is still there.

@@ -183,7 +183,8 @@ impl Loans {
 
     /// Takes the owner's answer: terms, cells, totals of loans. An answer of an earlier period or incarnation than
     /// the one known changes nothing.
-    pub(super) fn take_answer(&mut self, answer: &Answer) {
+    /// True when units came with it.
+    pub(super) fn take_answer(&mut self, answer: &Answer) -> bool {
         if answer.terms.version >= self.terms.version || answer.terms.same_as(&self.terms) {
             let version = answer.terms.version.max(self.terms.version);
             self.terms = Terms { version, ..answer.terms };
@@ -191,7 +192,7 @@ impl Loans {
         }
         let known = self.view.as_ref();
         if known.is_some_and(|view| answer.period.id < view.period.id) {
-            return;
+            return false;
         }
         let same_period = known.is_some_and(|view| Arc::ptr_eq(&view.used, &answer.used));
         let same_node = known.is_some_and(|view| Arc::ptr_eq(&view.node, &answer.node));
@@ -205,6 +206,9 @@ impl Loans {
         if answer.rate_granted > self.rate_granted {
             self.rate_until_us = answer.rate_until_us;
         }
+        let has_grown = answer.units_granted > self.units_granted
+            || answer.rate_granted > self.rate_granted
+            || answer.slots_granted > self.slots_granted;
         self.units_granted = self.units_granted.max(answer.units_granted);
         self.rate_granted = self.rate_granted.max(answer.rate_granted);
         self.slots_granted = self.slots_granted.max(answer.slots_granted);
@@ -213,6 +217,7 @@ impl Loans {
             used: answer.used.clone(),
             node: answer.node.clone(),
         });
+        has_grown
     }
 
     fn leave_period(&mut self) {

@@ -40,12 +40,20 @@ pub(super) struct Mail {
     pub(super) shards: u16,
     pub(super) to_self: VecDeque<Message>,
     pub(super) outbox: VecDeque<(Destination, Message)>,
+    /// Recalls sent, in all.
+    pub(super) recalls: u64,
 }
 
 impl Mail {
     /// No messages yet.
     pub(super) fn new(shard: ShardId, shards: u16) -> Self {
-        Self { shard, shards: shards.max(1), to_self: VecDeque::new(), outbox: VecDeque::new() }
+        Self {
+            shard,
+            shards: shards.max(1),
+            to_self: VecDeque::new(),
+            outbox: VecDeque::new(),
+            recalls: 0,
+        }
     }
 
     /// The shard that counts an entitlement. By the low half of the id; maps hash by the high half.
@@ -56,6 +64,7 @@ impl Mail {
 
     /// To a shard of this node.
     pub(super) fn send(&mut self, to: ShardId, message: Message) {
+        self.recalls += u64::from(matches!(message, Message::Recall(_)));
         if to == self.shard {
             self.to_self.push_back(message);
         } else {

@@ -36,8 +36,14 @@ pub struct Counts {
     pub owned: usize,
     /// Requests that wait.
     pub waiting: usize,
-    /// Waits that ended with `Unknown`, in all.
+    /// Waits that ended with `Unknown`, or could not begin because too many waited, in all.
     pub unknown: u64,
+    /// Answers that brought this shard units, in all.
+    pub loans: u64,
+    /// Recalls this shard sent as owner, in all.
+    pub recalls: u64,
+    /// Quota units in loans this shard holds and has not used; about a second old at most.
+    pub loaned_units: u64,
     /// Settlements for a period that was no longer known, in all.
     pub settled_late: u64,
 }
@@ -174,6 +180,9 @@ impl ShardBudgets {
             owned: self.owner.len(),
             waiting,
             unknown: self.borrower.unknown,
+            loans: self.borrower.loans,
+            recalls: self.mail.recalls,
+            loaned_units: self.borrower.loaned_units,
             settled_late: self.borrower.settled_late,
         }
     }

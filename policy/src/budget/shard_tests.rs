@@ -338,6 +338,28 @@ fn waiting_is_bounded_and_cancelled_waits_leave_nothing() {
     assert_eq!(shard.counts(), Counts { entries: 1, unknown: 4, ..Counts::default() });
 }
 
+#[test]
+fn loans_and_recalls_are_counted() {
+    let mut node = Node::new(2);
+    let terms = quota(1_000);
+    let owner = (ID.0 as u64 % 2) as usize;
+    let borrower = 1 - owner;
+    for _ in 0..20 {
+        let Decided::Admitted(one) = node.admit(borrower, &terms, 1) else { panic!("refused") };
+        node.shards[borrower].settle(node.now, one.ticket, Settle::Keep);
+        node.pass(1_000);
+    }
+    let counts = node.shards[borrower].counts();
+    assert!(counts.loans > 0 && counts.loaned_units > 0, "{counts:?}");
+    // More than is free while the other shard holds a loan: it is called back.
+    let left = 1_000 - node.usage(owner, &terms).used;
+    assert!(matches!(node.admit(owner, &terms, left), Decided::Admitted(_)));
+    assert!(node.shards[owner].counts().recalls > 0);
+    assert_eq!(node.shards[borrower].counts().recalls, 0);
+    node.pass(2_000_000);
+    assert_eq!(node.shards.iter().map(|shard| shard.counts().loaned_units).sum::<u64>(), 0);
+}
+
 type Letter = (Destination, Message);
 
 const SHARDS: u16 = 3;
