@@ -95,7 +95,8 @@ pub fn run(config: Config) -> Result<(), Error> {
     let (to_ledger, requests) = ledger::channel();
     let links = Arc::new(Links::new(shards, Arc::clone(&snapshot), to_ledger)?);
     let (ledger_ends, ledger_ended) = crossbeam::channel::bounded::<()>(0);
-    let ledger = ledger::start(requests, Arc::clone(&links), clock, ledger_ended)?;
+    let ledger =
+        ledger::start(requests, Arc::clone(&links), Arc::clone(&state), clock, ledger_ended)?;
     let node = Node { links: Arc::clone(&links), state: Arc::clone(&state), settings, clock };
     let threads = node.launch(listeners, &resolver, &config)?;
     let admin = admin.serve(Arc::clone(&state))?;

@@ -1,6 +1,6 @@
 //! The ledger that a node leases from when it runs from a policy file: in memory, on a thread of its own.
 //!
-//! In: lease requests of owner shards. Out: replies in their inboxes. Always holds: shards never wait for this thread; what does not
+//! In: lease requests of owner shards. Out: replies in their inboxes, how long one has been owed. Always holds: shards never wait for this thread; what does not
 //! fit an inbox is kept, in order.
 
 use std::collections::VecDeque;
@@ -13,6 +13,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use policy::budget::{Destination, Ledger, Message, Now, ShardId};
 
 use crate::clock::Clock;
+use crate::offcore::state::NodeState;
 use crate::shard::{Links, Mail};
 
 /// Requests that may wait for the ledger.
@@ -39,17 +40,27 @@ pub fn channel() -> (Sender<Request>, Receiver<Request>) {
 pub fn start(
     requests: Receiver<Request>,
     links: Arc<Links>,
+    state: Arc<NodeState>,
     clock: Clock,
     ended: Receiver<()>,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new()
         .name("payfence-ledger".to_owned())
-        .spawn(move || run(&requests, &links, clock, &ended))
+        .spawn(move || run(&requests, &links, &state, clock, &ended))
 }
 
-fn run(requests: &Receiver<Request>, links: &Links, clock: Clock, ended: &Receiver<()>) {
+fn run(
+    requests: &Receiver<Request>,
+    links: &Links,
+    state: &NodeState,
+    clock: Clock,
+    ended: &Receiver<()>,
+) {
     let mut ledger = Ledger::new();
     let mut replies = VecDeque::new();
+    // When the oldest request was taken whose reply is in no inbox yet. What waits in the channel is taken in one go,
+    // so it has waited no longer than this round.
+    let mut owing_since_ns = None;
     loop {
         let pause = if replies.is_empty() { PAUSE } else { RETRY };
         crossbeam::channel::select! {
@@ -67,6 +78,9 @@ fn run(requests: &Receiver<Request>, links: &Links, clock: Clock, ended: &Receiv
         ledger.tick(Now { mono_us: now.mono_ns / 1_000, unix_s: now.unix_s() });
         replies.extend(ledger.drain_outbox().map(|(_, shard, message)| (shard, message)));
         deliver(&mut replies, links);
+        owing_since_ns = (!replies.is_empty()).then(|| owing_since_ns.unwrap_or(now.mono_ns));
+        let lag_ns = owing_since_ns.map_or(0, |since_ns| now.mono_ns.saturating_sub(since_ns));
+        state.set_ledger_lag_ns(lag_ns);
     }
 }
 
