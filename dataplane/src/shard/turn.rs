@@ -125,7 +125,7 @@ pub(super) async fn keep_house(shard: Rc<Shard>) {
         timer.wait().await;
         copy_counts(&shard);
         copies = copies.wrapping_add(1);
-        if copies % COPIES_PER_SWEEP == 0 {
+        if copies.is_multiple_of(COPIES_PER_SWEEP) {
             // Also drops the pools of origins that are no longer in the policy.
             let _view = shard.policy();
             shard.pools.borrow_mut().sweep(shard.ring.now_ns());
