@@ -231,9 +231,9 @@ fn bind(
 
 fn settings(config: &Config) -> Result<Settings, Error> {
     let descriptors = crate::net::raise_descriptor_limit()?;
-    // One for the client, one for the origin.
+    // Three of four for clients: most of theirs are idle, and those that are not share connections to origins.
     let connections_max =
-        (descriptors.saturating_sub(DESCRIPTORS_KEPT) / 2).clamp(16, CONNECTIONS_MAX);
+        (descriptors.saturating_sub(DESCRIPTORS_KEPT) / 4 * 3).clamp(16, CONNECTIONS_MAX);
     Ok(Settings {
         limits: Limits::default(),
         head_timeout: Duration::from_secs(20),

@@ -63,18 +63,19 @@ fn place(shard: &Rc<Shard>, fd: OwnedFd) {
 
 /// Serves a connection on this shard.
 pub(super) fn serve(shard: &Rc<Shard>, socket: Socket, peer: SocketAddr) {
+    // Goes with the task rather than around it: a wrapper would hold the task's state twice.
     let here = Here::new(Rc::clone(shard));
-    let task = connection::serve(Rc::clone(shard), socket, peer);
-    runtime::spawn(&shard.ring, async move {
-        task.await;
-        drop(here);
-    });
+    runtime::spawn(&shard.ring, connection::serve(here, socket, peer));
 }
 
 /// Counts a connection as this shard's while it lives.
-struct Here(Rc<Shard>);
+pub(super) struct Here(Rc<Shard>);
 
 impl Here {
+    pub(super) const fn shard(&self) -> &Rc<Shard> {
+        &self.0
+    }
+
     fn new(shard: Rc<Shard>) -> Self {
         shard.connections.set(shard.connections.get() + 1);
         shard.links.connection_opened(shard.index());

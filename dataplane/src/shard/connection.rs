@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::clock::Now;
 use crate::net::{Group, Socket, Timer};
 
+use super::accept::Here;
 use super::input::Input;
 use super::plan::{Answer, Peer, Plan, Resumed, Waiting, plan};
 use super::proxy_protocol::{self, Preface};
@@ -55,7 +56,8 @@ enum Received {
 }
 
 /// Serves `socket` until it ends.
-pub(super) async fn serve(shard: Rc<Shard>, socket: Socket, peer: SocketAddr) {
+pub(super) async fn serve(here: Here, socket: Socket, peer: SocketAddr) {
+    let shard = Rc::clone(here.shard());
     let _listing = tasks::list(&shard).await;
     let mut connection = Connection::new(shard, socket, peer);
     if !connection.preface().await {

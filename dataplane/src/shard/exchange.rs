@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -126,26 +126,28 @@ async fn attempt(
         Err(SendError::Gone) => (Upload::Done, UploadEnd::Origin),
     };
     let (uploaded_ns, uploaded) = (Cell::new(shard.ring.now_ns()), Cell::new(0));
-    if matches!(upload, Upload::Done) {
-        let upload_end = Cell::new(Some(end));
-        let fetching =
-            Fetching::new(connection, exchange, upstream, (&upload_end, &uploaded_ns, &uploaded));
-        return fetching.run().await;
-    }
-    let upload_end = Cell::new(None);
+    let upload_end = Cell::new(matches!(upload, Upload::Done).then_some(end));
     let policy = Rc::clone(&exchange.policy);
     let response_ms = u64::from(policy.site(exchange.decision.site).response_timeout_ms());
     let first_wait = Duration::from_millis(if exchange.expects_continue { response_ms } else { 0 });
-    let uploading = Uploading {
-        shard: &shard,
-        client: &connection.socket,
-        input: &mut connection.input,
-        origin: &upstream.socket,
-        timer: &connection.read_timer,
-        policy: &policy,
-        site: exchange.decision.site,
-        sent: &uploaded,
-        first_wait,
+    // Most requests have nothing more to upload; the state of those that have is kept apart, so that a connection which
+    // waits does not carry it.
+    let mut uploading = match upload {
+        Upload::Done => None,
+        upload => {
+            let uploading = Uploading {
+                shard: &shard,
+                client: &connection.socket,
+                input: &mut connection.input,
+                origin: &upstream.socket,
+                timer: &connection.read_timer,
+                policy: &policy,
+                site: exchange.decision.site,
+                sent: &uploaded,
+                first_wait,
+            };
+            Some(Box::pin(uploading.run(upload)))
+        }
     };
     let fetching = Fetching {
         shard: &shard,
@@ -158,11 +160,25 @@ async fn attempt(
         uploaded_ns: &uploaded_ns,
         body_sent: &uploaded,
     };
-    let note = |end| {
-        upload_end.set(Some(end));
-        uploaded_ns.set(shard.ring.now_ns());
+    // Side by side, until the answer has ended or the request is void.
+    let ended = {
+        let mut fetch = pin!(fetching.run());
+        std::future::poll_fn(|context| {
+            if let Some(upload) = &mut uploading
+                && let Poll::Ready(end) = upload.as_mut().poll(context)
+            {
+                uploading = None;
+                upload_end.set(Some(end));
+                uploaded_ns.set(shard.ring.now_ns());
+                if let Some(void) = void(end) {
+                    return Poll::Ready(void);
+                }
+            }
+            fetch.as_mut().poll(context)
+        })
+        .await
     };
-    let ended = both(uploading.run(upload), fetching.run(), note).await;
+    drop(uploading);
     exchange.request_bytes += uploaded.get();
     if upload_end.get() != Some(UploadEnd::Done) {
         // The rest of the body is unread: what follows on this connection is no request.
@@ -171,30 +187,14 @@ async fn attempt(
     ended
 }
 
-/// Runs an upload and the fetching of the answer side by side until the answer has ended, or the request is void.
-async fn both(
-    upload: impl Future<Output = UploadEnd>,
-    fetch: impl Future<Output = Ended>,
-    note: impl Fn(UploadEnd),
-) -> Ended {
-    let (mut upload, mut fetch) = (pin!(upload), pin!(fetch));
-    let mut uploads = true;
-    std::future::poll_fn(|context| {
-        if uploads && let Poll::Ready(end) = upload.as_mut().poll(context) {
-            uploads = false;
-            note(end);
-            match end {
-                UploadEnd::Client => return Poll::Ready(Ended::ClientGone),
-                UploadEnd::Malformed => {
-                    return Poll::Ready(Ended::BadBody(Reason::RequestMalformed));
-                }
-                UploadEnd::Stalled => return Poll::Ready(Ended::BadBody(Reason::RequestTimeout)),
-                UploadEnd::Done | UploadEnd::Origin => {}
-            }
-        }
-        Pin::new(&mut fetch).as_mut().poll(context)
-    })
-    .await
+/// What becomes of an exchange whose upload ended so; `None` where the answer decides.
+const fn void(end: UploadEnd) -> Option<Ended> {
+    match end {
+        UploadEnd::Client => Some(Ended::ClientGone),
+        UploadEnd::Malformed => Some(Ended::BadBody(Reason::RequestMalformed)),
+        UploadEnd::Stalled => Some(Ended::BadBody(Reason::RequestTimeout)),
+        UploadEnd::Done | UploadEnd::Origin => None,
+    }
 }
 
 /// Answers for an origin that did not; gives the charge back.

@@ -13,10 +13,8 @@ use crate::message::{self, ResponseEdit, client_framing};
 use crate::net::{RecvBuf, Socket, Timer};
 
 use super::Shard;
-use super::connection::Connection;
 use super::plan::Exchange;
 use super::relay::{self, Downloading, Heard, RelayError, UploadEnd};
-use super::upstream::Upstream;
 
 /// Interim responses that one answer may have before it.
 const INTERIM_MAX: usize = 32;
@@ -83,30 +81,7 @@ enum Head {
     Final(Rewritten),
 }
 
-impl<'a> Fetching<'a> {
-    pub(super) fn new(
-        connection: &'a Connection,
-        exchange: &'a mut Exchange,
-        upstream: &'a mut Upstream,
-        (upload_end, uploaded_ns, body_sent): (
-            &'a Cell<Option<UploadEnd>>,
-            &'a Cell<u64>,
-            &'a Cell<u64>,
-        ),
-    ) -> Self {
-        Self {
-            shard: &connection.shard,
-            client: &connection.socket,
-            timer: &connection.write_timer,
-            origin: &upstream.socket,
-            input: &mut upstream.input,
-            exchange,
-            upload_end,
-            uploaded_ns,
-            body_sent,
-        }
-    }
-
+impl Fetching<'_> {
     /// Brings the answer to the client.
     pub(super) async fn run(mut self) -> Ended {
         let mut interim = 0;
