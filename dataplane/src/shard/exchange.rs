@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -160,24 +160,11 @@ async fn attempt(
         uploaded_ns: &uploaded_ns,
         body_sent: &uploaded,
     };
-    // Side by side, until the answer has ended or the request is void.
-    let ended = {
-        let mut fetch = pin!(fetching.run());
-        std::future::poll_fn(|context| {
-            if let Some(upload) = &mut uploading
-                && let Poll::Ready(end) = upload.as_mut().poll(context)
-            {
-                uploading = None;
-                upload_end.set(Some(end));
-                uploaded_ns.set(shard.ring.now_ns());
-                if let Some(void) = void(end) {
-                    return Poll::Ready(void);
-                }
-            }
-            fetch.as_mut().poll(context)
-        })
-        .await
+    let note = |end| {
+        upload_end.set(Some(end));
+        uploaded_ns.set(shard.ring.now_ns());
     };
+    let ended = side_by_side(&mut uploading, pin!(fetching.run()), note).await;
     drop(uploading);
     exchange.request_bytes += uploaded.get();
     if upload_end.get() != Some(UploadEnd::Done) {
@@ -185,6 +172,27 @@ async fn attempt(
         exchange.keep_alive = false;
     }
     ended
+}
+
+/// Runs an upload, where there is one, and the fetching of the answer until the answer has ended or the request is void.
+async fn side_by_side<U: Future<Output = UploadEnd>>(
+    upload: &mut Option<Pin<Box<U>>>,
+    mut fetch: Pin<&mut impl Future<Output = Ended>>,
+    note: impl Fn(UploadEnd),
+) -> Ended {
+    std::future::poll_fn(|context| {
+        if let Some(running) = upload
+            && let Poll::Ready(end) = running.as_mut().poll(context)
+        {
+            *upload = None;
+            note(end);
+            if let Some(void) = void(end) {
+                return Poll::Ready(void);
+            }
+        }
+        fetch.as_mut().poll(context)
+    })
+    .await
 }
 
 /// What becomes of an exchange whose upload ended so; `None` where the answer decides.

@@ -17,6 +17,7 @@ mod wait;
 mod connection_limits;
 mod cors;
 mod decisions;
+mod desync;
 mod forwarding;
 mod keep_alive;
 mod malformed;
