@@ -112,30 +112,39 @@ pub(super) struct Head<'a> {
     pub now_s: i64,
 }
 
-/// Appends head and body. The body is written first, since the head tells its length, and then
-/// changes places with the head.
+/// Room for the length of a body, which is known only behind its head: nearly all have three digits.
+const LENGTH_ROOM: &[u8] = b"000";
+
+/// Appends head and body, then puts the body's length into the head.
 pub(super) fn write_answer(
     out: &mut Vec<u8>,
     asker: &Asker<'_>,
     head: &Head<'_>,
     body: impl FnOnce(&mut Vec<u8>),
 ) {
-    let start = out.len();
+    let length_at = write_head(out, asker, head);
+    let body_at = out.len();
     body(out);
-    let body_bytes = out.len() - start;
+    let body_bytes = out.len() - body_at;
     if asker.is_head {
-        out.truncate(start);
+        out.truncate(body_at);
     }
-    let head_start = out.len();
-    write_head(out, asker, head, body_bytes);
-    out[start..].rotate_left(head_start - start);
+    let digit = |unit: usize| b'0' + u8::try_from(body_bytes / unit % 10).unwrap_or(0);
+    let room = length_at..length_at + LENGTH_ROOM.len();
+    if (100..1000).contains(&body_bytes) {
+        out[room].copy_from_slice(&[digit(100), digit(10), digit(1)]);
+    } else {
+        out.splice(room, body_bytes.to_string().into_bytes());
+    }
 }
 
-fn write_head(out: &mut Vec<u8>, asker: &Asker<'_>, head: &Head<'_>, body_bytes: usize) {
+/// Appends the head; where in `out` the room for the body's length begins.
+fn write_head(out: &mut Vec<u8>, asker: &Asker<'_>, head: &Head<'_>) -> usize {
     write::status_line(out, head.status, write::reason(head.status).as_bytes());
     date_header(out, head.now_s);
     header(out, b"Content-Type", head.content_type);
-    header_decimal(out, b"Content-Length", body_bytes as u64);
+    header(out, b"Content-Length", LENGTH_ROOM);
+    let length_at = out.len() - LENGTH_ROOM.len() - 2;
     header(out, b"Cache-Control", b"no-store");
     header(out, b"PayFence-Request-Id", asker.request_id.as_bytes());
     if let Some(figures) = head.figures {
@@ -157,6 +166,7 @@ fn write_head(out: &mut Vec<u8>, asker: &Asker<'_>, head: &Head<'_>, body_bytes:
         header(out, b"Connection", b"keep-alive");
     }
     write::end(out);
+    length_at
 }
 
 /// RFC 6750 §3. A slug holds nothing that needs quoting.
