@@ -31,8 +31,9 @@ pub enum Cost {
 /// What is changed in a response.
 #[derive(Debug, Clone, Copy)]
 pub struct ResponseEdit<'a> {
-    /// The entitlement's figures, from row 11 of the decision table on: the gateway's limit fields
-    /// replace the origin's. `None` leaves the origin's alone.
+    /// From row 11 of the decision table on: the origin's limit fields are dropped, known figures or not.
+    pub is_metered: bool,
+    /// The entitlement's figures, written as limit fields.
     pub figures: Option<&'a Figures>,
     /// Unix seconds.
     pub now_s: i64,
@@ -62,7 +63,7 @@ pub fn write_response(out: &mut Vec<u8>, response: &Response<'_>, edit: &Respons
     let facts = response.facts();
     status_line(out, facts.status, response.reason());
     let mut has_date = false;
-    for line in response.headers().filter(|line| response.forwards(line, edit.figures.is_some())) {
+    for line in response.headers().filter(|line| response.forwards(line, edit.is_metered)) {
         // Without chunks there are no trailers to announce.
         if line.class == ResponseName::Trailer && edit.framing_out != ResponseFraming::Chunked {
             continue;

@@ -25,6 +25,7 @@ fn write(received: &[u8], to: To) -> Vec<u8> {
     let head = parsed_response(received, to.head);
     let (id, figures) = (request_id(), figures());
     let edit = ResponseEdit {
+        is_metered: to.metered,
         figures: to.metered.then_some(&figures),
         now_s: NOW_S,
         request_id: &id,

@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 
-use policy::decision::Reason;
+use policy::decision::{Outcome, Reason};
 
 use crate::http1::{Parse, ResponseFacts, ResponseFraming, Upgrade, parse_response};
 use crate::message::{self, ResponseEdit, client_framing};
@@ -278,6 +278,7 @@ fn rewrite(
 ) -> Vec<u8> {
     let mut bytes = shard.take_spare();
     let edit = ResponseEdit {
+        is_metered: exchange.decision.outcome == Outcome::Meter,
         figures: exchange.figures.as_ref(),
         now_s: shard.now().unix_s(),
         request_id: &exchange.request_id,
