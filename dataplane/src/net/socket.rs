@@ -86,6 +86,28 @@ impl Socket {
         ready > 0 && entry.revents & (libc::POLLERR | libc::POLLHUP) != 0
     }
 
+    /// Sends what the socket takes at once; how many bytes, 0 where it takes none now. Small messages nearly always go whole,
+    /// and this way cost no completion, no wake and no second turn.
+    ///
+    /// # Errors
+    /// The connection's own.
+    pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        // SAFETY: reads `bytes.len()` bytes from a live slice.
+        let sent = unsafe {
+            libc::send(
+                self.fd,
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        usize::try_from(sent).or_else(|_| match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            error => Err(error),
+        })
+    }
+
     /// Gives the descriptor up to another shard. Only before the first operation.
     #[must_use]
     pub fn release(self) -> OwnedFd {

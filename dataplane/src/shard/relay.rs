@@ -40,7 +40,7 @@ pub(super) async fn send_all(
     mut bytes: Vec<u8>,
     timer: &Timer,
 ) -> (Result<(), SendError>, Vec<u8>) {
-    let mut sent = 0;
+    let Ok(mut sent) = socket.try_send(&bytes) else { return (Err(SendError::Gone), bytes) };
     while sent < bytes.len() {
         timer.set(shard.deadline(shard.settings.stall_timeout));
         match timer.race(pin!(socket.send(bytes, sent))).await {
