@@ -43,6 +43,7 @@ pub fn header(out: &mut Vec<u8>, name: &[u8], text: &[u8]) {
 }
 
 /// Appends a header line with a decimal number.
+#[inline]
 pub fn header_decimal(out: &mut Vec<u8>, name: &[u8], number: u64) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -138,19 +139,7 @@ pub(super) fn fill_chunk_line(out: &mut Vec<u8>, start: usize, room: usize, data
 
 /// Appends a decimal number.
 pub fn decimal(out: &mut Vec<u8>, number: u64) {
-    // The digits of u64::MAX.
-    let mut digits = [0u8; 20];
-    let mut left = number;
-    let mut len = 0;
-    for slot in digits.iter_mut().rev() {
-        *slot = b'0' + (left % 10) as u8;
-        left /= 10;
-        len += 1;
-        if left == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(digits.len() - len..).unwrap_or_default());
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 fn hex_digits(number: usize) -> usize {

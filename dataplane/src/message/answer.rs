@@ -9,19 +9,16 @@ use std::fmt::Display;
 use policy::budget::Figures;
 use policy::decision::Reason;
 use policy::snapshot::SiteView;
-use serde::Serializer as _;
 
-use super::detail::detail_of;
+use super::json::{json_plain, json_text};
 use super::limits::limit_headers;
+use super::opening;
 use super::request_id::RequestId;
 use super::time::{date_header, json_time};
 use crate::http1::write::{self, decimal, header, header_decimal};
 
 /// `Retry-After` where nothing better is known, seconds.
 const RETRY_AFTER_DEFAULT_S: u64 = 1;
-
-/// `type` of a 429 (draft-ietf-httpapi-ratelimit-headers-11 §6.1).
-const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
 /// What a script of another origin may read of an answer besides its body.
 const EXPOSED: &[u8] = b"RateLimit-Policy, RateLimit, X-RateLimit-Limit, X-RateLimit-Remaining, \
@@ -93,9 +90,10 @@ pub fn problem(out: &mut Vec<u8>, asker: &Asker<'_>, problem: &Problem<'_>) {
     let status = problem.status();
     let retries = matches!(status, 429 | 503);
     let retry_after_s = problem.retry_after_s.unwrap_or(RETRY_AFTER_DEFAULT_S).max(1);
+    out.reserve(ANSWER_BYTES);
+    opening::problem_head(out, problem.reason, problem.status);
     let head = Head {
         status,
-        content_type: b"application/problem+json",
         figures: problem.figures,
         retry_after_s: retries.then_some(retry_after_s),
         now_s: problem.now_s,
@@ -106,16 +104,18 @@ pub fn problem(out: &mut Vec<u8>, asker: &Asker<'_>, problem: &Problem<'_>) {
 /// The parts of an answer's head that differ.
 pub(super) struct Head<'a> {
     pub status: u16,
-    pub content_type: &'static [u8],
     pub figures: Option<&'a Figures>,
     pub retry_after_s: Option<u64>,
     pub now_s: i64,
 }
 
+/// Room that most answers need: memory is asked for once.
+const ANSWER_BYTES: usize = 1024;
+
 /// Room for the length of a body, which is known only behind its head: nearly all have three digits.
 const LENGTH_ROOM: &[u8] = b"000";
 
-/// Appends head and body, then puts the body's length into the head.
+/// Appends the rest of a head whose opening is there, and the body, then puts the body's length into the head.
 pub(super) fn write_answer(
     out: &mut Vec<u8>,
     asker: &Asker<'_>,
@@ -140,13 +140,12 @@ pub(super) fn write_answer(
 
 /// Appends the head; where in `out` the room for the body's length begins.
 fn write_head(out: &mut Vec<u8>, asker: &Asker<'_>, head: &Head<'_>) -> usize {
-    write::status_line(out, head.status, write::reason(head.status).as_bytes());
+    out.extend_from_slice(asker.request_id.as_bytes());
+    out.extend_from_slice(b"\r\nContent-Length: ");
+    let length_at = out.len();
+    out.extend_from_slice(LENGTH_ROOM);
+    out.extend_from_slice(b"\r\n");
     date_header(out, head.now_s);
-    header(out, b"Content-Type", head.content_type);
-    header(out, b"Content-Length", LENGTH_ROOM);
-    let length_at = out.len() - LENGTH_ROOM.len() - 2;
-    header(out, b"Cache-Control", b"no-store");
-    header(out, b"PayFence-Request-Id", asker.request_id.as_bytes());
     if let Some(figures) = head.figures {
         limit_headers(out, figures, head.now_s);
     }
@@ -195,34 +194,14 @@ fn cors(out: &mut Vec<u8>, asker: &Asker<'_>) {
 }
 
 fn body(out: &mut Vec<u8>, asker: &Asker<'_>, problem: &Problem<'_>) {
-    let reason = problem.reason;
-    let status = problem.status();
-    out.extend_from_slice(b"{\"type\":\"");
-    if status == 429 {
-        out.extend_from_slice(QUOTA_EXCEEDED.as_bytes());
-    } else {
-        out.extend_from_slice(b"urn:payfence:problem:");
-        out.extend_from_slice(reason.as_str().as_bytes());
-    }
-    out.extend_from_slice(b"\",\"title\":");
-    json_plain(out, reason.title());
-    out.extend_from_slice(b",\"status\":");
-    decimal(out, u64::from(status));
-    out.extend_from_slice(b",\"detail\":");
-    match problem.detail {
-        Some(detail) => json_display(out, detail),
-        None => json_plain(out, detail_of(reason)),
-    }
-    out.extend_from_slice(b",\"reason\":");
-    json_plain(out, reason.as_str());
-    out.extend_from_slice(b",\"request_id\":");
+    opening::problem_body(out, problem.reason, problem.status, problem.detail);
     json_plain(out, asker.request_id.as_str());
     limit(out, problem);
     if let Some(url) = asker.site.and_then(|site| site.upgrade_url()) {
         out.extend_from_slice(b",\"upgrade_url\":");
         json_text(out, url);
     }
-    if let Some(name) = violated_policy(reason) {
+    if let Some(name) = violated_policy(problem.reason) {
         out.extend_from_slice(b",\"violated-policies\":[");
         json_plain(out, name);
         out.push(b']');
@@ -266,33 +245,6 @@ const fn violated_policy(reason: Reason) -> Option<&'static str> {
         Reason::ConcurrencyLimited => Some("concurrency"),
         Reason::QuotaExhausted => Some("quota"),
         _ => None,
-    }
-}
-
-/// Appends a JSON string.
-pub(super) fn json_text(out: &mut Vec<u8>, text: &str) {
-    let start = out.len();
-    if serde_json::to_writer(&mut *out, text).is_err() {
-        out.truncate(start);
-        out.extend_from_slice(b"\"\"");
-    }
-}
-
-/// Appends a JSON string of the gateway's own text, which holds nothing to escape.
-fn json_plain(out: &mut Vec<u8>, text: &str) {
-    debug_assert!(
-        text.bytes().all(|byte| (b' '..0x7f).contains(&byte) && !b"\"\\".contains(&byte))
-    );
-    out.push(b'"');
-    out.extend_from_slice(text.as_bytes());
-    out.push(b'"');
-}
-
-fn json_display(out: &mut Vec<u8>, text: &dyn Display) {
-    let start = out.len();
-    if serde_json::Serializer::new(&mut *out).collect_str(text).is_err() {
-        out.truncate(start);
-        out.extend_from_slice(b"\"\"");
     }
 }
 

@@ -3,9 +3,11 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
+use super::super::detail::detail_of;
 use super::super::fixture::{
     NOW_S, REQUEST_ID, crlf, figures, parsed_response, request_id, snapshot,
 };
+use super::super::opening::QUOTA_EXCEEDED;
 use super::*;
 use crate::http1::{HeadError, Limits, ResponseFraming, ResponseHead, parse_response};
 
@@ -77,9 +79,9 @@ fn whole_answers() {
          \"violated-policies\":[\"quota\"]}}"
     );
     let head = format!(
-        "HTTP/1.1 429 Too Many Requests\nDate: Mon, 23 Nov 2026 21:00:00 GMT\n\
-         Content-Type: application/problem+json\nContent-Length: {}\nCache-Control: no-store\n\
-         PayFence-Request-Id: {REQUEST_ID}\n\
+        "HTTP/1.1 429 Too Many Requests\nContent-Type: application/problem+json\n\
+         Cache-Control: no-store\nPayFence-Request-Id: {REQUEST_ID}\nContent-Length: {}\n\
+         Date: Mon, 23 Nov 2026 21:00:00 GMT\n\
          RateLimit-Policy: \"quota\";q=10000;w=2592000, \"rate\";q=50;w=1\n\
          RateLimit: \"quota\";r=9750;t=615600, \"rate\";r=20;t=2\n\
          X-RateLimit-Limit: 10000\nX-RateLimit-Remaining: 9750\nX-RateLimit-Reset: 1796083200\n\

@@ -43,6 +43,7 @@ pub fn limit_headers(out: &mut Vec<u8>, figures: &Figures, now_s: i64) {
 }
 
 /// Appends a String item with two Integer parameters (RFC 9651 §3.3).
+#[inline]
 fn item(out: &mut Vec<u8>, name: &[u8], first: (u8, u64), second: (u8, u64)) {
     out.extend_from_slice(name);
     for (key, number) in [first, second] {

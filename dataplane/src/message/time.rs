@@ -5,6 +5,8 @@
 //! stops an answer. Own arithmetic (days to civil, as in Howard Hinnant's "chrono-compatible
 //! low-level date algorithms"), for each refusal writes two of them.
 
+use std::cell::RefCell;
+
 const DAY_S: i64 = 86_400;
 
 /// 1 January of year 1 and of year 10000, Unix seconds.
@@ -59,8 +61,36 @@ impl Civil {
     }
 }
 
+/// A text and the moment it is of. Nearly all answers of a second have the same two.
+type Kept = RefCell<(Option<i64>, Vec<u8>)>;
+
+thread_local! {
+    static DATE: Kept = const { RefCell::new((None, Vec::new())) };
+    static JSON: Kept = const { RefCell::new((None, Vec::new())) };
+}
+
+/// Appends `time_s` as `write` writes it, or as it wrote it last.
+fn append(out: &mut Vec<u8>, kept: &Kept, time_s: i64, write: impl Fn(&mut Vec<u8>, i64)) {
+    let (known_s, text) = &mut *kept.borrow_mut();
+    if *known_s != Some(time_s) {
+        text.clear();
+        write(text, time_s);
+        *known_s = Some(time_s);
+    }
+    out.extend_from_slice(text);
+}
+
 /// Appends a `Date` header line.
 pub(super) fn date_header(out: &mut Vec<u8>, now_s: i64) {
+    DATE.with(|kept| append(out, kept, now_s, write_date_header));
+}
+
+/// Appends a moment as JSON: a string in RFC 3339, or null.
+pub(super) fn json_time(out: &mut Vec<u8>, time_s: i64) {
+    JSON.with(|kept| append(out, kept, time_s, write_json_time));
+}
+
+fn write_date_header(out: &mut Vec<u8>, now_s: i64) {
     let Some(civil) = Civil::new(now_s) else { return };
     out.extend_from_slice(b"Date: ");
     out.extend_from_slice(WEEKDAYS[civil.weekday as usize].as_bytes());
@@ -75,8 +105,7 @@ pub(super) fn date_header(out: &mut Vec<u8>, now_s: i64) {
     out.extend_from_slice(b" GMT\r\n");
 }
 
-/// Appends a moment as JSON: a string in RFC 3339, or null.
-pub(super) fn json_time(out: &mut Vec<u8>, time_s: i64) {
+fn write_json_time(out: &mut Vec<u8>, time_s: i64) {
     let Some(civil) = Civil::new(time_s) else {
         out.extend_from_slice(b"null");
         return;

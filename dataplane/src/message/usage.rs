@@ -8,7 +8,9 @@ use policy::budget::Figures;
 use policy::model::UNIT_WORDS;
 use policy::snapshot::{PlanView, SubscriptionView};
 
-use super::answer::{Asker, Head, json_text, write_answer};
+use super::answer::{Asker, Head, write_answer};
+use super::json::json_text;
+use super::opening;
 use super::time::json_time;
 use crate::http1::write::decimal;
 
@@ -29,9 +31,9 @@ pub struct UsageReport<'a> {
 
 /// Appends the whole answer; for `HEAD` without its body.
 pub fn usage(out: &mut Vec<u8>, asker: &Asker<'_>, report: &UsageReport<'_>) {
+    opening::write_head(out, 200, "application/json");
     let head = Head {
         status: 200,
-        content_type: b"application/json",
         figures: Some(report.figures),
         retry_after_s: None,
         now_s: report.now_s,

@@ -21,8 +21,9 @@ pub(super) enum Turn {
 const SLEEP_NS_MAX: u64 = 100_000_000;
 
 /// Carries `turn` out on `uring`.
-pub(super) fn turn(uring: &IoUring, turn: Turn) -> io::Result<()> {
+pub(super) fn turn(uring: &mut IoUring, turn: Turn) -> io::Result<()> {
     let outcome = match turn {
+        Turn::Pass if has_nothing_to_do(uring) => return Ok(()),
         Turn::Pass => uring.submitter().submit(),
         Turn::Wait { at_most_ns } => {
             let ns = at_most_ns.unwrap_or(SLEEP_NS_MAX).min(SLEEP_NS_MAX);
@@ -45,4 +46,10 @@ pub(super) fn turn(uring: &IoUring, turn: Turn) -> io::Result<()> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Nothing is queued for the kernel, and it has nothing to run or to hand over but what is in the completion queue already.
+fn has_nothing_to_do(uring: &mut IoUring) -> bool {
+    let queue = uring.submission();
+    queue.is_empty() && !queue.taskrun() && !queue.cq_overflow()
 }

@@ -226,7 +226,7 @@ impl Ring {
         let mut woken = self.woken.take();
         {
             let mut inner = self.inner.borrow_mut();
-            park::turn(&inner.uring, turn)?;
+            park::turn(&mut inner.uring, turn)?;
             woken.append(&mut inner.woken_early);
             inner.reap(&mut woken);
         }

@@ -276,7 +276,6 @@ impl Asked<'_> {
 
     fn wait(&self, id: WaitId) -> Plan {
         self.shard.metrics.budget_waits.inc();
-        self.shard.ring.note_runnable();
         Plan::Wait(Waiting { id, policy: Rc::clone(self.policy), request_id: self.request_id })
     }
 

@@ -20,7 +20,6 @@ impl Shard {
 
     pub(super) fn settle(&self, ticket: Ticket, how: Settle) {
         let _record = self.budgets.borrow_mut().settle(self.budget_now(), ticket, how);
-        self.ring.note_runnable();
     }
 
     /// Undoes an outcome that nobody waits for any more.
@@ -60,7 +59,6 @@ impl Exchange {
                 let before = ticket.charge();
                 shard.budgets.borrow_mut().correct(ticket, units);
                 shard.metrics.cost_corrections.inc();
-                shard.ring.note_runnable();
                 if let Some(figures) = &mut self.figures {
                     recharge(figures, before, units);
                 }

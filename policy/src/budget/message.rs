@@ -132,6 +132,17 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// The row that refused.
+    #[must_use]
+    pub const fn refused_by(self) -> Option<Refused> {
+        match self {
+            Self::Admit { .. } => None,
+            Self::Refuse { by, .. } => Some(by),
+        }
+    }
+}
+
 /// Cumulative totals of one period at one borrower.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {

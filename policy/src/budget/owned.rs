@@ -277,9 +277,9 @@ impl Owned {
     }
 
     fn answer(&mut self, now: Now, head: &Waiting, verdict: Option<Verdict>, mail: &mut Mail) {
-        let refused = matches!(verdict, Some(Verdict::Refuse { .. }));
+        let refused = verdict.and_then(Verdict::refused_by);
         let share = 2 * self.lent.len() as u64;
-        if !refused {
+        if refused.is_none() {
             let (committed, _) = self.units();
             let cost = head.ask.need.map_or(0, |need| need.cost);
             let queued = head.ask.waiting.saturating_sub(cost);
@@ -287,6 +287,9 @@ impl Owned {
             if self.terms.ceiling().is_some() && units > 0 {
                 self.lend(head.from, units);
             }
+        }
+        // Also with a refusal by a later row: the next requests then need not ask to be refused.
+        if refused != Some(Refused::Rate) {
             let level = self.terms.rate.map_or(0, |rate| self.bucket.level(&rate, now.mono_us));
             let units = loan_size(level, 0, head.ask.want, share);
             if units >= RATE_LOAN_MIN {
