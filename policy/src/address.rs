@@ -99,7 +99,9 @@ fn parse_host(host: &[u8]) -> Option<Host<'_>> {
         return None;
     }
     let name = name.strip_suffix(b".").unwrap_or(name);
-    let address = std::str::from_utf8(name).ok().and_then(|name| name.parse::<Ipv4Addr>().ok());
+    // Only what ends in a digit can be an address: names are spared the attempt.
+    let numeric = Some(name).filter(|name| name.last().is_some_and(u8::is_ascii_digit));
+    let address = numeric.and_then(|name| std::str::from_utf8(name).ok()?.parse::<Ipv4Addr>().ok());
     Some(address.map_or(Host::Name(name), |address| Host::Address(IpAddr::V4(address))))
 }
 

@@ -158,21 +158,23 @@ pub fn check(token: &[u8]) -> Result<Mode, FormError> {
     if token.len() > TOKEN_CHARS_MAX {
         return Err(FormError::TooLong);
     }
-    let mut parts = rest.rsplitn(4, |byte| *byte == b'_');
-    let (tail, mode) = (parts.next().unwrap_or_default(), parts.next());
-    let mode = match mode {
-        Some(b"live") => Mode::Live,
-        Some(b"test") => Mode::Test,
-        _ => return Err(FormError::NoMode),
-    };
+    let mut parts = rest.splitn(4, |byte| *byte == b'_');
     let label_is_good = |label: &[u8]| {
         !label.is_empty()
             && label.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
     };
-    if !parts.next().is_none_or(label_is_good) || parts.next().is_some() {
-        return Err(FormError::NoMode);
-    }
-    if !tail.iter().all(u8::is_ascii_alphanumeric) {
+    let (mode, tail) = match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(mode), Some(tail), None, None) => (mode, tail),
+        (Some(label), Some(mode), Some(tail), None) if label_is_good(label) => (mode, tail),
+        _ => return Err(FormError::NoMode),
+    };
+    let mode = match mode {
+        b"live" => Mode::Live,
+        b"test" => Mode::Test,
+        _ => return Err(FormError::NoMode),
+    };
+    // Without an early exit the compiler makes vectors of it: nearly all tokens are good.
+    if !tail.iter().fold(true, |good, byte| good & byte.is_ascii_alphanumeric()) {
         return Err(FormError::Character);
     }
     if tail.len() != RANDOM_CHARS + CHECKSUM_CHARS {

@@ -18,7 +18,8 @@ pub fn split_host_port(value: &[u8]) -> Option<(&[u8], Option<u16>)> {
         None => value.iter().position(|&byte| byte == b':').unwrap_or(value.len()),
     };
     let (host, rest) = value.split_at_checked(host_len)?;
-    if host.is_empty() || !(host.starts_with(b"[") || host.iter().all(|&byte| is_name_byte(byte))) {
+    let is_name = || host.iter().all(|&byte| NAME_BYTES[usize::from(byte)]);
+    if host.is_empty() || !(host.starts_with(b"[") || is_name()) {
         return None;
     }
     match rest.split_first() {
@@ -45,6 +46,17 @@ pub fn same_host(left: &[u8], right: &[u8], default_port: u16) -> bool {
         _ => false,
     }
 }
+
+/// [`is_name_byte`] of every byte.
+static NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = is_name_byte(byte as u8);
+        byte += 1;
+    }
+    table
+};
 
 /// RFC 3986 §3.2.2 `unreserved / sub-delims`.
 const fn is_name_byte(byte: u8) -> bool {
