@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -190,7 +190,8 @@ impl RecvBuf {
     }
 
     /// The first `len` bytes of `memory`.
-    pub(super) fn owned(memory: Vec<u8>, len: usize) -> Self {
+    #[must_use]
+    pub fn owned(memory: Vec<u8>, len: usize) -> Self {
         let end = len.min(memory.len());
         Self { memory: Memory::Owned(memory), start: 0, end }
     }
@@ -246,6 +247,21 @@ impl Deref for RecvBuf {
                 )
             },
             Memory::Owned(memory) => &memory[self.start..self.end],
+        }
+    }
+}
+
+impl DerefMut for RecvBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.memory {
+            // SAFETY: as in `deref`; a buffer has one owner, so nobody else looks at it meanwhile.
+            Memory::Provided { group, id } => unsafe {
+                std::slice::from_raw_parts_mut(
+                    group.address(*id).add(self.start),
+                    self.end - self.start,
+                )
+            },
+            Memory::Owned(memory) => &mut memory[self.start..self.end],
         }
     }
 }

@@ -25,6 +25,12 @@ pub struct Socket {
     pub(super) receiving: Cell<Option<Receiving>>,
 }
 
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Socket({})", self.fd)
+    }
+}
+
 /// A receive that goes on, and the group it picks from.
 #[derive(Clone, Copy)]
 pub(super) struct Receiving {

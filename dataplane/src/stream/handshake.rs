@@ -1,0 +1,151 @@
+//! The handshake: from a connected socket to a TLS stream.
+//!
+//! In: a socket, a configuration, bytes that had come already. Out: a stream and what came with the handshake's end, or why there is
+//! none. Always holds: what a peer may send before it is known is bounded; the caller bounds the time and how many handshakes work at
+//! once; an alert has been sent before an error is returned.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
+
+use crate::net::{Group, RecvBuf, Socket};
+
+use super::session::Session;
+use super::tls::TlsStream;
+
+/// Bytes of a handshake that may wait to be complete: a client certificate's chain is the longest part.
+const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
+/// Content type of a handshake record (RFC 8446 §5.1), with which every session begins.
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The peer speaks plain HTTP.
+    #[error("the peer does not speak TLS: it began with a plain HTTP request")]
+    PlainHttp(Socket),
+    /// The peer went away.
+    #[error("the connection ended in the handshake: {0}")]
+    Gone(io::Error),
+    /// The two could not agree, or the peer cannot be trusted.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+    /// More came than a handshake needs.
+    #[error("the peer sent more than {HANDSHAKE_BYTES_MAX} bytes without completing the handshake")]
+    TooLong,
+}
+
+/// A finished handshake.
+pub struct Hello {
+    /// The stream.
+    pub stream: TlsStream,
+    /// Plain bytes that came with the handshake's last message.
+    pub first: Option<RecvBuf>,
+    /// The name that a client asked for.
+    pub server_name: Option<Box<str>>,
+    /// The peer's certificate, in DER.
+    pub peer_certificate: Option<Box<[u8]>>,
+}
+
+impl TlsStream {
+    /// Answers a client's handshake. `turn` is awaited before each piece of work; `begun` are bytes that had been received.
+    ///
+    /// # Errors
+    /// See [`HandshakeError`].
+    pub async fn accept(
+        socket: Socket,
+        config: Arc<ServerConfig>,
+        begun: Vec<u8>,
+        turn: impl AsyncFn(),
+    ) -> Result<Hello, HandshakeError> {
+        let mut input = begun;
+        if input.is_empty() {
+            receive(&socket, &mut input).await?;
+        }
+        if input.first().is_some_and(u8::is_ascii_uppercase) {
+            return Err(HandshakeError::PlainHttp(socket));
+        }
+        if input.first() != Some(&HANDSHAKE_RECORD) {
+            return Err(rustls::Error::from(rustls::InvalidMessage::InvalidContentType).into());
+        }
+        run(socket, Session::server(config)?, input, turn).await
+    }
+
+    /// Begins a session with an origin.
+    ///
+    /// # Errors
+    /// See [`HandshakeError`].
+    pub async fn connect(
+        socket: Socket,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        turn: impl AsyncFn(),
+    ) -> Result<Hello, HandshakeError> {
+        run(socket, Session::client(config, name)?, Vec::new(), turn).await
+    }
+}
+
+async fn run(
+    socket: Socket,
+    mut session: Session,
+    mut input: Vec<u8>,
+    turn: impl AsyncFn(),
+) -> Result<Hello, HandshakeError> {
+    let (mut plain, mut out) = (Vec::new(), Vec::new());
+    loop {
+        turn().await;
+        match session.receive(&mut input, &mut plain, &mut out) {
+            Ok(progress) => drop(input.drain(..progress.consumed)),
+            Err(error) => {
+                send(&socket, out).await?;
+                return Err(error.into());
+            }
+        }
+        if !out.is_empty() {
+            out = send(&socket, out).await?;
+        }
+        if !session.is_handshaking() {
+            break;
+        }
+        if input.len() > HANDSHAKE_BYTES_MAX {
+            return Err(HandshakeError::TooLong);
+        }
+        receive(&socket, &mut input).await?;
+    }
+    let server_name = session.take_server_name();
+    let peer_certificate = session.peer_certificate().map(Box::from);
+    let len = plain.len();
+    Ok(Hello {
+        stream: TlsStream::new(socket, session, input),
+        first: (len > 0).then(|| RecvBuf::owned(plain, len)),
+        server_name,
+        peer_certificate,
+    })
+}
+
+async fn receive(socket: &Socket, input: &mut Vec<u8>) -> Result<(), HandshakeError> {
+    let received = pin!(socket.recv(Group::Small)).await.map_err(HandshakeError::Gone)?;
+    if received.is_empty() {
+        return Err(HandshakeError::Gone(io::ErrorKind::UnexpectedEof.into()));
+    }
+    input.extend_from_slice(&received);
+    Ok(())
+}
+
+/// Sends all of `bytes`; the memory back, empty.
+async fn send(socket: &Socket, mut bytes: Vec<u8>) -> Result<Vec<u8>, HandshakeError> {
+    let mut sent = socket.try_send(&bytes).map_err(HandshakeError::Gone)?;
+    while sent < bytes.len() {
+        let (result, back) = socket.send(bytes, sent).await;
+        bytes = back;
+        match result.map_err(HandshakeError::Gone)? {
+            0 => return Err(HandshakeError::Gone(io::ErrorKind::WriteZero.into())),
+            len => sent += len,
+        }
+    }
+    bytes.clear();
+    Ok(bytes)
+}
