@@ -154,7 +154,8 @@ impl Node {
         for (id, listeners) in listeners.into_iter().enumerate() {
             let parts = Parts {
                 id: ShardId(u16::try_from(id).unwrap_or(u16::MAX)),
-                listeners,
+                listeners: listeners.into_iter().map(|fd| (fd, shard::Listens::Plain)).collect(),
+                tls: None,
                 settings: Arc::clone(&self.settings),
                 links: Arc::clone(&self.links),
                 state: Arc::clone(&self.state),

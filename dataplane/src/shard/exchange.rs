@@ -14,6 +14,7 @@ use std::time::Duration;
 use policy::decision::Reason;
 
 use crate::message::{self, Asker};
+use crate::stream::HandshakeError;
 
 use super::connection::{After, Connection};
 use super::own_answer::problem_of;
@@ -58,12 +59,12 @@ pub(super) async fn forward(connection: &mut Connection, mut exchange: Box<Excha
             Ended::Broken { reset: true } => break After::Reset,
             Ended::Broken { reset: false } => break After::Close,
             Ended::BadBody(reason) => {
-                upstream.socket.reset_on_close();
+                upstream.stream.reset_on_close();
                 break refuse_body(connection, &mut exchange, reason).await;
             }
             Ended::ClientGone => {
                 // The origin must not take a request that was cut short for a whole one.
-                upstream.socket.reset_on_close();
+                upstream.stream.reset_on_close();
                 break After::Close;
             }
             Ended::Switched => {
@@ -86,13 +87,7 @@ async fn connect(connection: &Connection, exchange: &Exchange) -> Result<Upstrea
     let site = exchange.policy.site(exchange.decision.site);
     let pool = exchange.policy.pool(exchange.decision.site);
     let connected = pool
-        .connect(
-            &shard.ring,
-            &connection.write_timer,
-            &shard.resolver,
-            &shard.metrics,
-            site.connect_timeout_ms(),
-        )
+        .connect(shard, &connection.write_timer, site.connect_timeout_ms())
         .await;
     connected.map_err(|error| {
         tracing::warn!(site = site.slug(), %error, "the origin cannot be reached");
@@ -101,9 +96,11 @@ async fn connect(connection: &Connection, exchange: &Exchange) -> Result<Upstrea
                 shard.metrics.timeouts.inc("connect");
                 Failure::Timeout
             }
-            ConnectError::Resolve(..) | ConnectError::Connect(..) | ConnectError::Https => {
-                Failure::Unreachable
-            }
+            ConnectError::Tls(_, HandshakeError::Gone(_))
+            | ConnectError::Resolve(..)
+            | ConnectError::Connect(..)
+            | ConnectError::Busy(_) => Failure::Unreachable,
+            ConnectError::Tls(..) | ConnectError::Unprepared(_) => Failure::Invalid,
         }
     })
 }
@@ -117,7 +114,7 @@ async fn attempt(
     let shard = Rc::clone(&connection.shard);
     let request = std::mem::take(&mut exchange.request);
     let (sent, request) =
-        relay::send_all(&shard, &upstream.socket, request, &connection.write_timer).await;
+        relay::send_all(&shard, &upstream.stream, request, &connection.write_timer).await;
     exchange.request = request;
     let (upload, end) = match sent {
         Ok(()) => (std::mem::replace(&mut exchange.upload, Upload::Done), UploadEnd::Done),
@@ -137,9 +134,9 @@ async fn attempt(
         upload => {
             let uploading = Uploading {
                 shard: &shard,
-                client: &connection.socket,
+                client: &connection.stream,
                 input: &mut connection.input,
-                origin: &upstream.socket,
+                origin: &upstream.stream,
                 timer: &connection.read_timer,
                 policy: &policy,
                 site: exchange.decision.site,
@@ -151,9 +148,9 @@ async fn attempt(
     };
     let fetching = Fetching {
         shard: &shard,
-        client: &connection.socket,
+        client: &connection.stream,
         timer: &connection.write_timer,
-        origin: &upstream.socket,
+        origin: &upstream.stream,
         input: &mut upstream.input,
         exchange,
         upload_end: &upload_end,
@@ -260,12 +257,12 @@ fn origin_problem(shard: &Shard, exchange: &Exchange, reason: Reason, close: boo
 async fn tunnel_to(connection: &mut Connection, exchange: &mut Exchange, upstream: &mut Upstream) {
     let shard = Rc::clone(&connection.shard);
     let client = tunnel::End {
-        socket: &connection.socket,
+        stream: &connection.stream,
         input: connection.input.take(),
         timer: &connection.read_timer,
     };
     let origin = tunnel::End {
-        socket: &upstream.socket,
+        stream: &upstream.stream,
         input: upstream.input.take(),
         timer: &connection.write_timer,
     };

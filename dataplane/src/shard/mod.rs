@@ -7,14 +7,17 @@
 mod accept;
 mod connection;
 mod exchange;
+mod handshakes;
 mod input;
 mod links;
 mod own_answer;
+mod peer;
 mod plan;
 mod policy_view;
 mod proxy_protocol;
 mod relay;
 mod response;
+mod secure;
 mod settle;
 mod tasks;
 mod tunnel;
@@ -44,7 +47,9 @@ use crate::offcore::resolver::ResolverHandle;
 use crate::offcore::state::NodeState;
 use crate::runtime;
 
+use handshakes::Handshakes;
 pub use links::{Links, Mail};
+pub use peer::Listens;
 use policy_view::PolicyView;
 use tasks::Tasks;
 use upstream::Pools;
@@ -82,8 +87,10 @@ pub struct Settings {
 pub struct Parts {
     /// Its number.
     pub id: ShardId,
-    /// Its listeners, one for each address.
-    pub listeners: Vec<OwnedFd>,
+    /// Its listeners, one for each address, and what each takes.
+    pub listeners: Vec<(OwnedFd, Listens)>,
+    /// How TLS is spoken with clients, where a listener takes it.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     /// What every shard is told.
     pub settings: Arc<Settings>,
     /// What the shards share.
@@ -116,6 +123,7 @@ pub(crate) struct Shard {
     links: Arc<Links>,
     state: Arc<NodeState>,
     resolver: ResolverHandle,
+    tls: Option<Arc<rustls::ServerConfig>>,
     metrics: Arc<ShardMetrics>,
     policy: RefCell<Rc<PolicyView>>,
     pools: RefCell<Pools>,
@@ -129,6 +137,7 @@ pub(crate) struct Shard {
     /// Which shards were sent something in this turn.
     wake: RefCell<Box<[bool]>>,
     connections: Cell<usize>,
+    handshakes: Handshakes,
     tasks: Tasks,
     draining: Cell<bool>,
     /// Ends whatever runs still.
@@ -159,6 +168,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         links: parts.links,
         state: parts.state,
         resolver: parts.resolver,
+        tls: parts.tls,
         metrics,
         policy: RefCell::new(Rc::new(view)),
         pools: RefCell::new(pools),
@@ -175,13 +185,14 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         undelivered: RefCell::new(VecDeque::new()),
         wake: RefCell::new(vec![false; usize::from(shards)].into()),
         connections: Cell::new(0),
+        handshakes: Handshakes::default(),
         tasks: Tasks::default(),
         draining: Cell::new(false),
         ended: Cell::new(false),
     });
     shard.waker().attach(&ring);
-    for listener in parts.listeners {
-        runtime::spawn(&ring, accept::accept(Rc::clone(&shard), listener));
+    for (listener, listens) in parts.listeners {
+        runtime::spawn(&ring, accept::accept(Rc::clone(&shard), listener, listens));
     }
     runtime::spawn(&ring, turn::listen_for_wakes(Rc::clone(&shard)));
     runtime::spawn(&ring, turn::keep_house(Rc::clone(&shard)));

@@ -4,7 +4,6 @@
 //! runs without waiting, on the shard's scratch; what it returns borrows nothing; `decide` says what is done, this only prepares
 //! it.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use policy::budget::{
@@ -29,19 +28,11 @@ use crate::message::{
 
 use super::Shard;
 use super::own_answer::{malformed, problem_of};
+use super::peer::Peer;
 use super::policy_view::PolicyView;
 
 /// Longest unread body that is skipped to keep a connection after an answer of our own.
 const SKIP_BYTES_MAX: u64 = 64 * 1024;
-
-/// Where a connection comes from.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer {
-    /// The address of whoever connected, or whom a PROXY header named.
-    pub(super) address: IpAddr,
-    /// Whether its word on the client's address counts.
-    pub(super) is_trusted: bool,
-}
 
 /// What is to be done next.
 pub(super) enum Plan {
@@ -126,7 +117,7 @@ struct Asked<'a> {
     shard: &'a Shard,
     policy: &'a Rc<PolicyView>,
     request: Request<'a>,
-    peer: Peer,
+    peer: &'a Peer,
     client: ClientAddress,
     request_id: RequestId,
     head_len: usize,
@@ -137,7 +128,7 @@ struct Asked<'a> {
 /// Plans what to do with `bytes`, of which `seen` were too few before. `started` is when the first of them came.
 pub(super) fn plan(
     shard: &Shard,
-    peer: Peer,
+    peer: &Peer,
     bytes: &[u8],
     seen: usize,
     started: Now,
@@ -448,7 +439,7 @@ impl Asked<'_> {
                 peer: self.peer.address,
                 peer_is_trusted: self.client.peer_is_trusted,
                 client: self.client.ip,
-                proto: "http",
+                proto: self.peer.proto(),
                 identity: self.identity(decision),
                 request_id: &self.request_id,
                 looked_up_foreign: looked_up,

@@ -23,7 +23,7 @@ pub struct PolicyView {
 impl PolicyView {
     pub(super) fn new(snapshot: Arc<Snapshot>, metrics: &ShardMetrics, pools: &mut Pools) -> Self {
         let cells = metrics.site_cells(snapshot.sites().map(|site| site.slug()));
-        let site_pools = snapshot.sites().map(|site| pools.of(site.origin())).collect();
+        let site_pools = snapshot.sites().map(|site| pools.of(site.origin(), None)).collect();
         Self { snapshot, cells, pools: site_pools }
     }
 

@@ -13,6 +13,7 @@ use policy::ids::SiteIndex;
 use crate::http1::{ChunkDecoder, ResponseFraming, write};
 use crate::message::{request_trailer_passes, response_trailer_passes};
 use crate::net::{Group, RecvBuf, Socket, Timer};
+use crate::stream::{Stream, TlsStream};
 
 use super::Shard;
 use super::input::Input;
@@ -35,6 +36,39 @@ pub(super) enum SendError {
 
 /// Sends all of `bytes`, and gives the memory back unless the peer stalled.
 pub(super) async fn send_all(
+    shard: &Shard,
+    stream: &Stream,
+    bytes: Vec<u8>,
+    timer: &Timer,
+) -> (Result<(), SendError>, Vec<u8>) {
+    let (out, kept) = match stream {
+        Stream::Plain(_) => (bytes, None),
+        Stream::Tls(tls) => match seal(shard, tls, &[&bytes]) {
+            Ok(sealed) => (sealed, Some(bytes)),
+            Err(error) => return (Err(error), bytes),
+        },
+    };
+    let (result, out) = send_raw(shard, stream.socket(), out, timer).await;
+    match kept {
+        None => (result, out),
+        Some(bytes) => {
+            shard.give_spare(out);
+            (result, bytes)
+        }
+    }
+}
+
+/// The records of all `parts`, in memory for one send.
+fn seal(shard: &Shard, tls: &TlsStream, parts: &[&[u8]]) -> Result<Vec<u8>, SendError> {
+    let mut out = shard.take_spare();
+    for part in parts {
+        tls.seal(part, &mut out).map_err(|_| SendError::Gone)?;
+    }
+    Ok(out)
+}
+
+/// Sends all of `bytes` as they are.
+async fn send_raw(
     shard: &Shard,
     socket: &Socket,
     mut bytes: Vec<u8>,
@@ -60,10 +94,20 @@ pub(super) async fn send_all(
 /// Sends all of a received buffer.
 pub(super) async fn send_received(
     shard: &Shard,
-    socket: &Socket,
+    stream: &Stream,
     mut buffer: RecvBuf,
     timer: &Timer,
 ) -> Result<(), SendError> {
+    let socket = match stream {
+        Stream::Plain(socket) => socket,
+        Stream::Tls(tls) => {
+            let sealed = seal(shard, tls, &[&buffer])?;
+            drop(buffer);
+            let (result, sealed) = send_raw(shard, stream.socket(), sealed, timer).await;
+            shard.give_spare(sealed);
+            return result;
+        }
+    };
     while !buffer.is_empty() {
         timer.set(shard.deadline(shard.settings.stall_timeout));
         match timer.race(pin!(socket.send_received(buffer, 0))).await {
@@ -81,7 +125,7 @@ pub(super) async fn send_received(
 /// Sends `head`, and `body` behind it.
 async fn send_both(
     shard: &Shard,
-    socket: &Socket,
+    stream: &Stream,
     mut head: Vec<u8>,
     mut body: RecvBuf,
     timer: &Timer,
@@ -89,8 +133,21 @@ async fn send_both(
     if body.len() <= COPY_BYTES_MAX {
         head.extend_from_slice(&body);
         drop(body);
-        return send_all(shard, socket, head, timer).await;
+        return send_all(shard, stream, head, timer).await;
     }
+    let socket = match stream {
+        Stream::Plain(socket) => socket,
+        Stream::Tls(tls) => {
+            let sealed = match seal(shard, tls, &[&head, &body]) {
+                Ok(sealed) => sealed,
+                Err(error) => return (Err(error), head),
+            };
+            drop(body);
+            let (result, sealed) = send_raw(shard, stream.socket(), sealed, timer).await;
+            shard.give_spare(sealed);
+            return (result, head);
+        }
+    };
     let mut sent = 0;
     while sent < head.len() + body.len() {
         timer.set(shard.deadline(shard.settings.stall_timeout));
@@ -130,8 +187,8 @@ pub(super) enum Heard {
 /// what it waited to `waited_ns`.
 pub(super) async fn hear(
     shard: &Shard,
-    origin: &Socket,
-    client: &Socket,
+    origin: &Stream,
+    client: &Stream,
     timer: &Timer,
     waited_ns: &mut u64,
     deadline_ns: impl Fn() -> u64,
@@ -173,9 +230,9 @@ pub(super) enum UploadEnd {
 /// What an upload works on.
 pub(super) struct Uploading<'a> {
     pub(super) shard: &'a Shard,
-    pub(super) client: &'a Socket,
+    pub(super) client: &'a Stream,
     pub(super) input: &'a mut Input,
-    pub(super) origin: &'a Socket,
+    pub(super) origin: &'a Stream,
     pub(super) timer: &'a Timer,
     pub(super) policy: &'a PolicyView,
     pub(super) site: SiteIndex,
@@ -271,8 +328,8 @@ pub(super) enum RelayError {
 /// What a download works on.
 pub(super) struct Downloading<'a> {
     pub(super) shard: &'a Shard,
-    pub(super) client: &'a Socket,
-    pub(super) origin: &'a Socket,
+    pub(super) client: &'a Stream,
+    pub(super) origin: &'a Stream,
     /// Received from the origin and not taken yet; what is left when the body is whole belongs to nobody.
     pub(super) input: &'a mut Option<RecvBuf>,
     pub(super) timer: &'a Timer,

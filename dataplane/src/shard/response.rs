@@ -10,7 +10,8 @@ use policy::decision::{Outcome, Reason};
 
 use crate::http1::{Parse, ResponseFacts, ResponseFraming, Upgrade, parse_response};
 use crate::message::{self, ResponseEdit, client_framing};
-use crate::net::{RecvBuf, Socket, Timer};
+use crate::net::{RecvBuf, Timer};
+use crate::stream::Stream;
 
 use super::Shard;
 use super::plan::Exchange;
@@ -50,9 +51,9 @@ pub(super) enum Ended {
 /// What fetching an answer works on.
 pub(super) struct Fetching<'a> {
     pub(super) shard: &'a Shard,
-    pub(super) client: &'a Socket,
+    pub(super) client: &'a Stream,
     pub(super) timer: &'a Timer,
-    pub(super) origin: &'a Socket,
+    pub(super) origin: &'a Stream,
     pub(super) input: &'a mut Option<RecvBuf>,
     pub(super) exchange: &'a mut Exchange,
     /// How the upload ended; `None` while it runs.

@@ -33,6 +33,9 @@ pub(super) async fn drive(shard: &Rc<Shard>) -> io::Result<()> {
             || !shard.links.has_mail(shard.index()) && shard.undelivered.borrow().is_empty();
         shard.ring.turn(|| shard.waker().try_sleep(|| !is_idle() || shard.drain_is_news()))?;
         shard.waker().awake();
+        if shard.handshakes.next_turn() {
+            shard.ring.note_runnable();
+        }
         if shard.drain_is_news() {
             shard.begin_drain();
         }
@@ -51,9 +54,9 @@ fn read_mail(shard: &Rc<Shard>) {
             Some(Mail::Budget(from, message)) => {
                 shard.budgets.borrow_mut().on_message(shard.budget_now(), from, message);
             }
-            Some(Mail::Connection(fd, peer)) => {
+            Some(Mail::Connection(fd, peer, listens)) => {
                 let socket = Socket::adopt(fd, Rc::clone(&shard.ring));
-                accept::serve(shard, socket, peer);
+                accept::serve(shard, socket, peer, listens);
             }
         }
     }
