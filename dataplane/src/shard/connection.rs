@@ -172,7 +172,8 @@ impl Connection {
                 Plan::Wait(Waiting { id, policy, request_id }) => {
                     let outcome = Resolved::new(Rc::clone(&self.shard), id).await;
                     let resumed = Some(Resumed { policy, request_id, outcome });
-                    planned = plan(&self.shard, &self.peer, self.input.bytes(), 0, started, resumed);
+                    planned =
+                        plan(&self.shard, &self.peer, self.input.bytes(), 0, started, resumed);
                 }
                 Plan::Partial => unreachable!("a head that was complete stays so"),
             }

@@ -86,9 +86,7 @@ async fn connect(connection: &Connection, exchange: &Exchange) -> Result<Upstrea
     let shard = &connection.shard;
     let site = exchange.policy.site(exchange.decision.site);
     let pool = exchange.policy.pool(exchange.decision.site);
-    let connected = pool
-        .connect(shard, &connection.write_timer, site.connect_timeout_ms())
-        .await;
+    let connected = pool.connect(shard, &connection.write_timer, site.connect_timeout_ms()).await;
     connected.map_err(|error| {
         tracing::warn!(site = site.slug(), %error, "the origin cannot be reached");
         match error {

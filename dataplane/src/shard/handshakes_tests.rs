@@ -3,12 +3,9 @@
 use std::pin::{Pin, pin};
 use std::task::Context;
 
-use futures_lite::FutureExt;
-
 use super::*;
 
 fn poll(task: Pin<&mut impl Future<Output = ()>>) -> bool {
-    let mut task = task;
     task.poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 

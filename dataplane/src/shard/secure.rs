@@ -42,7 +42,14 @@ pub(super) async fn begin(connection: Connection) -> Option<Connection> {
                 input.add(first);
             }
             let stream = Stream::Tls(Box::new(stream));
-            Some(Connection { shard: Rc::clone(&shard), stream, peer, input, read_timer, write_timer })
+            Some(Connection {
+                shard: Rc::clone(&shard),
+                stream,
+                peer,
+                input,
+                read_timer,
+                write_timer,
+            })
         }
         Some(Some(Err(HandshakeError::PlainHttp(socket)))) => {
             let stream = Stream::Plain(socket);
@@ -61,7 +68,8 @@ pub(super) async fn begin(connection: Connection) -> Option<Connection> {
 async fn refuse_plain(mut connection: Connection) {
     let shard = Rc::clone(&connection.shard);
     shard.metrics.malformed.inc("plain_http");
-    let detail = "this port takes HTTPS, and the request came in plain HTTP; send it to an https:// address";
+    let detail =
+        "this port takes HTTPS, and the request came in plain HTTP; send it to an https:// address";
     let bytes = malformed(&shard, Reason::RequestMalformed, 400, &detail);
     if connection.send(bytes).await {
         connection.linger().await;

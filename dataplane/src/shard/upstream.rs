@@ -18,8 +18,8 @@ use rustls::pki_types::ServerName;
 
 use crate::metrics::ShardMetrics;
 use crate::net::{Group, RecvBuf, Ring, Socket, Timer};
-use crate::stream::{HandshakeError, Stream, TlsStream};
 use crate::offcore::resolver::{Resolution, ResolverHandle};
+use crate::stream::{HandshakeError, Stream, TlsStream};
 
 use super::Shard;
 
@@ -207,7 +207,9 @@ impl Pool {
                         // Apart: what waits for an answer does not carry the handshake's state.
                         Some(by) => match timer.race(Box::pin(secure(shard, socket, by))).await {
                             Some(secured) => secured?,
-                            None => return Err(ConnectError::Timeout(self.host.clone(), timeout_ms)),
+                            None => {
+                                return Err(ConnectError::Timeout(self.host.clone(), timeout_ms));
+                            }
                         },
                     };
                     stream.watch(Group::Large);
@@ -262,11 +264,7 @@ async fn open(ring: &Rc<Ring>, address: SocketAddr) -> io::Result<Socket> {
 }
 
 /// Does the handshake with an origin.
-async fn secure(
-    shard: &Shard,
-    socket: Socket,
-    by: &OriginSession,
-) -> Result<Stream, ConnectError> {
+async fn secure(shard: &Shard, socket: Socket, by: &OriginSession) -> Result<Stream, ConnectError> {
     let name = || by.name.to_str().into();
     let Some(_under_way) = shard.handshakes.begin() else {
         return Err(ConnectError::Busy(name()));

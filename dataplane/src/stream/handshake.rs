@@ -61,10 +61,12 @@ impl TlsStream {
         begun: Vec<u8>,
         turn: impl AsyncFn(),
     ) -> Result<Hello, HandshakeError> {
-        let mut input = begun;
-        if input.is_empty() {
-            receive(&socket, &mut input).await?;
-        }
+        let input = if begun.is_empty() {
+            receive(&socket).await?
+        } else {
+            let len = begun.len();
+            RecvBuf::owned(begun, len)
+        };
         if input.first().is_some_and(u8::is_ascii_uppercase) {
             return Err(HandshakeError::PlainHttp(socket));
         }
@@ -84,21 +86,23 @@ impl TlsStream {
         name: ServerName<'static>,
         turn: impl AsyncFn(),
     ) -> Result<Hello, HandshakeError> {
-        run(socket, Session::client(config, name)?, Vec::new(), turn).await
+        let nothing = RecvBuf::owned(Vec::new(), 0);
+        run(socket, Session::client(config, name)?, nothing, turn).await
     }
 }
 
 async fn run(
     socket: Socket,
     mut session: Session,
-    mut input: Vec<u8>,
+    mut input: RecvBuf,
     turn: impl AsyncFn(),
 ) -> Result<Hello, HandshakeError> {
     let (mut plain, mut out) = (Vec::new(), Vec::new());
+    let mut is_ended;
     loop {
         turn().await;
         match session.receive(&mut input, &mut plain, &mut out) {
-            Ok(progress) => drop(input.drain(..progress.consumed)),
+            Ok(ended) => is_ended = ended,
             Err(error) => {
                 send(&socket, out).await?;
                 return Err(error.into());
@@ -110,29 +114,28 @@ async fn run(
         if !session.is_handshaking() {
             break;
         }
-        if input.len() > HANDSHAKE_BYTES_MAX {
+        if session.partial_len() > HANDSHAKE_BYTES_MAX {
             return Err(HandshakeError::TooLong);
         }
-        receive(&socket, &mut input).await?;
+        input = receive(&socket).await?;
     }
     let server_name = session.take_server_name();
     let peer_certificate = session.peer_certificate().map(Box::from);
     let len = plain.len();
     Ok(Hello {
-        stream: TlsStream::new(socket, session, input),
+        stream: TlsStream::new(socket, session, is_ended),
         first: (len > 0).then(|| RecvBuf::owned(plain, len)),
         server_name,
         peer_certificate,
     })
 }
 
-async fn receive(socket: &Socket, input: &mut Vec<u8>) -> Result<(), HandshakeError> {
+async fn receive(socket: &Socket) -> Result<RecvBuf, HandshakeError> {
     let received = pin!(socket.recv(Group::Small)).await.map_err(HandshakeError::Gone)?;
     if received.is_empty() {
         return Err(HandshakeError::Gone(io::ErrorKind::UnexpectedEof.into()));
     }
-    input.extend_from_slice(&received);
-    Ok(())
+    Ok(received)
 }
 
 /// Sends all of `bytes`; the memory back, empty.

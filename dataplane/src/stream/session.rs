@@ -44,19 +44,14 @@ impl ResolvesServerCert for Noting {
     }
 }
 
-/// What a session has come to with the bytes so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Progress {
-    /// Bytes at the beginning of the input that are of no further use.
-    pub consumed: usize,
-    /// The peer has said that it sends nothing more.
-    pub is_ended: bool,
-}
-
 /// One TLS session.
 pub(super) struct Session {
     side: Side,
     is_ended: bool,
+    /// It is over: rustls is not asked again after an error.
+    is_failed: bool,
+    /// The beginning of a record or of a message.
+    partial: Vec<u8>,
     /// Until the handshake's end.
     noted: Option<Arc<Noting>>,
 }
@@ -78,7 +73,13 @@ impl Session {
         let mut config = ServerConfig::clone(&config);
         config.cert_resolver = Arc::<Noting>::clone(&noted);
         let side = Side::Server(UnbufferedServerConnection::new(Arc::new(config))?);
-        Ok(Self { side, is_ended: false, noted: Some(noted) })
+        Ok(Self {
+            side,
+            is_ended: false,
+            is_failed: false,
+            partial: Vec::new(),
+            noted: Some(noted),
+        })
     }
 
     /// A session with an origin, known by `name`.
@@ -87,29 +88,22 @@ impl Session {
         name: ServerName<'static>,
     ) -> Result<Self, Error> {
         let side = Side::Client(UnbufferedClientConnection::new(config, name)?);
-        Ok(Self { side, is_ended: false, noted: None })
-    }
-
-    fn common(&self) -> &CommonState {
-        match &self.side {
-            Side::Server(connection) => connection,
-            Side::Client(connection) => connection,
-        }
+        Ok(Self { side, is_ended: false, is_failed: false, partial: Vec::new(), noted: None })
     }
 
     /// Whether the handshake goes on.
     pub(super) fn is_handshaking(&self) -> bool {
-        self.common().is_handshaking()
+        self.side.common().is_handshaking()
     }
 
     /// The version agreed on, once it is.
     pub(super) fn version(&self) -> Option<ProtocolVersion> {
-        self.common().protocol_version()
+        self.side.common().protocol_version()
     }
 
     /// Whether an earlier session was resumed.
     pub(super) fn is_resumed(&self) -> bool {
-        self.common().handshake_kind() == Some(HandshakeKind::Resumed)
+        self.side.common().handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// The name a client asked for; once.
@@ -117,57 +111,47 @@ impl Session {
         self.noted.take().and_then(|noted| noted.name.get().cloned())
     }
 
-    /// The peer's own certificate, in DER.
-    pub(super) fn peer_certificate(&self) -> Option<&[u8]> {
-        self.common().peer_certificates()?.first().map(|certificate| certificate.as_ref())
+    /// Bytes that wait for the rest of a record or message.
+    pub(super) fn partial_len(&self) -> usize {
+        self.partial.len()
     }
 
-    /// Takes in `input`: appends what it says to `plain`, and what is to be sent because of it to `out`.
+    /// The peer's own certificate, in DER.
+    pub(super) fn peer_certificate(&self) -> Option<&[u8]> {
+        self.side.common().peer_certificates()?.first().map(|certificate| certificate.as_ref())
+    }
+
+    /// Takes in `received`, which is decrypted in place: appends what it says to `plain`, and what is to be sent because of it to `out`.
+    /// Whether the peer has said that it sends nothing more.
     ///
     /// # Errors
     /// When the peer breaks the protocol or cannot be trusted; the session is over.
     pub(super) fn receive(
         &mut self,
-        input: &mut [u8],
+        received: &mut [u8],
         plain: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) -> Result<Progress, Error> {
-        let mut consumed = 0;
-        loop {
-            let rest = input.get_mut(consumed..).unwrap_or_default();
-            let (discard, step) = match &mut self.side {
-                Side::Server(connection) => step(connection.process_tls_records(rest), plain, out),
-                Side::Client(connection) => step(connection.process_tls_records(rest), plain, out),
-            };
-            consumed += discard;
-            match step {
-                Ok(Step::Again) => {}
-                Ok(Step::Ended) => self.is_ended = true,
-                Ok(Step::Rest) => return Ok(Progress { consumed, is_ended: self.is_ended }),
-                Err(error) => {
-                    self.append_alert(out);
-                    return Err(error);
-                }
-            }
+    ) -> Result<bool, Error> {
+        if self.is_failed {
+            return Err(Error::General("the session has failed before".to_owned()));
         }
-    }
-
-    /// The alert that goes with an error.
-    fn append_alert(&mut self, out: &mut Vec<u8>) {
-        let mut plain = Vec::new();
-        loop {
-            let step = match &mut self.side {
-                Side::Server(connection) => {
-                    step(connection.process_tls_records(&mut []), &mut plain, out).1
-                }
-                Side::Client(connection) => {
-                    step(connection.process_tls_records(&mut []), &mut plain, out).1
-                }
-            };
-            if !matches!(step, Ok(Step::Again)) {
-                return;
-            }
+        let outcome = if self.partial.is_empty() {
+            let (consumed, outcome) = self.side.receive(received, plain, out);
+            self.partial.extend_from_slice(received.get(consumed..).unwrap_or_default());
+            outcome
+        } else {
+            self.partial.extend_from_slice(received);
+            let (consumed, outcome) = self.side.receive(&mut self.partial, plain, out);
+            self.partial.drain(..consumed);
+            outcome
+        };
+        self.is_failed = outcome.is_err();
+        self.is_ended |= outcome?;
+        if self.partial.is_empty() {
+            // Between records nothing is kept.
+            self.partial = Vec::new();
         }
+        Ok(self.is_ended)
     }
 
     /// Appends `bytes` as records.
@@ -175,43 +159,109 @@ impl Session {
     /// # Errors
     /// When the session can send nothing any more.
     pub(super) fn seal(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        self.write(out, sealed_len(bytes.len()), |mut traffic, room| traffic.seal(bytes, room))
+        self.write(out, sealed_len(bytes.len()), |traffic, room| traffic.seal(bytes, room))
     }
 
     /// Appends the alert that says that nothing more will be sent.
     pub(super) fn close(&mut self, out: &mut Vec<u8>) {
         // A session that cannot say so any more is over anyway.
-        let _ = self.write(out, ALERT_BYTES, |mut traffic, room| traffic.close(room));
+        let _ = self.write(out, ALERT_BYTES, |traffic, room| traffic.close(room));
     }
 
     fn write(
         &mut self,
         out: &mut Vec<u8>,
         room: usize,
-        write: impl FnOnce(Traffic<'_, '_>, &mut [u8]) -> Result<usize, EncryptError>,
+        write: impl Fn(&mut dyn Traffic, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> Result<(), Error> {
+        if self.is_failed {
+            return Err(Error::General("the session has failed before".to_owned()));
+        }
         let mut plain = Vec::new();
         loop {
-            // What is waiting to be said, as the answer to a key update, goes before it.
-            let step = match &mut self.side {
-                Side::Server(connection) => match connection.process_tls_records(&mut []) {
-                    UnbufferedStatus { state: Ok(ConnectionState::WriteTraffic(mut traffic)), .. } => {
-                        return append(out, room, |room| write(Traffic::Server(&mut traffic), room));
-                    }
-                    status => step(status, &mut plain, out).1?,
-                },
-                Side::Client(connection) => match connection.process_tls_records(&mut []) {
-                    UnbufferedStatus { state: Ok(ConnectionState::WriteTraffic(mut traffic)), .. } => {
-                        return append(out, room, |room| write(Traffic::Client(&mut traffic), room));
-                    }
-                    status => step(status, &mut plain, out).1?,
-                },
+            // What is waiting to be said, as the answer to a key update, goes before it. The beginning of a message that is kept
+            // here is never taken for more than that, but rustls must see it each time.
+            let rest = &mut self.partial;
+            let (discard, step) = match &mut self.side {
+                Side::Server(connection) => write_or_step(
+                    connection.process_tls_records(rest),
+                    &mut plain,
+                    out,
+                    room,
+                    &write,
+                ),
+                Side::Client(connection) => write_or_step(
+                    connection.process_tls_records(rest),
+                    &mut plain,
+                    out,
+                    room,
+                    &write,
+                ),
             };
-            match step {
-                Step::Again => {}
-                Step::Ended => self.is_ended = true,
-                Step::Rest => return Err(Error::HandshakeNotComplete),
+            self.partial.drain(..discard);
+            self.is_failed = step.is_err();
+            match step? {
+                Written::Yes => return Ok(()),
+                Written::Not(Step::Again) => {}
+                Written::Not(Step::Ended) => self.is_ended = true,
+                Written::Not(Step::Rest) => return Err(Error::HandshakeNotComplete),
             }
+        }
+    }
+}
+
+impl Side {
+    fn step(
+        &mut self,
+        input: &mut [u8],
+        plain: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> (usize, Result<Step, Error>) {
+        match self {
+            Self::Server(connection) => step(connection.process_tls_records(input), plain, out),
+            Self::Client(connection) => step(connection.process_tls_records(input), plain, out),
+        }
+    }
+
+    /// How many bytes of `input` are of no further use, and whether the peer has ended. After an error the alert is in `out`.
+    fn receive(
+        &mut self,
+        input: &mut [u8],
+        plain: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> (usize, Result<bool, Error>) {
+        let (mut consumed, mut is_ended) = (0, false);
+        loop {
+            let rest = input.get_mut(consumed..).unwrap_or_default();
+            let (discard, step) = self.step(rest, plain, out);
+            consumed += discard;
+            match step {
+                Ok(Step::Again) => {}
+                Ok(Step::Ended) => is_ended = true,
+                Ok(Step::Rest) => return (consumed, Ok(is_ended)),
+                Err(error) => {
+                    self.append_alert(out);
+                    return (consumed, Err(error));
+                }
+            }
+        }
+    }
+
+    /// What rustls has to tell the peer of a failure. It must not see the bytes that caused it again, and it does not look for any
+    /// while it has something to say.
+    fn append_alert(&mut self, out: &mut Vec<u8>) {
+        let mut plain = Vec::new();
+        while self.common().wants_write() {
+            if self.step(&mut [], &mut plain, out).1.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn common(&self) -> &CommonState {
+        match self {
+            Self::Server(connection) => connection,
+            Self::Client(connection) => connection,
         }
     }
 }
@@ -221,24 +271,44 @@ pub(super) const fn sealed_len(len: usize) -> usize {
     len + (len / RECORD_BYTES + 1) * RECORD_OVERHEAD
 }
 
-/// Both kinds of what encrypts.
-enum Traffic<'a, 'c> {
-    Server(&'a mut WriteTraffic<'c, rustls::server::ServerConnectionData>),
-    Client(&'a mut WriteTraffic<'c, rustls::client::ClientConnectionData>),
+/// What encrypts, of either side.
+trait Traffic {
+    fn seal(&mut self, bytes: &[u8], room: &mut [u8]) -> Result<usize, EncryptError>;
+    fn close(&mut self, room: &mut [u8]) -> Result<usize, EncryptError>;
 }
 
-impl Traffic<'_, '_> {
+impl<Data> Traffic for WriteTraffic<'_, Data> {
     fn seal(&mut self, bytes: &[u8], room: &mut [u8]) -> Result<usize, EncryptError> {
-        match self {
-            Self::Server(traffic) => traffic.encrypt(bytes, room),
-            Self::Client(traffic) => traffic.encrypt(bytes, room),
-        }
+        self.encrypt(bytes, room)
     }
 
     fn close(&mut self, room: &mut [u8]) -> Result<usize, EncryptError> {
-        match self {
-            Self::Server(traffic) => traffic.queue_close_notify(room),
-            Self::Client(traffic) => traffic.queue_close_notify(room),
+        self.queue_close_notify(room)
+    }
+}
+
+/// What one attempt to write came to.
+enum Written {
+    Yes,
+    Not(Step),
+}
+
+/// Writes where the session is ready to, else does what it asks for first.
+fn write_or_step<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    plain: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+    room: usize,
+    write: impl Fn(&mut dyn Traffic, &mut [u8]) -> Result<usize, EncryptError>,
+) -> (usize, Result<Written, Error>) {
+    match status {
+        UnbufferedStatus { discard, state: Ok(ConnectionState::WriteTraffic(mut traffic)) } => {
+            let written = append(out, room, |room| write(&mut traffic, room));
+            (discard, written.map(|()| Written::Yes))
+        }
+        status => {
+            let (discard, step) = step(status, plain, out);
+            (discard, step.map(Written::Not))
         }
     }
 }

@@ -20,21 +20,18 @@ const PARTIAL_BYTES_MAX: usize = 64 * 1024;
 pub struct TlsStream {
     socket: Socket,
     session: RefCell<Session>,
-    /// The beginning of a record.
-    partial: RefCell<Vec<u8>>,
     /// What the session wants to say of itself, to go before what is sealed next.
     control: RefCell<Vec<u8>>,
     is_ended: Cell<bool>,
 }
 
 impl TlsStream {
-    pub(super) fn new(socket: Socket, session: Session, partial: Vec<u8>) -> Self {
+    pub(super) fn new(socket: Socket, session: Session, is_ended: bool) -> Self {
         Self {
             socket,
             session: RefCell::new(session),
-            partial: RefCell::new(partial),
             control: RefCell::default(),
-            is_ended: Cell::new(false),
+            is_ended: Cell::new(is_ended),
         }
     }
 
@@ -74,34 +71,15 @@ impl TlsStream {
 
     /// The plain bytes of what was received.
     fn open(&self, mut received: RecvBuf) -> io::Result<Vec<u8>> {
-        let mut partial = self.partial.borrow_mut();
         let mut session = self.session.borrow_mut();
         let mut control = self.control.borrow_mut();
-        let mut plain = Vec::new();
-        let outcome = if partial.is_empty() {
-            plain.reserve(received.len());
-            let outcome = session.receive(&mut received, &mut plain, &mut control);
-            if let Ok(progress) = outcome {
-                partial.extend_from_slice(received.get(progress.consumed..).unwrap_or_default());
+        let mut plain = Vec::with_capacity(received.len() + session.partial_len());
+        match session.receive(&mut received, &mut plain, &mut control) {
+            Ok(_) if session.partial_len() > PARTIAL_BYTES_MAX => {
+                Err(io::ErrorKind::InvalidData.into())
             }
-            outcome
-        } else {
-            partial.extend_from_slice(&received);
-            drop(received);
-            plain.reserve(partial.len());
-            let outcome = session.receive(&mut partial, &mut plain, &mut control);
-            if let Ok(progress) = outcome {
-                partial.drain(..progress.consumed);
-            }
-            outcome
-        };
-        if partial.is_empty() {
-            *partial = Vec::new();
-        }
-        match outcome {
-            Ok(_) if partial.len() > PARTIAL_BYTES_MAX => Err(io::ErrorKind::InvalidData.into()),
-            Ok(progress) => {
-                self.is_ended.set(progress.is_ended);
+            Ok(is_ended) => {
+                self.is_ended.set(is_ended);
                 Ok(plain)
             }
             Err(error) => {
@@ -124,7 +102,7 @@ impl TlsStream {
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        self.socket.is_quiet() && !self.is_ended.get() && self.partial.borrow().is_empty()
+        self.socket.is_quiet() && !self.is_ended.get() && self.session.borrow().partial_len() == 0
     }
 
     /// Tells the peer that nothing more will be sent, if the socket takes it at once.
