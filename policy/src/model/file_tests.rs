@@ -3,7 +3,8 @@
 use super::*;
 use crate::matcher::Access;
 use crate::model::{
-    HostName, OnLedgerLoss, Origin, Overage, Quota, RateLimit, Scheme, Status, Unit,
+    ClientFiles, HostName, OnLedgerLoss, Origin, OriginTls, Overage, Quota, RateLimit, Scheme,
+    Status, Unit,
 };
 use crate::token::{self, Mode};
 
@@ -23,6 +24,10 @@ const EVERYTHING: &str = r#"
 slug = "weather"
 name = "Wetter"
 origin = "https://origin.example:8443/base/"
+origin_ca = "ca.pem"
+origin_pins = ["sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]
+origin_client_cert = "/etc/payfence/client.pem"
+origin_client_key = "keys/client key.pem"
 hosts = ["API.weather.example.", "192.0.2.1", "[2001:DB8::1]"]
 upgrade_url = "https://weather.example/pricing"
 default = "paid"
@@ -104,6 +109,13 @@ fn reads_every_key() {
             path_prefix: "/base".to_owned(),
         }
     );
+    let client = ClientFiles {
+        cert: "/etc/payfence/client.pem".to_owned(),
+        key: "keys/client key.pem".to_owned(),
+    };
+    let pins = vec![TokenHash::of(b"").0, [0; 32]];
+    let tls = OriginTls { ca: Some("ca.pem".to_owned()), pins, client: Some(client) };
+    assert_eq!(site.origin_tls, tls);
     let hosts: Vec<String> = site.hosts.iter().map(ToString::to_string).collect();
     assert_eq!(hosts, ["api.weather.example", "192.0.2.1", "[2001:db8::1]"]);
     assert_eq!(site.upgrade_url.as_deref(), Some("https://weather.example/pricing"));
@@ -135,7 +147,7 @@ fn reads_every_key() {
     check_customers(site);
     let warnings: Vec<String> = parsed.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 1);
-    assert!(warnings[0].starts_with("line 13: sites.token_query: "), "{warnings:?}");
+    assert!(warnings[0].starts_with("line 17: sites.token_query: "), "{warnings:?}");
 }
 
 fn check_customers(site: &Site) {
@@ -186,6 +198,10 @@ fn names_file_line_and_key_of_every_fault() {
         ("bad slugs", "[[sites]]\nslug = \"A_b\"\norigin = \"http://a\"".to_owned()),
         ("the same slug", format!("{SITE}{SITE}")),
         ("origins", ORIGINS.replace('|', "\n[[sites]]\nslug = \"a\"\norigin = ")),
+        (
+            "TLS with the origin",
+            ORIGIN_TLS.replace('|', "\n[[sites]]\nslug = \"a\"\norigin = \"https://a\"\n"),
+        ),
         ("the same host", format!("{SITE}hosts=[\"x.y\", \"X.Y.\"]\n")),
         ("two tables of one host", {
             format!("{SITE}hosts=[\"x.y\"]\n{}hosts=[\"x.y\"]", SITE.replace("\"a\"", "\"b\""))
@@ -217,6 +233,17 @@ fn names_file_line_and_key_of_every_fault() {
     }
     insta::assert_snapshot!(golden);
 }
+
+const ORIGIN_TLS: &str = "|origin_ca = \"\"\norigin_pins = []\norigin_client_cert = \"a.pem\"\n\
+    |origin_ca = 1\norigin_pins = \"sha256/a\"\norigin_client_key = \"a\\nb\"\n\
+    |origin_ca = \"/etc/ssl/\"\norigin_pins = [\"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\", \
+    \"sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\", \"sha1/AAAA\", \"sha256/AAAA\", 1, \
+    \"sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\", \"sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"]\n\
+    |origin_pins = [1, 2, 3, 4, 5, 6, 7, 8, 9]\norigin_cert = \"a\"\n\
+    |origin_ca = \"a.pem\"\n\
+    [[sites]]\nslug = \"b\"\norigin = \"ftp://a\"\norigin_ca = \"a.pem\"\n\
+    [[sites]]\nslug = \"c\"\norigin = \"http://a\"\norigin_ca = \"a.pem\"\norigin_pins = []\n\
+    origin_client_cert = \"a.pem\"\norigin_client_key = \"a.pem\"\n";
 
 const ORIGINS: &str = "|\"a.example\"|\"ftp://a\"|\"http://\"|\"http://a:x\"|\"http://a:0\"|\
     \"http://u:p@a\"|\"http://a/?q\"|\"http://a/../b\"|\"http://[::1\"|\"http://a b\"|1";
@@ -255,7 +282,7 @@ proptest::proptest! {
 
     /// A file with any one line left out or doubled is either read or refused with a line of it.
     #[test]
-    fn any_line_may_be_missing_or_doubled(at in 0usize..70, doubled: bool) {
+    fn any_line_may_be_missing_or_doubled(at in 0usize..90, doubled: bool) {
         let text = everything();
         let mut lines: Vec<&str> = text.lines().collect();
         let at = at.min(lines.len() - 1);

@@ -85,6 +85,23 @@ pub(crate) struct OriginRow {
     pub(crate) port: u16,
     pub(crate) path_prefix: String,
     pub(crate) authority: String,
+    /// Empty without https.
+    pub(crate) tls: OriginTlsRow,
+}
+
+/// How an origin is known, and what it is shown; files by their names as written.
+#[derive(Archive, Serialize)]
+pub(crate) struct OriginTlsRow {
+    pub(crate) ca: Option<String>,
+    pub(crate) pins: Vec<[u8; 32]>,
+    pub(crate) client: Option<ClientFilesRow>,
+}
+
+/// A certificate and its key.
+#[derive(Archive, Serialize)]
+pub(crate) struct ClientFilesRow {
+    pub(crate) cert: String,
+    pub(crate) key: String,
 }
 
 /// A header that a site adds.
