@@ -31,6 +31,7 @@ origin_ca = "ca.pem"
 origin_pins = ["sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]
 origin_client_cert = "client.pem"
 origin_client_key = "client.key"
+hsts = { max_age_seconds = 31536000, include_subdomains = true, preload = true }
 hosts = ["shop.test"]
 token_query = "key"
 cors_origins = ["https://app.example"]
@@ -90,7 +91,7 @@ fn load(bytes: &[u8]) {
         let facts = Facts::extract(line, headers.into_iter(), site.token_places(), false, client);
         let _ = decide(&snapshot, &site, &facts, 1_800_000_000, &mut Scratch::new());
         let _ = decide_usage(&snapshot, &site, &facts, 1_800_000_000);
-        let _ = (site.name(), site.origin().authority(), site.hosts().count());
+        let _ = (site.name(), site.hsts(), site.origin().authority(), site.hosts().count());
         let _ = site.origin_tls().map(|tls| (tls.ca, tls.pins.len(), tls.client));
         let _ = (site.origin_headers().count(), site.cors_origins().count());
         let _ = site.plans().map(|plan| plan.id().len()).sum::<usize>();

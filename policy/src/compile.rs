@@ -169,6 +169,7 @@ fn site_row(site: &Site) -> SiteRow {
             authority: site.origin.authority(),
             tls: origin_tls_row(&site.origin_tls),
         },
+        hsts: site.hsts.map(|hsts| hsts.field_value()),
         hosts: site.hosts.iter().map(ToString::to_string).collect(),
         upgrade_url: site.upgrade_url.clone(),
         default_paid: site.default_paid,

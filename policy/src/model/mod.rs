@@ -21,7 +21,7 @@ use ipnet::IpNet;
 pub use self::address::{HostName, Origin, Scheme};
 #[cfg(test)]
 pub(crate) use self::site_keys::{rules_of, settings_of};
-pub use self::tls::{ClientFiles, OriginTls, PINS_MAX, Pin};
+pub use self::tls::{ClientFiles, Hsts, OriginTls, PINS_MAX, Pin};
 pub use crate::budget::{Overage, Unit};
 use crate::matcher::{Access, Pattern};
 use crate::method::MethodSet;
@@ -64,6 +64,8 @@ pub struct Site {
     pub origin: Origin,
     /// How the origin is known, and what it is shown; empty where it is spoken to in the clear.
     pub origin_tls: OriginTls,
+    /// What browsers are to remember of its HTTPS.
+    pub hsts: Option<Hsts>,
     /// Custom hosts.
     pub hosts: Vec<HostName>,
     /// Where a customer can buy more.

@@ -26,6 +26,7 @@ pub(super) const KEYS: &[&str] = &[
     "origin_client_cert",
     "origin_client_key",
     "hosts",
+    "hsts",
     "upgrade_url",
     "default",
     "case_sensitive",
@@ -75,6 +76,7 @@ pub(super) fn read(table: &Table<'_>, sink: &mut Sink<'_>) -> Site {
         slug,
         origin: origin.unwrap_or(nowhere),
         origin_tls,
+        hsts: tls_keys::read_hsts(table, sink),
         hosts: table
             .list("hosts", HOSTS_MAX, sink, HostName::parse)
             .map(|hosts| hosts.into_iter().map(|(host, _)| host).collect())

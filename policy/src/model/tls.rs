@@ -1,6 +1,6 @@
-//! How a site's origin is known and what it is shown, over TLS.
+//! What a site says of TLS: how its origin is known and what it is shown, and what browsers are to remember.
 //!
-//! In: text of a policy. Out: names of PEM files, pins.
+//! In: text of a policy. Out: names of PEM files, pins, the value of `Strict-Transport-Security`.
 //! Always holds: nothing is read here: a file's name is kept as written, and whoever reads the file takes a relative one
 //! from where the policy file is.
 
@@ -36,6 +36,47 @@ pub struct ClientFiles {
     pub cert: String,
     /// A PEM file with its private key.
     pub key: String,
+}
+
+/// The longest time that browsers can be told to remember a site's HTTPS, seconds: ten years.
+pub const HSTS_MAX_AGE_S_MAX: u32 = 10 * HSTS_PRELOAD_MAX_AGE_S_MIN;
+/// The shortest with which the browsers' own lists take a host: a year.
+pub const HSTS_PRELOAD_MAX_AGE_S_MIN: u32 = 365 * 86_400;
+
+/// What browsers are to remember of a site's HTTPS (RFC 6797).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hsts {
+    /// For how long, seconds; at most [`HSTS_MAX_AGE_S_MAX`]. 0: no longer.
+    pub max_age_s: u32,
+    /// For all names below the host's too.
+    pub include_subdomains: bool,
+    /// The host may be put on the lists that browsers come with; only with `include_subdomains` and
+    /// [`HSTS_PRELOAD_MAX_AGE_S_MIN`].
+    pub preload: bool,
+}
+
+const HSTS_AGE: &str = "max-age=";
+const HSTS_SUBDOMAINS: &str = "; includeSubDomains";
+const HSTS_PRELOAD: &str = "; preload";
+
+impl Hsts {
+    /// The value of `Strict-Transport-Security` (RFC 6797 §6.1).
+    #[must_use]
+    pub fn field_value(&self) -> String {
+        let subdomains = if self.include_subdomains { HSTS_SUBDOMAINS } else { "" };
+        let preload = if self.preload { HSTS_PRELOAD } else { "" };
+        format!("{HSTS_AGE}{}{subdomains}{preload}", self.max_age_s)
+    }
+}
+
+/// Whether [`Hsts::field_value`] could have made this.
+pub(crate) fn is_hsts_value(text: &str) -> bool {
+    let rest = text.strip_suffix(HSTS_PRELOAD).unwrap_or(text);
+    let rest = rest.strip_suffix(HSTS_SUBDOMAINS).unwrap_or(rest);
+    rest.strip_prefix(HSTS_AGE).is_some_and(|age| {
+        age.bytes().all(|byte| byte.is_ascii_digit())
+            && age.parse::<u32>().is_ok_and(|age_s| age_s <= HSTS_MAX_AGE_S_MAX)
+    })
 }
 
 /// Checks the name of a file.

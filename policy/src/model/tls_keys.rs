@@ -1,16 +1,22 @@
 //! The keys of `[[sites]]` that are about TLS.
 //!
-//! In: a site's table, its origin. Out: [`OriginTls`].
+//! In: a site's table, its origin. Out: [`OriginTls`], [`Hsts`].
 //! Always holds: what is said of TLS with an origin that is spoken to in the clear is a fault, never silently without
 //! effect; a certificate never goes without its key.
 
 use super::diagnostic::Sink;
-use super::table::{Table, expected};
-use super::tls::{self, ClientFiles, OriginTls, PINS_MAX, Pin};
+use super::table::{Table, expected, number};
+use super::tls::{
+    self, ClientFiles, HSTS_MAX_AGE_S_MAX, HSTS_PRELOAD_MAX_AGE_S_MIN, Hsts, OriginTls, PINS_MAX,
+    Pin,
+};
 use super::{Origin, Scheme};
 
 const ORIGIN_KEYS: [&str; 4] =
     ["origin_ca", "origin_pins", "origin_client_cert", "origin_client_key"];
+
+/// Keys of `hsts`.
+pub(super) const HSTS_KEYS: &[&str] = &["max_age_seconds", "include_subdomains", "preload"];
 
 /// Reads the keys about the origin. `origin` is `None` where there was a fault in it.
 pub(super) fn read_origin(
@@ -62,4 +68,23 @@ fn pins(table: &Table<'_>, sink: &mut Sink<'_>) -> Vec<Pin> {
         }
     }
     pins
+}
+
+/// Reads `hsts`.
+pub(super) fn read_hsts(site: &Table<'_>, sink: &mut Sink<'_>) -> Option<Hsts> {
+    let table = site.table("hsts", "sites.hsts", HSTS_KEYS, sink)?;
+    let max_age_s = table.require("max_age_seconds", "a number of seconds", sink, |value| {
+        number(value, 0..=u64::from(HSTS_MAX_AGE_S_MAX))
+    });
+    let include_subdomains = table.boolean("include_subdomains", sink).unwrap_or_default();
+    let preload = table.boolean("preload", sink).unwrap_or_default();
+    let max_age_s = u32::try_from(max_age_s?).ok()?;
+    if preload && !(include_subdomains && max_age_s >= HSTS_PRELOAD_MAX_AGE_S_MIN) {
+        let message = format!(
+            "only allowed together with include_subdomains = true and max_age_seconds of \
+             {HSTS_PRELOAD_MAX_AGE_S_MIN} at least: the lists that browsers come with take no other host"
+        );
+        table.fault("preload", message, sink);
+    }
+    Some(Hsts { max_age_s, include_subdomains, preload })
 }

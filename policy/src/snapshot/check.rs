@@ -95,6 +95,8 @@ fn check_names(site: &ArchivedSiteRow, row: usize, names: &mut SiteNames) -> Res
         && origin.path_prefix.bytes().all(|byte| byte.is_ascii_graphic());
     ensure(origin_is_good, "the origin", "site", row)?;
     ensure(is_good_tls(origin), "TLS with the origin", "site", row)?;
+    let hsts_is_good = site.hsts.as_ref().is_none_or(|value| tls::is_hsts_value(value));
+    ensure(hsts_is_good, "hsts", "site", row)?;
     ensure(header::check_token_header(&site.token_header).is_ok(), "token_header", "site", row)?;
     for header in site.origin_headers.iter() {
         let is_good = header::check_name(&header.name).is_ok() && header::is_value(&header.value);

@@ -56,6 +56,8 @@ pub(crate) struct SiteRow {
     pub(crate) slug: String,
     pub(crate) name: String,
     pub(crate) origin: OriginRow,
+    /// As `Hsts::field_value` writes it.
+    pub(crate) hsts: Option<String>,
     /// As `HostName` displays them.
     pub(crate) hosts: Vec<String>,
     pub(crate) upgrade_url: Option<String>,

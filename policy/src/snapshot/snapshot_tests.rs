@@ -53,6 +53,7 @@ origin_ca = "ca.pem"
 origin_pins = ["sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]
 origin_client_cert = "/c.pem"
 origin_client_key = "/k.pem"
+hsts = { max_age_seconds = 300, include_subdomains = true }
 [[sites.resources]]
 pattern = "/tiles/*"
 [[sites.plans]]
@@ -96,7 +97,7 @@ fn dump(snapshot: &Snapshot) -> String {
             site.response_timeout_ms(),
             site.on_ledger_loss(),
         );
-        text += &format!("  {:?}\n", site.origin_tls());
+        text += &format!("  {:?} hsts={:?}\n", site.origin_tls(), site.hsts());
         text += &dump_rows(site);
     }
     for byte in [0x11, 0x22, 0x33, 0x44] {
@@ -302,6 +303,10 @@ fn tls_that_contradicts_itself_is_refused() {
     check(|policy| policy.sites[1].origin_tls.pins = (0..9).map(|byte| [byte; 32]).collect(), WHAT);
     check(|policy| policy.sites[1].origin_tls.client.as_mut().unwrap().key.push('\0'), WHAT);
     check(|policy| policy.sites[1].origin.scheme = Scheme::Http, WHAT);
+    check(
+        |policy| policy.sites[1].hsts.as_mut().unwrap().max_age_s = 315_360_001,
+        "hsts of site number 1",
+    );
 }
 
 /// Reads all that a snapshot can say, and decides with it.

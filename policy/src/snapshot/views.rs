@@ -107,6 +107,12 @@ impl<'a> SiteView<'a> {
         })
     }
 
+    /// The value of `Strict-Transport-Security` on what is sent to its clients over TLS.
+    #[must_use]
+    pub fn hsts(&self) -> Option<&'a str> {
+        self.row.hsts.as_ref().map(|value| value.as_str())
+    }
+
     /// Its custom hosts, normal form; IPv6 in brackets.
     pub fn hosts(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.row.hosts.iter().map(|host| host.as_str())
