@@ -6,7 +6,6 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::clock::Now;
 use crate::net::{Group, Socket, Timer};
@@ -17,11 +16,6 @@ use super::plan::{Answer, Peer, Plan, Resumed, Waiting, plan};
 use super::proxy_protocol::{self, Preface};
 use super::waits::Resolved;
 use super::{Shard, exchange, own_answer, relay, tasks};
-
-/// How long a client may be silent before its connection is closed after an answer.
-const LINGER: Duration = Duration::from_secs(2);
-/// How long a client that goes on sending is listened to after an answer.
-const LINGER_MAX: Duration = Duration::from_secs(30);
 
 /// One client's connection.
 pub(super) struct Connection {
@@ -86,7 +80,7 @@ impl Connection {
         if !self.peer.is_trusted {
             return true;
         }
-        let deadline = self.shard.deadline(self.shard.settings.idle_timeout);
+        let deadline = self.shard.deadline(self.shard.settings.deadlines.idle);
         loop {
             match proxy_protocol::read(self.input.bytes()) {
                 Preface::None if !self.input.is_empty() => return true,
@@ -115,7 +109,7 @@ impl Connection {
     /// One request from its first byte to the end of its answer.
     async fn exchange(&mut self) -> After {
         if self.input.is_empty() {
-            let idle = self.shard.deadline(self.shard.settings.idle_timeout);
+            let idle = self.shard.deadline(self.shard.settings.deadlines.idle);
             if self.shard.is_draining() {
                 return After::Close;
             }
@@ -131,7 +125,7 @@ impl Connection {
             }
         }
         let started = self.shard.now();
-        let head_deadline = self.shard.deadline(self.shard.settings.head_timeout);
+        let head_deadline = self.shard.deadline(self.shard.settings.deadlines.head);
         loop {
             let planned =
                 plan(&self.shard, self.peer, self.input.bytes(), self.input.seen, started, None);
@@ -202,7 +196,7 @@ impl Connection {
             if left == 0 {
                 return true;
             }
-            let stall = self.shard.deadline(self.shard.settings.stall_timeout);
+            let stall = self.shard.deadline(self.shard.settings.deadlines.stall);
             if !matches!(self.receive(stall).await, Received::Bytes) {
                 return false;
             }
@@ -227,9 +221,10 @@ impl Connection {
     /// would reset the connection and could take the answer from the client (RFC 9112 section 9.6).
     async fn linger(&mut self) {
         self.socket.shutdown_write();
-        let end = self.shard.deadline(LINGER_MAX);
+        let deadlines = self.shard.settings.deadlines;
+        let end = self.shard.deadline(deadlines.linger_max);
         while self.shard.ring.now_ns() < end {
-            self.read_timer.set(end.min(self.shard.deadline(LINGER)));
+            self.read_timer.set(end.min(self.shard.deadline(deadlines.linger)));
             match self.read_timer.race(pin!(self.socket.recv(Group::Small))).await {
                 Some(Ok(buffer)) if !buffer.is_empty() => {}
                 _ => return,

@@ -42,7 +42,7 @@ pub(super) async fn send_all(
 ) -> (Result<(), SendError>, Vec<u8>) {
     let Ok(mut sent) = socket.try_send(&bytes) else { return (Err(SendError::Gone), bytes) };
     while sent < bytes.len() {
-        timer.set(shard.deadline(shard.settings.stall_timeout));
+        timer.set(shard.deadline(shard.settings.deadlines.stall));
         match timer.race(pin!(socket.send(bytes, sent))).await {
             None => return (Err(stalled(shard)), Vec::new()),
             Some((result, back)) => {
@@ -65,7 +65,7 @@ pub(super) async fn send_received(
     timer: &Timer,
 ) -> Result<(), SendError> {
     while !buffer.is_empty() {
-        timer.set(shard.deadline(shard.settings.stall_timeout));
+        timer.set(shard.deadline(shard.settings.deadlines.stall));
         match timer.race(pin!(socket.send_received(buffer, 0))).await {
             None => return Err(stalled(shard)),
             Some((Ok(len), Some(back))) if len > 0 => {
@@ -93,7 +93,7 @@ async fn send_both(
     }
     let mut sent = 0;
     while sent < head.len() + body.len() {
-        timer.set(shard.deadline(shard.settings.stall_timeout));
+        timer.set(shard.deadline(shard.settings.deadlines.stall));
         match timer.race(pin!(socket.send_both(head, body, sent))).await {
             None => return (Err(stalled(shard)), Vec::new()),
             Some((Ok(len), head_back, Some(body_back))) if len > 0 => {
@@ -205,7 +205,7 @@ impl Uploading<'_> {
         if let Some(buffer) = self.input.take() {
             return Ok(buffer);
         }
-        let stall = self.shard.settings.stall_timeout;
+        let stall = self.shard.settings.deadlines.stall;
         // Before the origin has said `100 Continue` it is the origin's time that runs, not the client's.
         let patience = if self.sent.get() == 0 { stall + self.first_wait } else { stall };
         self.timer.set(self.shard.deadline(patience));

@@ -210,14 +210,14 @@ impl Fetching<'_> {
     async fn deliver(mut self, rewritten: Rewritten) -> Ended {
         self.count();
         let Rewritten { head, from, to, close, keep_origin, is_stream } = rewritten;
-        let settings = &self.shard.settings;
+        let deadlines = &self.shard.settings.deadlines;
         let downloading = Downloading {
             shard: self.shard,
             client: self.client,
             origin: self.origin,
             input: self.input,
             timer: self.timer,
-            quiet: if is_stream { settings.quiet_timeout } else { settings.stall_timeout },
+            quiet: if is_stream { deadlines.quiet } else { deadlines.stall },
             sent: &mut self.exchange.response_bytes,
             waited_ns: &mut self.exchange.origin_ns,
         };
