@@ -38,7 +38,7 @@ pub(super) enum After {
     Linger,
     /// It is closed.
     Close,
-    /// It is reset: the client must see that the answer is broken.
+    /// It is reset: the client is gone or takes nothing, so nothing is kept for it.
     Reset,
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn serve(here: Here, socket: Socket, peer: SocketAddr) {
             After::Next => {}
             After::Linger => return connection.linger().await,
             After::Close => return,
-            After::Reset => return connection.socket.reset_on_close(),
+            After::Reset => return connection.socket.reset_on_close(true),
         }
     }
 }
@@ -99,9 +99,13 @@ impl Connection {
                 }
             }
             let shard = Rc::clone(&self.shard);
-            let received = shard.unless_draining(pin!(self.receive(deadline))).await;
-            if !matches!(received, Some(Received::Bytes)) {
-                return false;
+            match shard.unless_draining(pin!(self.receive(deadline))).await {
+                Some(Received::Bytes) => {}
+                Some(Received::TimedOut) => {
+                    shard.metrics.timeouts.inc("idle");
+                    return false;
+                }
+                Some(Received::End) | None => return false,
             }
         }
     }
@@ -197,8 +201,13 @@ impl Connection {
                 return true;
             }
             let stall = self.shard.deadline(self.shard.settings.deadlines.stall);
-            if !matches!(self.receive(stall).await, Received::Bytes) {
-                return false;
+            match self.receive(stall).await {
+                Received::Bytes => {}
+                Received::End => return false,
+                Received::TimedOut => {
+                    self.shard.metrics.timeouts.inc("stall");
+                    return false;
+                }
             }
         }
     }

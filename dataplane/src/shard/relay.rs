@@ -286,6 +286,24 @@ pub(super) struct Downloading<'a> {
 impl Downloading<'_> {
     /// Sends `head` and the body that follows it.
     pub(super) async fn run(
+        self,
+        head: Vec<u8>,
+        from: ResponseFraming,
+        to: ResponseFraming,
+    ) -> Result<(), RelayError> {
+        if to != ResponseFraming::UntilClose {
+            return self.body(head, from, to).await;
+        }
+        // Such a body has no end but the connection's: until it is whole, whatever ends this, a deadline or the end of a
+        // drain too, must reset.
+        let client = self.client;
+        client.reset_on_close(true);
+        let result = self.body(head, from, to).await;
+        client.reset_on_close(result.is_err());
+        result
+    }
+
+    async fn body(
         mut self,
         head: Vec<u8>,
         from: ResponseFraming,

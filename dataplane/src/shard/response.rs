@@ -37,8 +37,8 @@ pub(super) enum Ended {
     Whole { keep_client: bool, keep_origin: bool },
     /// The client has nothing of an answer.
     Failed(Failure),
-    /// The client has a part; `reset` where only a reset connection shows that.
-    Broken { reset: bool },
+    /// The client has a part.
+    Broken,
     /// What the client sent as a body is none, or did not come.
     BadBody(Reason),
     /// The client went away.
@@ -230,7 +230,7 @@ impl Fetching<'_> {
                     site = site.slug(),
                     "the origin broke off in the middle of an answer"
                 );
-                Ended::Broken { reset: to == ResponseFraming::UntilClose }
+                Ended::Broken
             }
         }
     }
