@@ -9,7 +9,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use policy::budget::ShardId;
 use policy::snapshot::Snapshot;
@@ -237,10 +236,7 @@ fn settings(config: &Config) -> Result<Settings, Error> {
         (descriptors.saturating_sub(DESCRIPTORS_KEPT) / 4 * 3).clamp(16, CONNECTIONS_MAX);
     Ok(Settings {
         limits: Limits::default(),
-        head_timeout: Duration::from_secs(20),
-        idle_timeout: Duration::from_secs(75),
-        stall_timeout: Duration::from_secs(60),
-        quiet_timeout: Duration::from_secs(3600),
+        deadlines: config.deadlines,
         drain: config.drain,
         connections_max: usize::try_from(connections_max).unwrap_or(usize::MAX),
         gateway_domain: config.gateway_domain.as_str().into(),

@@ -96,6 +96,7 @@ impl Socket {
     /// # Errors
     /// The connection's own.
     pub async fn recv(&self, group: Group) -> io::Result<RecvBuf> {
+        let mut was_dry = false;
         loop {
             let Receiving { key, group: from, .. } = match self.receiving.get() {
                 Some(receiving) => self.receive_into(receiving, group),
@@ -109,9 +110,11 @@ impl Socket {
                 Some(Err(error)) if error.raw_os_error() == Some(libc::ECANCELED) => {}
                 Some(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     self.stop_receiving();
-                    if !self.ring().grow(from) {
+                    // Once more only: others may take what there is, again and again.
+                    if was_dry || !self.ring().grow(from) {
                         return self.recv_owned().await;
                     }
+                    was_dry = true;
                 }
                 Some(Err(error)) => return Err(error),
                 None => self.receiving.set(None),

@@ -138,9 +138,10 @@ impl Socket {
         let _ = self.with(|socket| socket.shutdown(std::net::Shutdown::Write));
     }
 
-    /// Sets the socket so that closing it resets the connection: a broken transfer must be seen as one.
-    pub fn reset_on_close(&self) {
-        let _ = self.with(|socket| socket.set_linger(Some(std::time::Duration::ZERO)));
+    /// Sets whether closing the socket resets the connection, whoever closes it: a broken transfer must be seen as one.
+    pub fn reset_on_close(&self, resets: bool) {
+        let linger = resets.then_some(std::time::Duration::ZERO);
+        let _ = self.with(|socket| socket.set_linger(linger));
     }
 }
 

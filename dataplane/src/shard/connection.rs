@@ -6,7 +6,6 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::clock::Now;
 use crate::net::{Group, Socket, Timer};
@@ -19,11 +18,6 @@ use super::plan::{Answer, Plan, Resumed, Waiting, plan};
 use super::proxy_protocol::{self, Preface};
 use super::waits::Resolved;
 use super::{Shard, exchange, own_answer, relay, secure, tasks};
-
-/// How long a client may be silent before its connection is closed after an answer.
-const LINGER: Duration = Duration::from_secs(2);
-/// How long a client that goes on sending is listened to after an answer.
-const LINGER_MAX: Duration = Duration::from_secs(30);
 
 /// One client's connection.
 pub(super) struct Connection {
@@ -46,7 +40,7 @@ pub(super) enum After {
     Linger,
     /// It is closed.
     Close,
-    /// It is reset: the client must see that the answer is broken.
+    /// It is reset: the client is gone or takes nothing, so nothing is kept for it.
     Reset,
 }
 
@@ -76,8 +70,8 @@ pub(super) async fn serve(here: Here, socket: Socket, peer: SocketAddr, listens:
         match connection.exchange().await {
             After::Next => {}
             After::Linger => return connection.linger().await,
-            After::Close => return,
-            After::Reset => return connection.stream.reset_on_close(),
+            After::Close => return connection.stream.say_goodbye(),
+            After::Reset => return connection.stream.reset_on_close(true),
         }
     }
 }
@@ -97,7 +91,7 @@ impl Connection {
         if !self.peer.is_trusted {
             return true;
         }
-        let deadline = self.shard.deadline(self.shard.settings.idle_timeout);
+        let deadline = self.shard.deadline(self.shard.settings.deadlines.idle);
         loop {
             match proxy_protocol::read(self.input.bytes()) {
                 Preface::None if !self.input.is_empty() => return true,
@@ -117,9 +111,13 @@ impl Connection {
                 }
             }
             let shard = Rc::clone(&self.shard);
-            let received = shard.unless_draining(pin!(self.receive(deadline))).await;
-            if !matches!(received, Some(Received::Bytes)) {
-                return false;
+            match shard.unless_draining(pin!(self.receive(deadline))).await {
+                Some(Received::Bytes) => {}
+                Some(Received::TimedOut) => {
+                    shard.metrics.timeouts.inc("idle");
+                    return false;
+                }
+                Some(Received::End) | None => return false,
             }
         }
     }
@@ -127,7 +125,7 @@ impl Connection {
     /// One request from its first byte to the end of its answer.
     async fn exchange(&mut self) -> After {
         if self.input.is_empty() {
-            let idle = self.shard.deadline(self.shard.settings.idle_timeout);
+            let idle = self.shard.deadline(self.shard.settings.deadlines.idle);
             if self.shard.is_draining() {
                 return After::Close;
             }
@@ -143,7 +141,7 @@ impl Connection {
             }
         }
         let started = self.shard.now();
-        let head_deadline = self.shard.deadline(self.shard.settings.head_timeout);
+        let head_deadline = self.shard.deadline(self.shard.settings.deadlines.head);
         loop {
             let planned =
                 plan(&self.shard, &self.peer, self.input.bytes(), self.input.seen, started, None);
@@ -215,9 +213,14 @@ impl Connection {
             if left == 0 {
                 return true;
             }
-            let stall = self.shard.deadline(self.shard.settings.stall_timeout);
-            if !matches!(self.receive(stall).await, Received::Bytes) {
-                return false;
+            let stall = self.shard.deadline(self.shard.settings.deadlines.stall);
+            match self.receive(stall).await {
+                Received::Bytes => {}
+                Received::End => return false,
+                Received::TimedOut => {
+                    self.shard.metrics.timeouts.inc("stall");
+                    return false;
+                }
             }
         }
     }
@@ -240,9 +243,10 @@ impl Connection {
     /// would reset the connection and could take the answer from the client (RFC 9112 section 9.6).
     pub(super) async fn linger(&mut self) {
         self.stream.shutdown_write();
-        let end = self.shard.deadline(LINGER_MAX);
+        let deadlines = self.shard.settings.deadlines;
+        let end = self.shard.deadline(deadlines.linger_max);
         while self.shard.ring.now_ns() < end {
-            self.read_timer.set(end.min(self.shard.deadline(LINGER)));
+            self.read_timer.set(end.min(self.shard.deadline(deadlines.linger)));
             match self.read_timer.race(pin!(self.stream.recv(Group::Small))).await {
                 Some(Ok(buffer)) if !buffer.is_empty() => {}
                 _ => return,

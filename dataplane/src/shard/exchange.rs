@@ -56,16 +56,15 @@ pub(super) async fn forward(connection: &mut Connection, mut exchange: Box<Excha
                 may_reuse = false;
             }
             Ended::Failed(failure) => break fail(connection, &mut exchange, failure).await,
-            Ended::Broken { reset: true } => break After::Reset,
-            Ended::Broken { reset: false } => break After::Close,
+            Ended::Broken => break After::Close,
             Ended::BadBody(reason) => {
-                upstream.stream.reset_on_close();
+                upstream.stream.reset_on_close(true);
                 break refuse_body(connection, &mut exchange, reason).await;
             }
             Ended::ClientGone => {
                 // The origin must not take a request that was cut short for a whole one.
-                upstream.stream.reset_on_close();
-                break After::Close;
+                upstream.stream.reset_on_close(true);
+                break After::Reset;
             }
             Ended::Switched => {
                 tunnel_to(connection, &mut exchange, &mut upstream).await;

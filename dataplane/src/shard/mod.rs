@@ -39,6 +39,7 @@ use policy::budget::{Message, Now as BudgetNow, ShardBudgets, ShardId};
 use policy::matcher::{Matcher, Settings as MatcherSettings};
 
 use crate::clock::{Clock, Now};
+use crate::config::Deadlines;
 use crate::http1::{Limits, RequestHead, ResponseHead};
 use crate::message::RequestIds;
 use crate::metrics::ShardMetrics;
@@ -65,14 +66,8 @@ const SPARES_MAX: usize = 256;
 pub struct Settings {
     /// Bounds on heads.
     pub limits: Limits,
-    /// From the first byte of a head to its last.
-    pub head_timeout: Duration,
-    /// Between two requests, and before the first.
-    pub idle_timeout: Duration,
-    /// Without any progress in a body, either way.
-    pub stall_timeout: Duration,
-    /// Without a byte of an event stream or a tunnel.
-    pub quiet_timeout: Duration,
+    /// How long clients and bodies are waited for.
+    pub deadlines: Deadlines,
     /// How long a drain waits for what runs.
     pub drain: Duration,
     /// Client connections of the whole node.

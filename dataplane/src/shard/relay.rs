@@ -76,7 +76,7 @@ async fn send_raw(
 ) -> (Result<(), SendError>, Vec<u8>) {
     let Ok(mut sent) = socket.try_send(&bytes) else { return (Err(SendError::Gone), bytes) };
     while sent < bytes.len() {
-        timer.set(shard.deadline(shard.settings.stall_timeout));
+        timer.set(shard.deadline(shard.settings.deadlines.stall));
         match timer.race(pin!(socket.send(bytes, sent))).await {
             None => return (Err(stalled(shard)), Vec::new()),
             Some((result, back)) => {
@@ -109,7 +109,7 @@ pub(super) async fn send_received(
         }
     };
     while !buffer.is_empty() {
-        timer.set(shard.deadline(shard.settings.stall_timeout));
+        timer.set(shard.deadline(shard.settings.deadlines.stall));
         match timer.race(pin!(socket.send_received(buffer, 0))).await {
             None => return Err(stalled(shard)),
             Some((Ok(len), Some(back))) if len > 0 => {
@@ -150,7 +150,7 @@ async fn send_both(
     };
     let mut sent = 0;
     while sent < head.len() + body.len() {
-        timer.set(shard.deadline(shard.settings.stall_timeout));
+        timer.set(shard.deadline(shard.settings.deadlines.stall));
         match timer.race(pin!(socket.send_both(head, body, sent))).await {
             None => return (Err(stalled(shard)), Vec::new()),
             Some((Ok(len), head_back, Some(body_back))) if len > 0 => {
@@ -262,7 +262,7 @@ impl Uploading<'_> {
         if let Some(buffer) = self.input.take() {
             return Ok(buffer);
         }
-        let stall = self.shard.settings.stall_timeout;
+        let stall = self.shard.settings.deadlines.stall;
         // Before the origin has said `100 Continue` it is the origin's time that runs, not the client's.
         let patience = if self.sent.get() == 0 { stall + self.first_wait } else { stall };
         self.timer.set(self.shard.deadline(patience));
@@ -343,6 +343,24 @@ pub(super) struct Downloading<'a> {
 impl Downloading<'_> {
     /// Sends `head` and the body that follows it.
     pub(super) async fn run(
+        self,
+        head: Vec<u8>,
+        from: ResponseFraming,
+        to: ResponseFraming,
+    ) -> Result<(), RelayError> {
+        if to != ResponseFraming::UntilClose {
+            return self.body(head, from, to).await;
+        }
+        // Such a body has no end but the connection's: until it is whole, whatever ends this, a deadline or the end of a
+        // drain too, must reset.
+        let client = self.client;
+        client.reset_on_close(true);
+        let result = self.body(head, from, to).await;
+        client.reset_on_close(result.is_err());
+        result
+    }
+
+    async fn body(
         mut self,
         head: Vec<u8>,
         from: ResponseFraming,

@@ -38,8 +38,8 @@ pub(super) enum Ended {
     Whole { keep_client: bool, keep_origin: bool },
     /// The client has nothing of an answer.
     Failed(Failure),
-    /// The client has a part; `reset` where only a reset connection shows that.
-    Broken { reset: bool },
+    /// The client has a part.
+    Broken,
     /// What the client sent as a body is none, or did not come.
     BadBody(Reason),
     /// The client went away.
@@ -211,14 +211,14 @@ impl Fetching<'_> {
     async fn deliver(mut self, rewritten: Rewritten) -> Ended {
         self.count();
         let Rewritten { head, from, to, close, keep_origin, is_stream } = rewritten;
-        let settings = &self.shard.settings;
+        let deadlines = &self.shard.settings.deadlines;
         let downloading = Downloading {
             shard: self.shard,
             client: self.client,
             origin: self.origin,
             input: self.input,
             timer: self.timer,
-            quiet: if is_stream { settings.quiet_timeout } else { settings.stall_timeout },
+            quiet: if is_stream { deadlines.quiet } else { deadlines.stall },
             sent: &mut self.exchange.response_bytes,
             waited_ns: &mut self.exchange.origin_ns,
         };
@@ -231,7 +231,7 @@ impl Fetching<'_> {
                     site = site.slug(),
                     "the origin broke off in the middle of an answer"
                 );
-                Ended::Broken { reset: to == ResponseFraming::UntilClose }
+                Ended::Broken
             }
         }
     }

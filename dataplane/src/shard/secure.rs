@@ -22,7 +22,7 @@ pub(super) async fn begin(connection: Connection) -> Option<Connection> {
         shard.metrics.timeouts.inc("handshake");
         return None;
     };
-    read_timer.set(shard.deadline(shard.settings.head_timeout));
+    read_timer.set(shard.deadline(shard.settings.deadlines.head));
     let begun = input.take().map_or_else(Vec::new, |bytes| bytes.to_vec());
     let turn = async || shard.handshakes.turn().await;
     let accept = TlsStream::accept(socket, config, begun, turn);

@@ -23,7 +23,7 @@ async fn pump(
     (timer, group): (&Timer, Group),
     last_ns: &Cell<u64>,
 ) -> Result<u64, ()> {
-    let quiet_ns = shard.settings.quiet_timeout.as_nanos() as u64;
+    let quiet_ns = shard.settings.deadlines.quiet.as_nanos() as u64;
     let mut moved = 0;
     loop {
         let buffer = match first.take() {

@@ -20,7 +20,7 @@ use super::{Shard, accept};
 const MAIL_PER_TURN: usize = 512;
 /// How often the budgets' counts are copied into the metrics.
 const COPY: Duration = Duration::from_secs(1);
-/// Idle upstream connections are looked over at every so manieth copy: every 5 s.
+/// Idle upstream connections and buffers are looked over at every so manieth copy: every 5 s.
 const COPIES_PER_SWEEP: u32 = 5;
 
 /// Drives `shard` until it is drained.
@@ -132,6 +132,7 @@ pub(super) async fn keep_house(shard: Rc<Shard>) {
             // Also drops the pools of origins that are no longer in the policy.
             let _view = shard.policy();
             shard.pools.borrow_mut().sweep(shard.ring.now_ns());
+            shard.ring.give_memory_back();
         }
     }
 }

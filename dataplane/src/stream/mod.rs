@@ -74,14 +74,19 @@ impl Stream {
 
     /// Says that nothing more will be sent.
     pub fn shutdown_write(&self) {
-        if let Self::Tls(stream) = self {
-            stream.close();
-        }
+        self.say_goodbye();
         self.socket().shutdown_write();
     }
 
-    /// Has the connection reset when it is closed: a broken transfer must be seen as one.
-    pub fn reset_on_close(&self) {
-        self.socket().reset_on_close();
+    /// Tells a peer that speaks TLS that nothing more will be sent, before the connection is closed.
+    pub fn say_goodbye(&self) {
+        if let Self::Tls(stream) = self {
+            stream.close();
+        }
+    }
+
+    /// Has the connection reset when it is closed, or not: a broken transfer must be seen as one.
+    pub fn reset_on_close(&self, resets: bool) {
+        self.socket().reset_on_close(resets);
     }
 }
