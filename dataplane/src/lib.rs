@@ -12,6 +12,7 @@ pub mod offcore;
 pub mod preflight;
 pub mod runtime;
 pub mod shard;
+pub mod tls;
 
 pub use config::Config;
 pub use node::{Error, run};

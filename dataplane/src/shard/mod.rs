@@ -43,6 +43,7 @@ use crate::net::{Ring, RingConfig};
 use crate::offcore::resolver::ResolverHandle;
 use crate::offcore::state::NodeState;
 use crate::runtime;
+use crate::tls::OriginTls;
 
 pub use links::{Links, Mail};
 use policy_view::PolicyView;
@@ -76,6 +77,8 @@ pub struct Settings {
     pub gateway_domain: Box<str>,
     /// Networks whose word on the client's address counts.
     pub trusted_proxies: Vec<IpNet>,
+    /// The port of the first TLS listener, where redirects lead; none: there is none.
+    pub https_port: Option<u16>,
 }
 
 /// What a shard is made of.
@@ -84,6 +87,14 @@ pub struct Parts {
     pub id: ShardId,
     /// Its listeners, one for each address.
     pub listeners: Vec<OwnedFd>,
+    /// Its listeners that speak TLS, one for each address.
+    pub tls_listeners: Vec<OwnedFd>,
+    /// Its listeners that redirect to `https`, one for each address.
+    pub redirect_listeners: Vec<OwnedFd>,
+    /// What TLS connections with clients are made with; none: there are no TLS listeners.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What TLS connections to origins are made with.
+    pub origin_tls: Arc<OriginTls>,
     /// What every shard is told.
     pub settings: Arc<Settings>,
     /// What the shards share.
