@@ -34,6 +34,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Address of the admin listener; port 0 takes a free one.
     pub admin: SocketAddr,
+    /// TLS with clients; none: plain HTTP alone.
+    pub tls: Option<TlsConfig>,
     /// The policy file.
     pub policy: PathBuf,
     /// How many shards.
@@ -58,6 +60,68 @@ pub struct Config {
     pub on_ready: Option<OnReady>,
 }
 
+/// TLS with clients, as told at the start.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    /// Addresses that speak TLS; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Addresses that answer every request with a redirect to `https`; port 0 takes a free one.
+    pub redirect_listen: Vec<SocketAddr>,
+    /// Where certificates are.
+    pub certificates: CertificateSources,
+    /// How clients show who they are; none: they are not asked.
+    pub client_auth: Option<ClientAuthConfig>,
+}
+
+/// Where certificates are; at least one place.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateSources {
+    /// A folder of pairs.
+    pub folder: Option<PathBuf>,
+    /// Pairs named one by one; the first is the default.
+    pub pairs: Vec<PairFiles>,
+}
+
+/// A certificate chain and its key, both PEM; they may be one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairFiles {
+    /// The chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+}
+
+/// Certificates of clients.
+#[derive(Clone, Debug)]
+pub struct ClientAuthConfig {
+    /// PEM with the certificates of the authorities that issue them.
+    pub authorities: PathBuf,
+    /// Whether a client must show one.
+    pub mode: ClientAuth,
+}
+
+/// Whether a client must show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// It may; if it does, it must be a good one.
+    Optional,
+    /// It must.
+    #[default]
+    Required,
+}
+
+impl FromStr for ClientAuth {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        match text {
+            "optional" => Ok(Self::Optional),
+            "required" => Ok(Self::Required),
+            _ => Err(ConfigError(format!("`{text}` is neither `optional` nor `required`"))),
+        }
+    }
+}
+
 /// What is called when a node is ready.
 pub type OnReady = Box<dyn FnOnce(&Ready) + Send>;
 
@@ -66,6 +130,10 @@ pub type OnReady = Box<dyn FnOnce(&Ready) + Send>;
 pub struct Ready {
     /// Where the gateway listens; ports that were 0 are the real ones.
     pub listen: Vec<SocketAddr>,
+    /// The same for those that speak TLS.
+    pub tls_listen: Vec<SocketAddr>,
+    /// The same for those that redirect to `https`.
+    pub redirect_listen: Vec<SocketAddr>,
     /// Where the admin listener is.
     pub admin: SocketAddr,
 }
@@ -75,6 +143,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("listen", &self.listen)
             .field("admin", &self.admin)
+            .field("tls", &self.tls)
             .field("policy", &self.policy)
             .field("shards", &self.shards)
             .field("cpus", &self.cpus)

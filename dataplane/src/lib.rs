@@ -13,6 +13,7 @@ pub mod preflight;
 pub mod runtime;
 pub mod shard;
 pub mod stream;
+pub mod tls;
 
 pub use config::Config;
 pub use node::{Error, run};

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -14,20 +15,21 @@ use policy::budget::ShardId;
 use policy::snapshot::Snapshot;
 
 use crate::clock::Clock;
-use crate::config::{Config, Ready};
+use crate::config::{Config, Ready, TlsConfig};
 use crate::http1::Limits;
 use crate::message::RequestIds;
 use crate::metrics::Metrics;
 use crate::net::{bind_listener, local_address, probe_address};
 use crate::offcore::admin::{AdminError, AdminListener};
-use crate::offcore::ledger;
 use crate::offcore::policy_source::{load_and_log, origin_names};
-use crate::offcore::policy_watch::{PolicyError, PolicyFile};
+use crate::offcore::policy_watch::{Compile, PolicyError, PolicyFile};
 use crate::offcore::resolver::Resolver;
 use crate::offcore::signals::{Request, SignalThread};
 use crate::offcore::state::NodeState;
+use crate::offcore::{certificate_files, ledger, origin_files};
 use crate::runtime;
-use crate::shard::{self, Links, Parts, Settings};
+use crate::shard::{self, Links, Listens, Parts, Settings};
+use crate::tls::{CertificateTable, OriginTls, ServerTls};
 
 /// Descriptors kept for everything but client connections and theirs to origins.
 const DESCRIPTORS_KEPT: u64 = 256;
@@ -40,6 +42,9 @@ pub enum Error {
     /// The policy file is missing or wrong.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// A certificate or its key is missing or wrong.
+    #[error("{0}")]
+    Certificates(String),
     /// An address of the gateway cannot be listened on.
     #[error("cannot listen on {address}: {cause}; {}", remedy(cause))]
     Listen {
@@ -83,12 +88,14 @@ pub fn run(config: Config) -> Result<(), Error> {
     let clock = Clock::start();
     let shards = config.shards.get();
     let state = Arc::new(NodeState::new(clock, Arc::new(Metrics::new(shards))));
-    let (policy_file, snapshot) =
-        PolicyFile::open(&config.policy, Box::new(load_and_log), Arc::clone(&state))?;
-    let (addresses, listeners) = bind(&config.listen, shards)?;
+    let origin_tls = Arc::new(OriginTls::new(clock));
+    let load = loader(Arc::clone(&origin_tls), policy_folder(&config));
+    let (policy_file, snapshot) = PolicyFile::open(&config.policy, load, Arc::clone(&state))?;
+    let tls = config.tls.as_ref().map(|tls| open_tls(tls, clock)).transpose()?;
+    let (ready, listeners) = bind_all(&config, shards)?;
     let admin = AdminListener::bind(config.admin)?;
-    let admin_address = admin.address();
-    let settings = Arc::new(settings(&config)?);
+    let ready = Ready { admin: admin.address(), ..ready };
+    let settings = Arc::new(settings(&config, &ready)?);
     let resolver = Resolver::start()?;
     resolver.handle().set_names(origin_names(&snapshot));
     let (to_ledger, requests) = ledger::channel();
@@ -96,7 +103,14 @@ pub fn run(config: Config) -> Result<(), Error> {
     let (ledger_ends, ledger_ended) = crossbeam::channel::bounded::<()>(0);
     let ledger =
         ledger::start(requests, Arc::clone(&links), Arc::clone(&state), clock, ledger_ended)?;
-    let node = Node { links: Arc::clone(&links), state: Arc::clone(&state), settings, clock };
+    let node = Node {
+        links: Arc::clone(&links),
+        state: Arc::clone(&state),
+        settings,
+        clock,
+        tls: tls.as_ref().map(|tls| Arc::clone(tls.config())),
+        origin_tls,
+    };
     let threads = node.launch(listeners, &resolver, &config)?;
     let admin = admin.serve(Arc::clone(&state))?;
     let policy_thread = policy_file.watch(publisher(Arc::clone(&links), &resolver))?;
@@ -113,7 +127,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         })?
     };
     if let Some(on_ready) = config.on_ready {
-        on_ready(&Ready { listen: addresses, admin: admin_address });
+        on_ready(&ready);
     }
     let ended = join(threads);
     drop((signals, policy_thread, admin, ledger_ends));
@@ -128,6 +142,8 @@ struct Node {
     state: Arc<NodeState>,
     settings: Arc<Settings>,
     clock: Clock,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    origin_tls: Arc<OriginTls>,
 }
 
 type ShardThread = JoinHandle<io::Result<()>>;
@@ -136,7 +152,7 @@ impl Node {
     /// Launches every shard and waits until all accept.
     fn launch(
         &self,
-        listeners: Vec<Vec<OwnedFd>>,
+        listeners: Vec<Listeners>,
         resolver: &Resolver,
         config: &Config,
     ) -> Result<Vec<ShardThread>, Error> {
@@ -153,8 +169,9 @@ impl Node {
         for (id, listeners) in listeners.into_iter().enumerate() {
             let parts = Parts {
                 id: ShardId(u16::try_from(id).unwrap_or(u16::MAX)),
-                listeners: listeners.into_iter().map(|fd| (fd, shard::Listens::Plain)).collect(),
-                tls: None,
+                listeners,
+                tls: self.tls.clone(),
+                origin_tls: Arc::clone(&self.origin_tls),
                 settings: Arc::clone(&self.settings),
                 links: Arc::clone(&self.links),
                 state: Arc::clone(&self.state),
@@ -187,6 +204,22 @@ impl Node {
     }
 }
 
+/// Makes snapshots of policy files; one whose origins cannot be reached over TLS as it says is refused like any other bad one.
+fn loader(origin_tls: Arc<OriginTls>, folder: PathBuf) -> Compile<Snapshot> {
+    Box::new(move |path, bytes, sequence| {
+        let snapshot = load_and_log(path, bytes, sequence)?;
+        let keys = origin_files::keys_of(&snapshot, &folder);
+        origin_files::prepare(&origin_tls, keys)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(snapshot)
+    })
+}
+
+/// Where the files are that a policy names without their folder.
+fn policy_folder(config: &Config) -> PathBuf {
+    config.policy.parent().map(PathBuf::from).unwrap_or_default()
+}
+
 fn publisher(links: Arc<Links>, resolver: &Resolver) -> impl FnMut(Arc<Snapshot>) + Send + 'static {
     let names = resolver.handle();
     move |snapshot: Arc<Snapshot>| {
@@ -207,29 +240,58 @@ fn join(threads: Vec<JoinHandle<io::Result<()>>>) -> Result<(), Error> {
     outcome
 }
 
-/// Every shard's listeners, one for each address; port 0 becomes the same free port for all of them.
-fn bind(
-    addresses: &[SocketAddr],
-    shards: usize,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<OwnedFd>>), Error> {
-    let mut listeners: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
-    let mut bound = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        let failed = |cause| Error::Listen { address: *address, cause };
-        // Shared ports would let a second program bind beside the first and take half of its connections.
-        probe_address(*address).map_err(failed)?;
-        let mut actual = *address;
-        for own in &mut listeners {
-            let listener = bind_listener(actual).map_err(failed)?;
-            actual = local_address(listener.as_fd()).map_err(failed)?;
-            own.push(listener);
-        }
-        bound.push(actual);
-    }
-    Ok((bound, listeners))
+/// The listeners of one shard, one for each address, and what each takes.
+type Listeners = Vec<(OwnedFd, Listens)>;
+
+/// Every shard's listeners, and where they are; the admin listener's address is not known yet.
+fn bind_all(config: &Config, shards: usize) -> Result<(Ready, Vec<Listeners>), Error> {
+    let mut listeners: Vec<Listeners> = (0..shards).map(|_| Vec::new()).collect();
+    let mut bind = |addresses: &[SocketAddr], listens| {
+        let bound = addresses.iter().map(|address| bind(*address, listens, &mut listeners));
+        bound.collect::<Result<Vec<_>, _>>()
+    };
+    let (tls, redirect) = match &config.tls {
+        Some(tls) => (tls.listen.as_slice(), tls.redirect_listen.as_slice()),
+        None => Default::default(),
+    };
+    let ready = Ready {
+        listen: bind(&config.listen, Listens::Plain)?,
+        tls_listen: bind(tls, Listens::Tls)?,
+        redirect_listen: bind(redirect, Listens::Redirect)?,
+        admin: config.admin,
+    };
+    Ok((ready, listeners))
 }
 
-fn settings(config: &Config) -> Result<Settings, Error> {
+/// Has each of `shards` listen on `address`; port 0 becomes the same free port for all of them.
+fn bind(
+    address: SocketAddr,
+    listens: Listens,
+    shards: &mut [Listeners],
+) -> Result<SocketAddr, Error> {
+    let failed = |cause| Error::Listen { address, cause };
+    // Shared ports would let a second program bind beside the first and take half of its connections.
+    probe_address(address).map_err(failed)?;
+    let mut actual = address;
+    for own in shards {
+        let listener = bind_listener(actual).map_err(failed)?;
+        actual = local_address(listener.as_fd()).map_err(failed)?;
+        own.push((listener, listens));
+    }
+    Ok(actual)
+}
+
+fn open_tls(config: &TlsConfig, clock: Clock) -> Result<ServerTls, Error> {
+    let now_s = clock.now().unix_s();
+    let loaded = certificate_files::load(&config.certificates, now_s, &[])
+        .map_err(|faults| Error::Certificates(certificate_files::describe(&faults)))?;
+    let clients = config.client_auth.as_ref().map(certificate_files::load_client_trust);
+    let clients = clients.transpose().map_err(|fault| Error::Certificates(fault.to_string()))?;
+    ServerTls::new(CertificateTable::new(loaded.pairs), clients, clock)
+        .map_err(|error| Error::Io(io::Error::other(error)))
+}
+
+fn settings(config: &Config, ready: &Ready) -> Result<Settings, Error> {
     let descriptors = crate::net::raise_descriptor_limit()?;
     // Three of four for clients: most of theirs are idle, and those that are not share connections to origins.
     let connections_max =
@@ -241,6 +303,8 @@ fn settings(config: &Config) -> Result<Settings, Error> {
         connections_max: usize::try_from(connections_max).unwrap_or(usize::MAX),
         gateway_domain: config.gateway_domain.as_str().into(),
         trusted_proxies: config.trusted_proxies.clone(),
+        policy_folder: policy_folder(config),
+        https_port: ready.tls_listen.first().map(SocketAddr::port),
     })
 }
 

@@ -209,6 +209,7 @@ pub fn config(args: NodeArgs, on_ready: Option<OnReady>) -> Result<Config, Failu
     Ok(Config {
         listen,
         admin,
+        tls: None,
         policy,
         shards,
         cpus: args.cpus,

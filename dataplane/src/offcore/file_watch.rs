@@ -30,6 +30,15 @@ pub enum Activity {
     BeingWritten,
 }
 
+/// What to watch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WatchSet {
+    /// Files, which need not exist yet.
+    pub files: Vec<PathBuf>,
+    /// Folders whose entries all count.
+    pub folders: Vec<PathBuf>,
+}
+
 /// A watch on one file. Its descriptor is readable when there are events to look at.
 #[derive(Debug)]
 pub struct FileWatch {

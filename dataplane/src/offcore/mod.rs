@@ -1,8 +1,10 @@
 //! Threads that may block: admin listener, DNS, policy files, signals.
 
 pub mod admin;
+pub mod certificate_files;
 pub mod file_watch;
 pub mod ledger;
+pub mod origin_files;
 pub mod policy_source;
 pub mod policy_watch;
 pub mod resolver;

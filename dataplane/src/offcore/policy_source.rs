@@ -7,7 +7,6 @@
 use std::path::Path;
 
 use policy::compile::compile;
-use policy::model::Scheme;
 use policy::model::diagnostic::Diagnostic;
 use policy::model::file::parse;
 use policy::snapshot::Snapshot;
@@ -42,13 +41,6 @@ pub fn load_and_log(path: &Path, bytes: &[u8], sequence: u64) -> Result<Snapshot
     let loaded = load(path, bytes, sequence)?;
     for warning in &loaded.warnings {
         tracing::warn!(path = %path.display(), "{warning}");
-    }
-    for site in loaded.snapshot.sites().filter(|site| site.origin().scheme() == Scheme::Https) {
-        tracing::warn!(
-            path = %path.display(),
-            site = site.slug(),
-            "https origins are not served by this version: requests to this site are answered 502; give an http origin"
-        );
     }
     Ok(loaded.snapshot)
 }

@@ -29,6 +29,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,6 +48,7 @@ use crate::net::{Ring, RingConfig};
 use crate::offcore::resolver::ResolverHandle;
 use crate::offcore::state::NodeState;
 use crate::runtime;
+use crate::tls::OriginTls;
 
 use handshakes::Handshakes;
 pub use links::{Links, Mail};
@@ -76,6 +78,10 @@ pub struct Settings {
     pub gateway_domain: Box<str>,
     /// Networks whose word on the client's address counts.
     pub trusted_proxies: Vec<IpNet>,
+    /// The port of the first TLS listener, where redirects lead; none: there is none.
+    pub https_port: Option<u16>,
+    /// Where the files are that a policy names without their folder.
+    pub policy_folder: PathBuf,
 }
 
 /// What a shard is made of.
@@ -86,6 +92,8 @@ pub struct Parts {
     pub listeners: Vec<(OwnedFd, Listens)>,
     /// How TLS is spoken with clients, where a listener takes it.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// How TLS is spoken with origins.
+    pub origin_tls: Arc<OriginTls>,
     /// What every shard is told.
     pub settings: Arc<Settings>,
     /// What the shards share.
@@ -119,6 +127,7 @@ pub(crate) struct Shard {
     state: Arc<NodeState>,
     resolver: ResolverHandle,
     tls: Option<Arc<rustls::ServerConfig>>,
+    origin_tls: Arc<OriginTls>,
     metrics: Arc<ShardMetrics>,
     policy: RefCell<Rc<PolicyView>>,
     pools: RefCell<Pools>,
@@ -153,7 +162,8 @@ pub async fn run(parts: Parts) -> io::Result<()> {
     .map_err(io::Error::other)?;
     let metrics = parts.state.metrics().shard(usize::from(parts.id.0));
     let mut pools = Pools::new();
-    let view = PolicyView::new(parts.links.policy().load_full(), &metrics, &mut pools);
+    let sessions = (&*parts.origin_tls, &*parts.settings.policy_folder);
+    let view = PolicyView::new(parts.links.policy().load_full(), &metrics, &mut pools, sessions);
     let no_settings = MatcherSettings { default_paid: false, case_sensitive: false };
     let shards = u16::try_from(parts.links.shards()).unwrap_or(u16::MAX);
     let shard = Rc::new(Shard {
@@ -164,6 +174,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         state: parts.state,
         resolver: parts.resolver,
         tls: parts.tls,
+        origin_tls: parts.origin_tls,
         metrics,
         policy: RefCell::new(Rc::new(view)),
         pools: RefCell::new(pools),
@@ -235,6 +246,7 @@ impl Shard {
             Arc::clone(&current),
             &self.metrics,
             &mut self.pools.borrow_mut(),
+            (&self.origin_tls, &self.settings.policy_folder),
         ));
         self.policy.replace(Rc::clone(&fresh));
         fresh

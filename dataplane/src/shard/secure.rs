@@ -35,8 +35,8 @@ pub(super) async fn begin(connection: Connection) -> Option<Connection> {
             None
         }
         Some(Some(Ok(hello))) => {
-            let Hello { stream, first, server_name, peer_certificate } = hello;
-            let tls = TlsPeer { server_name, subject: peer_certificate.and(None) };
+            let Hello { stream, first, server_name, peer_subject } = hello;
+            let tls = TlsPeer { server_name, subject: peer_subject };
             let peer = Peer { tls: Some(Rc::new(tls)), ..peer };
             if let Some(first) = first {
                 input.add(first);

@@ -46,8 +46,8 @@ pub struct Hello {
     pub first: Option<RecvBuf>,
     /// The name that a client asked for.
     pub server_name: Option<Box<str>>,
-    /// The peer's certificate, in DER.
-    pub peer_certificate: Option<Box<[u8]>>,
+    /// The subject of the peer's certificate, where it had to show one.
+    pub peer_subject: Option<Box<str>>,
 }
 
 impl TlsStream {
@@ -120,13 +120,13 @@ async fn run(
         input = receive(&socket).await?;
     }
     let server_name = session.take_server_name();
-    let peer_certificate = session.peer_certificate().map(Box::from);
+    let peer_subject = session.peer_subject();
     let len = plain.len();
     Ok(Hello {
         stream: TlsStream::new(socket, session, is_ended),
         first: (len > 0).then(|| RecvBuf::owned(plain, len)),
         server_name,
-        peer_certificate,
+        peer_subject,
     })
 }
 

@@ -14,6 +14,8 @@ use rustls::unbuffered::{
 };
 use rustls::{ClientConfig, CommonState, Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
+use crate::tls::client_subject;
+
 /// Payload bytes of one record (RFC 8446 §5.1).
 const RECORD_BYTES: usize = 16 * 1024;
 /// Bytes that a record adds to its payload at most: header, explicit nonce, content type, tag.
@@ -116,9 +118,10 @@ impl Session {
         self.partial.len()
     }
 
-    /// The peer's own certificate, in DER.
-    pub(super) fn peer_certificate(&self) -> Option<&[u8]> {
-        self.side.common().peer_certificates()?.first().map(|certificate| certificate.as_ref())
+    /// The subject of a client's certificate.
+    pub(super) fn peer_subject(&self) -> Option<Box<str>> {
+        let Side::Server(connection) = &self.side else { return None };
+        client_subject(connection.peer_certificates()?).map(Into::into)
     }
 
     /// Takes in `received`, which is decrypted in place: appends what it says to `plain`, and what is to be sent because of it to `out`.

@@ -22,7 +22,9 @@ pub fn run(args: NodeArgs) -> Outcome {
 pub fn serve(config: Config) -> Outcome {
     preflight::check(Clock::start()).map_err(|problem| Failure::Failed(problem.into()))?;
     dataplane::run(config).map_err(|error| match error {
-        dataplane::Error::Policy(_) => Failure::Configuration(error.into()),
+        dataplane::Error::Policy(_) | dataplane::Error::Certificates(_) => {
+            Failure::Configuration(error.into())
+        }
         _ => Failure::Failed(error.into()),
     })
 }
