@@ -21,6 +21,7 @@ struct By {
     is_head: bool,
     close: bool,
     token_sent: bool,
+    is_tls: bool,
     http10_keep_alive: bool,
 }
 
@@ -30,6 +31,7 @@ const BY: By = By {
     is_head: false,
     close: false,
     token_sent: false,
+    is_tls: false,
     http10_keep_alive: false,
 };
 
@@ -43,6 +45,7 @@ fn write(by: By, the: &Problem<'_>) -> Vec<u8> {
         close: by.close,
         request_id: &id,
         token_sent: by.token_sent,
+        is_tls: by.is_tls,
         http10_keep_alive: by.http10_keep_alive,
     };
     let mut out = b"before|".to_vec();
@@ -136,6 +139,18 @@ fn headers_by_reason() {
     let kept = By { http10_keep_alive: true, ..BY };
     check_head(kept, &of(Reason::NotFound), &["Connection: keep-alive"], &[]);
     check_head(By { close: true, ..kept }, &of(Reason::NotFound), &["Connection: close"], &[]);
+}
+
+#[test]
+fn https_is_remembered_over_tls_alone() {
+    let site_keys = Some("hsts = { max_age_seconds = 300, include_subdomains = true }");
+    let name = "Strict-Transport-Security";
+    let line = &["Strict-Transport-Security: max-age=300; includeSubDomains"][..];
+    let over_tls = By { is_tls: true, ..BY };
+    check_head(By { site_keys, ..over_tls }, &of(Reason::TokenMissing), line, &[]);
+    check_head(By { site_keys, ..BY }, &of(Reason::TokenMissing), &[], &[name]);
+    check_head(over_tls, &of(Reason::TokenMissing), &[], &[name]);
+    check_head(By { site_keys: None, ..over_tls }, &of(Reason::SiteUnknown), &[], &[name]);
 }
 
 #[test]

@@ -367,6 +367,7 @@ impl Asked<'_> {
             http10_keep_alive: !close && facts.version == Version::Http10,
             request_id: &self.request_id,
             token_sent,
+            is_tls: false,
         }
     }
 
