@@ -450,6 +450,7 @@ impl Asked<'_> {
                 peer_is_trusted: self.client.peer_is_trusted,
                 client: self.client.ip,
                 proto: "http",
+                client_cert_subject: None,
                 identity: self.identity(decision),
                 request_id: &self.request_id,
                 looked_up_foreign: looked_up,
