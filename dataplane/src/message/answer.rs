@@ -103,6 +103,25 @@ pub fn problem(out: &mut Vec<u8>, asker: &Asker<'_>, problem: &Problem<'_>) {
     write_answer(out, asker, &head, |out| body(out, asker, problem));
 }
 
+/// The cause that [`misdirected`] requests are counted by.
+pub const MISDIRECTED_CAUSE: &str = "misdirected";
+
+/// Appends the answer to a request whose connection was opened for another site
+/// ([`Snapshot::is_misdirected`](policy::snapshot::Snapshot::is_misdirected)). It ends the connection, so that the client
+/// has to open another (RFC 9110 §15.5.20), and as of any request that has two readings nothing of a site is in it.
+pub fn misdirected(out: &mut Vec<u8>, asker: &Asker<'_>, now_s: i64) {
+    let asker = Asker { site: None, close: true, ..*asker };
+    let the = Problem {
+        status: Some(421),
+        detail: Some(
+            &"This connection was opened, by its TLS server name, for another API than the request's Host and path \
+              name. Open a new connection for that host and send the request again.",
+        ),
+        ..Problem::new(Reason::RequestMalformed, now_s)
+    };
+    problem(out, &asker, &the);
+}
+
 /// The parts of an answer's head that differ.
 pub(super) struct Head<'a> {
     pub status: u16,

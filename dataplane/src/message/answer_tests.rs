@@ -250,6 +250,34 @@ fn malformed_requests_are_told_why() {
 }
 
 #[test]
+fn a_connection_for_another_site_is_ended() {
+    let snapshot = snapshot("hsts = { max_age_seconds = 300 }\ncors_origins = [\"*\"]", "");
+    let id = request_id();
+    let asker = Asker {
+        site: snapshot.site_by_slug("weather"),
+        origin_header: Some(b"https://app.example"),
+        is_head: false,
+        close: false,
+        request_id: &id,
+        token_sent: true,
+        is_tls: true,
+        http10_keep_alive: true,
+    };
+    let mut out = Vec::new();
+    misdirected(&mut out, &asker, NOW_S);
+    let (head, body) = split(&out);
+    let expected = format!(
+        "HTTP/1.1 421 Misdirected Request\nContent-Type: application/problem+json\n\
+         Cache-Control: no-store\nPayFence-Request-Id: {REQUEST_ID}\nContent-Length: {}\n\
+         Date: Mon, 23 Nov 2026 21:00:00 GMT\nConnection: close\n",
+        out.len() - head.len() - 2
+    );
+    assert_eq!(head, crlf(&expected));
+    assert_eq!((&body["status"], &body["reason"]), (&421.into(), &"request_malformed".into()));
+    assert!(body["detail"].as_str().expect("a text").contains("Open a new connection"));
+}
+
+#[test]
 fn every_reason_has_an_answer() {
     for reason in Reason::ALL {
         let Some(status) = reason.status() else { continue };

@@ -20,7 +20,7 @@ pub mod request_id;
 mod time;
 pub mod usage;
 
-pub use answer::{Asker, Problem, problem};
+pub use answer::{Asker, MISDIRECTED_CAUSE, Problem, misdirected, problem};
 pub use client::{ClientAddress, client_address};
 pub use forward_request::{Forward, Identity, request_trailer_passes, write_request};
 pub use forward_response::{
