@@ -16,6 +16,7 @@ pub mod forward_response;
 mod json;
 pub mod limits;
 mod opening;
+pub mod redirect;
 pub mod request_id;
 mod time;
 pub mod usage;
@@ -28,6 +29,7 @@ pub use forward_response::{
     write_response,
 };
 pub use limits::limit_headers;
+pub use redirect::{Redirect, redirect};
 pub use request_id::{RequestId, RequestIds};
 pub use usage::{UsageReport, usage};
 
