@@ -242,6 +242,7 @@ fn origin_problem(shard: &Shard, exchange: &Exchange, reason: Reason, close: boo
         close,
         request_id: &exchange.request_id,
         token_sent: exchange.token_sent,
+        is_tls: false,
         http10_keep_alive: !close && exchange.version == crate::http1::Version::Http10,
     };
     let mut problem = problem_of(reason, shard.now());

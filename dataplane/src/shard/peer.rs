@@ -49,4 +49,14 @@ impl Peer {
     pub(super) const fn proto(&self) -> &'static str {
         if self.is_tls() { "https" } else { "http" }
     }
+
+    /// The subject of the certificate that the client showed.
+    pub(super) fn client_subject(&self) -> Option<&str> {
+        self.tls.as_ref()?.subject.as_deref()
+    }
+
+    /// The name that the client asked for in the handshake.
+    pub(super) fn server_name(&self) -> Option<&str> {
+        self.tls.as_ref()?.server_name.as_deref()
+    }
 }

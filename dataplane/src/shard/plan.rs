@@ -358,6 +358,7 @@ impl Asked<'_> {
             http10_keep_alive: !close && facts.version == Version::Http10,
             request_id: &self.request_id,
             token_sent,
+            is_tls: false,
         }
     }
 
@@ -440,6 +441,7 @@ impl Asked<'_> {
                 peer_is_trusted: self.client.peer_is_trusted,
                 client: self.client.ip,
                 proto: self.peer.proto(),
+                client_cert_subject: self.peer.client_subject(),
                 identity: self.identity(decision),
                 request_id: &self.request_id,
                 looked_up_foreign: looked_up,
