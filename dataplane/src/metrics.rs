@@ -12,11 +12,13 @@ use parking_lot::Mutex;
 use policy::decision::Reason;
 
 mod cell;
+mod handshakes;
 mod render;
 
 pub use cell::{
     Counter, DURATION_BOUNDS_NS, DURATION_BUCKETS, Gauge, Histogram, LABELS_MAX, Labelled,
 };
+pub use handshakes::Handshakes;
 pub use render::{NodeFigures, render};
 
 /// How many sites that are no longer in the policy keep their counts, per shard. Beyond it the counts of all removed
@@ -100,6 +102,10 @@ pub struct ShardMetrics {
     pub timeouts: Labelled,
     /// Bounded queues that were full when something was to go in, by queue.
     pub queue_full: Labelled,
+    /// TLS handshakes with clients.
+    pub client_handshakes: Handshakes,
+    /// TLS handshakes with origins.
+    pub origin_handshakes: Handshakes,
     /// Entitlements this shard has counters of.
     pub budget_entitlements: Gauge,
     /// Quota units in loans this shard holds and has not used, about a second old.
@@ -139,6 +145,8 @@ impl ShardMetrics {
             refunds: Counter::new(),
             timeouts: Labelled::default(),
             queue_full: Labelled::default(),
+            client_handshakes: Handshakes::default(),
+            origin_handshakes: Handshakes::default(),
             budget_entitlements: Gauge::new(),
             budget_loaned_units: Gauge::new(),
             budget_loans: Counter::new(),

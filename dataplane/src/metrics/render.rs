@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use policy::decision::Reason;
 
-use super::{DURATION_BOUNDS_NS, Histogram, Labelled, Metrics, ShardMetrics};
+use super::{DURATION_BOUNDS_NS, Handshakes, Histogram, Labelled, Metrics, ShardMetrics};
 
 /// Figures of the node as a whole, which no shard counts.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,10 @@ pub struct NodeFigures {
     pub export_lag_s: f64,
     /// Seconds that the ledger has owed an answer to the oldest request it has taken; 0 when it owes none.
     pub ledger_lag_s: f64,
+    /// Until when certificates are valid, in Unix seconds, by name; a name with several has its earliest.
+    pub certificate_expiry_s: BTreeMap<String, i64>,
+    /// Reloads of certificates that were refused.
+    pub certificates_rejected: u64,
 }
 
 /// The text of `/metrics`.
@@ -52,6 +56,8 @@ pub fn render(metrics: &Metrics, node: &NodeFigures) -> String {
         family(&mut out, name, help, "gauge");
         sample(&mut out, name, &[], metrics.sum(of) as f64);
     }
+    handshakes(&mut out, metrics);
+    certificates(&mut out, node);
     node_figures(&mut out, node);
     out
 }
@@ -241,6 +247,50 @@ fn connections(out: &mut String, metrics: &Metrics) {
         let number = number.to_string();
         sample(out, name, &[("shard", &number)], shard.connections.get() as f64);
     }
+}
+
+fn handshakes(out: &mut String, metrics: &Metrics) {
+    type Side = (&'static str, fn(&ShardMetrics) -> &Handshakes);
+    const SIDES: [Side; 2] =
+        [("client", |s| &s.client_handshakes), ("origin", |s| &s.origin_handshakes)];
+    let name = "payfence_tls_handshakes_total";
+    family(out, name, "TLS handshakes by side, version and result.", "counter");
+    for (side, of) in SIDES {
+        let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for shard in metrics.shards() {
+            for (version, result, count) in of(shard).read() {
+                *counts.entry((version, result)).or_default() += count;
+            }
+        }
+        for ((version, result), count) in counts {
+            let labels = [("side", side), ("version", version), ("result", result)];
+            sample(out, name, &labels, count as f64);
+        }
+    }
+    let name = "payfence_tls_handshake_failures_total";
+    family(out, name, "TLS handshakes that failed, by side and cause.", "counter");
+    for (side, of) in SIDES {
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        for shard in metrics.shards() {
+            for (cause, count) in of(shard).causes.read() {
+                *counts.entry(cause).or_default() += count;
+            }
+        }
+        for (cause, count) in counts {
+            sample(out, name, &[("side", side), ("cause", cause)], count as f64);
+        }
+    }
+}
+
+fn certificates(out: &mut String, node: &NodeFigures) {
+    let name = "payfence_tls_certificate_expiry_seconds";
+    family(out, name, "Until when the certificate of a name is valid, in Unix time.", "gauge");
+    for (host, not_after_s) in &node.certificate_expiry_s {
+        sample(out, name, &[("name", host)], *not_after_s as f64);
+    }
+    let name = "payfence_tls_certificates_rejected_total";
+    family(out, name, "Reloads of certificates refused.", "counter");
+    sample(out, name, &[], node.certificates_rejected as f64);
 }
 
 fn node_figures(out: &mut String, node: &NodeFigures) {

@@ -1,7 +1,10 @@
 //! The whole text of `/metrics`, golden, and the escaping of labels.
 
+use rustls::ProtocolVersion;
+
 use super::*;
 use crate::metrics::Metrics;
+use crate::tls::Cause;
 
 fn sample_metrics() -> Metrics {
     let metrics = Metrics::new(2);
@@ -20,7 +23,13 @@ fn sample_metrics() -> Metrics {
         shard.connections.set(number as u64 + 1);
         shard.connections_accepted.add(10);
         shard.budget_loans.inc();
+        shard.client_handshakes.done(Some(ProtocolVersion::TLSv1_3), false);
+        shard.client_handshakes.done(Some(ProtocolVersion::TLSv1_3), true);
+        shard.client_handshakes.failed(None, Cause::Protocol);
     }
+    let origins = &metrics.shard(1).origin_handshakes;
+    origins.done(Some(ProtocolVersion::TLSv1_2), false);
+    origins.failed(Some(ProtocolVersion::TLSv1_3), Cause::Name);
     metrics.shard(1).malformed.inc("obs_fold");
     metrics
 }
@@ -33,6 +42,8 @@ fn the_whole_text() {
         snapshot_sequence: 7,
         snapshot_loaded_s: 1_800_000_000.25,
         snapshot_rejected: 1,
+        certificate_expiry_s: [("*.example.com".to_owned(), 1_900_000_000)].into(),
+        certificates_rejected: 2,
         ..NodeFigures::default()
     };
     insta::assert_snapshot!(render(&sample_metrics(), &node));
@@ -63,6 +74,10 @@ fn every_sample_belongs_to_the_family_announced_before_it() {
         "payfence_decisions_lost_total",
         "payfence_export_lag_seconds",
         "payfence_ledger_lag_seconds",
+        "payfence_tls_certificate_expiry_seconds",
+        "payfence_tls_handshakes_total",
+        "payfence_tls_handshake_failures_total",
+        "payfence_tls_certificates_rejected_total",
     ] {
         assert!(seen.contains(name), "{name} is missing");
     }

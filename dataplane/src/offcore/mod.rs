@@ -10,3 +10,4 @@ pub mod policy_watch;
 pub mod resolver;
 pub mod signals;
 pub mod state;
+pub mod tls_state;

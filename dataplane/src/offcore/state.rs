@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::tls_state::TlsState;
 use crate::clock::{Clock, Now};
 use crate::metrics::{Metrics, NodeFigures};
 
@@ -29,6 +30,7 @@ pub struct NodeState {
     snapshot_rejected: AtomicU64,
     snapshot_error: Mutex<Option<String>>,
     ledger_lag_ns: AtomicU64,
+    tls: TlsState,
 }
 
 impl NodeState {
@@ -47,6 +49,7 @@ impl NodeState {
             snapshot_rejected: AtomicU64::new(0),
             snapshot_error: Mutex::new(None),
             ledger_lag_ns: AtomicU64::new(0),
+            tls: TlsState::default(),
         }
     }
 
@@ -54,6 +57,12 @@ impl NodeState {
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// What is known about TLS.
+    #[must_use]
+    pub const fn tls(&self) -> &TlsState {
+        &self.tls
     }
 
     /// The clock all threads share.
@@ -152,6 +161,8 @@ impl NodeState {
             decisions_lost: 0,
             export_lag_s: 0.0,
             ledger_lag_s: self.ledger_lag_ns.load(Relaxed) as f64 / 1e9,
+            certificate_expiry_s: self.tls.expiry_s(),
+            certificates_rejected: self.tls.rejected(),
         }
     }
 
@@ -197,6 +208,7 @@ impl NodeState {
             },
             "journal": { "enabled": false, "lost": 0 },
             "exports": [],
+            "tls": self.tls.status(),
         })
     }
 
@@ -206,7 +218,7 @@ impl NodeState {
 }
 
 /// RFC 3339 in UTC.
-fn timestamp(unix_ns: i64) -> String {
+pub(super) fn timestamp(unix_ns: i64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(unix_ns))
         .expect("an i64 of nanoseconds lies between the years 1677 and 2262")
         .to_string()

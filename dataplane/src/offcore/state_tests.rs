@@ -37,11 +37,13 @@ fn status_has_the_fields_of_the_contract() {
             "journal",
             "shards",
             "snapshot",
+            "tls",
             "uptime_s",
             "version"
         ]
     );
     assert_eq!(fields(&before["snapshot"]), ["last_error", "loaded_at", "rejected", "sequence"]);
+    assert_eq!(fields(&before["tls"]), ["certificates", "last_error", "origins", "rejected"]);
     assert_eq!(before["snapshot"]["loaded_at"], Value::Null);
 
     node.snapshot_loaded(3);

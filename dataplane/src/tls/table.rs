@@ -4,7 +4,8 @@
 //! Always holds: an exact name comes before a wildcard, which stands for one label (RFC 6125 section 6.4.3), and both before the
 //! default; of several certificates for one name the first that the client can verify is served, ECDSA before RSA.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
@@ -32,27 +33,38 @@ impl CertificateTable {
         let mut table = Self { pairs, ..Self::default() };
         let mut order: Vec<usize> = (0..table.pairs.len()).collect();
         order.sort_by_key(|&at| {
-            let pair = &table.pairs[at];
-            let is_rsa = pair.certified.key.algorithm() == SignatureAlgorithm::RSA;
-            (is_rsa, std::cmp::Reverse(pair.facts.not_after_s), pair.file.clone())
+            let facts = &table.pairs[at].facts;
+            (table.algorithm(at) == SignatureAlgorithm::RSA, Reverse(facts.not_after_s), at)
         });
+        let mut exact = HashMap::new();
+        let mut wildcard = HashMap::new();
+        let mut default = Choices::new();
         for at in order {
             let pair = &table.pairs[at];
             for name in &pair.facts.names {
-                let (names, name) = match name.strip_prefix("*.") {
-                    Some(parent) => (&mut table.wildcard, parent),
-                    None => (&mut table.exact, name.as_str()),
+                let choices = match name.strip_prefix("*.") {
+                    Some(parent) => wildcard.entry(parent.into()).or_default(),
+                    None => exact.entry(name.as_str().into()).or_default(),
                 };
-                let choices = names.entry(name.into()).or_default();
-                if !choices.contains(&at) {
-                    choices.push(at);
-                }
+                table.offer(choices, at);
             }
             if pair.is_default {
-                table.default.push(at);
+                table.offer(&mut default, at);
             }
         }
-        table
+        Self { exact, wildcard, default, ..table }
+    }
+
+    fn algorithm(&self, at: usize) -> SignatureAlgorithm {
+        self.pairs[at].certified.key.algorithm()
+    }
+
+    /// Adds a pair to the choices for a name, unless a better one of its kind is there.
+    fn offer(&self, choices: &mut Choices, at: usize) {
+        let algorithm = self.algorithm(at);
+        if choices.iter().all(|&other| self.algorithm(other) != algorithm) {
+            choices.push(at);
+        }
     }
 
     /// The certificate for a client that asks for `name` and can verify `schemes`.
@@ -63,6 +75,9 @@ impl CertificateTable {
         schemes: &[SignatureScheme],
     ) -> Option<Arc<CertifiedKey>> {
         let choices = name.and_then(|name| self.named(name)).unwrap_or(&self.default);
+        if let [only] = choices[..] {
+            return Some(Arc::clone(&self.pairs[only].certified));
+        }
         let fits = |&&at: &&usize| self.pairs[at].certified.key.choose_scheme(schemes).is_some();
         // Where none fits the first is served: the failure then says so, instead of that there is no certificate.
         let at = choices.iter().find(fits).or_else(|| choices.first())?;
@@ -73,6 +88,22 @@ impl CertificateTable {
         let exact = || self.exact.get(name);
         let wildcard = || self.wildcard.get(name.split_once('.')?.1);
         exact().or_else(wildcard)
+    }
+
+    /// Until when each name has a certificate, in Unix seconds; of an ECDSA and an RSA one the earlier. A default that names nobody
+    /// is called `default`.
+    #[must_use]
+    pub fn expiry_s(&self) -> BTreeMap<String, i64> {
+        let exact = self.exact.iter().map(|(name, choices)| (name.to_string(), choices));
+        let wildcard = self.wildcard.iter().map(|(name, choices)| (format!("*.{name}"), choices));
+        let nameless = |at: &&usize| self.pairs[**at].facts.names.is_empty();
+        let default = self.default.iter().any(|at| nameless(&at));
+        let default = default.then(|| ("default".to_owned(), &self.default));
+        let until = |choices: &Choices| {
+            choices.iter().map(|&at| self.pairs[at].facts.not_after_s).min().unwrap_or_default()
+        };
+        let all = exact.chain(wildcard).chain(default);
+        all.map(|(name, choices)| (name, until(choices))).collect()
     }
 
     /// The pairs, in the order they were given.
