@@ -285,3 +285,7 @@ pub fn end_process_on_panic() {
         }
     }));
 }
+
+#[cfg(test)]
+#[path = "shard_tests.rs"]
+mod tests;
