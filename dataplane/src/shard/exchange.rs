@@ -15,6 +15,7 @@ use policy::decision::Reason;
 
 use crate::message::{self, Asker};
 use crate::stream::HandshakeError;
+use crate::tls::Cause;
 
 use super::connection::{After, Connection};
 use super::own_answer::problem_of;
@@ -87,7 +88,14 @@ async fn connect(connection: &Connection, exchange: &Exchange) -> Result<Upstrea
     let pool = exchange.policy.pool(exchange.decision.site);
     let connected = pool.connect(shard, &connection.write_timer, site.connect_timeout_ms()).await;
     connected.map_err(|error| {
-        tracing::warn!(site = site.slug(), %error, "the origin cannot be reached");
+        match &error {
+            // Certificates that are no good come with every request: the log has them now and then.
+            ConnectError::Tls(_, HandshakeError::Tls(..)) => {
+                let cause = error.cause().unwrap_or(Cause::Internal);
+                shard.state.tls().origin_failed(site.slug(), cause, &error, shard.now());
+            }
+            _ => tracing::warn!(site = site.slug(), %error, "the origin cannot be reached"),
+        }
         match error {
             ConnectError::Timeout(..) => {
                 shard.metrics.timeouts.inc("connect");
@@ -242,7 +250,7 @@ fn origin_problem(shard: &Shard, exchange: &Exchange, reason: Reason, close: boo
         close,
         request_id: &exchange.request_id,
         token_sent: exchange.token_sent,
-        is_tls: false,
+        is_tls: exchange.is_tls,
         http10_keep_alive: !close && exchange.version == crate::http1::Version::Http10,
     };
     let mut problem = problem_of(reason, shard.now());

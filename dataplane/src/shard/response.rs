@@ -281,7 +281,7 @@ fn rewrite(
     let edit = ResponseEdit {
         is_metered: exchange.decision.outcome == Outcome::Meter,
         figures: exchange.figures.as_ref(),
-        hsts: None,
+        hsts: exchange.policy.site(exchange.decision.site).hsts().filter(|_| exchange.is_tls),
         now_s: shard.now().unix_s(),
         request_id: &exchange.request_id,
         client_version: exchange.version,

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use policy::decision::Reason;
 
 use crate::stream::{HandshakeError, Hello, Stream, TlsStream};
+use crate::tls::Cause;
 
 use super::connection::Connection;
 use super::own_answer::malformed;
@@ -18,8 +19,9 @@ use super::peer::{Peer, TlsPeer};
 pub(super) async fn begin(connection: Connection) -> Option<Connection> {
     let Connection { shard, stream, peer, mut input, read_timer, write_timer } = connection;
     let (Stream::Plain(socket), Some(config)) = (stream, shard.tls.clone()) else { return None };
+    let counts = &shard.metrics.client_handshakes;
     let Some(_under_way) = shard.handshakes.begin() else {
-        shard.metrics.timeouts.inc("handshake");
+        counts.failed(None, Cause::Busy);
         return None;
     };
     read_timer.set(shard.deadline(shard.settings.deadlines.head));
@@ -32,10 +34,12 @@ pub(super) async fn begin(connection: Connection) -> Option<Connection> {
         None => None,
         Some(None) => {
             shard.metrics.timeouts.inc("handshake");
+            counts.failed(None, Cause::Timeout);
             None
         }
         Some(Some(Ok(hello))) => {
             let Hello { stream, first, server_name, peer_subject } = hello;
+            counts.done(stream.version(), stream.is_resumed());
             let tls = TlsPeer { server_name, subject: peer_subject };
             let peer = Peer { tls: Some(Rc::new(tls)), ..peer };
             if let Some(first) = first {
@@ -52,6 +56,7 @@ pub(super) async fn begin(connection: Connection) -> Option<Connection> {
             })
         }
         Some(Some(Err(HandshakeError::PlainHttp(socket)))) => {
+            counts.failed(None, Cause::PlainHttp);
             let stream = Stream::Plain(socket);
             let shard = Rc::clone(&shard);
             let plain = Connection { shard, stream, peer, input, read_timer, write_timer };
@@ -59,6 +64,7 @@ pub(super) async fn begin(connection: Connection) -> Option<Connection> {
             None
         }
         Some(Some(Err(error))) => {
+            counts.failed(error.version(), error.cause());
             tracing::debug!(%error, "a TLS handshake failed");
             None
         }

@@ -20,6 +20,7 @@ use crate::metrics::ShardMetrics;
 use crate::net::{Group, RecvBuf, Ring, Socket, Timer};
 use crate::offcore::resolver::{Resolution, ResolverHandle};
 use crate::stream::{HandshakeError, Stream, TlsStream};
+use crate::tls::Cause;
 
 use super::Shard;
 
@@ -51,6 +52,16 @@ pub enum ConnectError {
     /// Neither happened in time.
     #[error("`{0}` took longer than {1} ms to connect")]
     Timeout(Box<str>, u32),
+}
+
+impl ConnectError {
+    /// Why there is no TLS session, where that is it.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Tls(_, error) => Some(error.cause()),
+            _ => None,
+        }
+    }
 }
 
 /// A connection to an origin.
@@ -274,9 +285,16 @@ async fn secure(shard: &Shard, socket: Socket, by: &OriginSession) -> Result<Str
         // What comes before anything was asked is no answer.
         Ok(hello) if hello.first.is_some() => {
             let error = rustls::Error::General("data came before the request".to_owned());
-            Err(ConnectError::Tls(name(), error.into()))
+            Err(ConnectError::Tls(name(), HandshakeError::Tls(error, hello.stream.version())))
         }
-        Ok(hello) => Ok(Stream::Tls(Box::new(hello.stream))),
-        Err(error) => Err(ConnectError::Tls(name(), error)),
+        Ok(hello) => {
+            let (version, is_resumed) = (hello.stream.version(), hello.stream.is_resumed());
+            shard.metrics.origin_handshakes.done(version, is_resumed);
+            Ok(Stream::Tls(Box::new(hello.stream)))
+        }
+        Err(error) => {
+            shard.metrics.origin_handshakes.failed(error.version(), error.cause());
+            Err(ConnectError::Tls(name(), error))
+        }
     }
 }

@@ -9,9 +9,10 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
 
 use crate::net::{Group, RecvBuf, Socket};
+use crate::tls::{Cause, classify};
 
 use super::session::Session;
 use super::tls::TlsStream;
@@ -31,11 +32,33 @@ pub enum HandshakeError {
     #[error("the connection ended in the handshake: {0}")]
     Gone(io::Error),
     /// The two could not agree, or the peer cannot be trusted.
-    #[error(transparent)]
-    Tls(#[from] rustls::Error),
+    #[error("{0}")]
+    Tls(rustls::Error, Option<ProtocolVersion>),
     /// More came than a handshake needs.
     #[error("the peer sent more than {HANDSHAKE_BYTES_MAX} bytes without completing the handshake")]
     TooLong,
+}
+
+impl HandshakeError {
+    /// The version that had been agreed on.
+    #[must_use]
+    pub const fn version(&self) -> Option<ProtocolVersion> {
+        match self {
+            Self::Tls(_, version) => *version,
+            _ => None,
+        }
+    }
+
+    /// What to count it by.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Tls(error, _) => classify(error),
+            Self::PlainHttp(_) => Cause::PlainHttp,
+            Self::Gone(_) => Cause::Closed,
+            Self::TooLong => Cause::Malformed,
+        }
+    }
 }
 
 /// A finished handshake.
@@ -71,9 +94,11 @@ impl TlsStream {
             return Err(HandshakeError::PlainHttp(socket));
         }
         if input.first() != Some(&HANDSHAKE_RECORD) {
-            return Err(rustls::Error::from(rustls::InvalidMessage::InvalidContentType).into());
+            let error = rustls::InvalidMessage::InvalidContentType;
+            return Err(HandshakeError::Tls(error.into(), None));
         }
-        run(socket, Session::server(config)?, input, turn).await
+        let session = Session::server(config).map_err(|error| HandshakeError::Tls(error, None))?;
+        run(socket, session, input, turn).await
     }
 
     /// Begins a session with an origin.
@@ -87,7 +112,9 @@ impl TlsStream {
         turn: impl AsyncFn(),
     ) -> Result<Hello, HandshakeError> {
         let nothing = RecvBuf::owned(Vec::new(), 0);
-        run(socket, Session::client(config, name)?, nothing, turn).await
+        let session =
+            Session::client(config, name).map_err(|error| HandshakeError::Tls(error, None))?;
+        run(socket, session, nothing, turn).await
     }
 }
 
@@ -105,7 +132,7 @@ async fn run(
             Ok(ended) => is_ended = ended,
             Err(error) => {
                 send(&socket, out).await?;
-                return Err(error.into());
+                return Err(HandshakeError::Tls(error, session.version()));
             }
         }
         if !out.is_empty() {
