@@ -6,6 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -15,21 +16,24 @@ use policy::budget::ShardId;
 use policy::snapshot::Snapshot;
 
 use crate::clock::Clock;
-use crate::config::{Config, Ready, TlsConfig};
+use crate::config::{Config, Ready};
 use crate::http1::Limits;
 use crate::message::RequestIds;
 use crate::metrics::Metrics;
 use crate::net::{bind_listener, local_address, probe_address};
 use crate::offcore::admin::{AdminError, AdminListener};
-use crate::offcore::policy_source::{load_and_log, origin_names};
+use crate::offcore::certificate_watch::{CertificateWatch, CertificatesError};
+use crate::offcore::ledger;
+use crate::offcore::origin_files::OriginFilesReader;
+use crate::offcore::policy_source::{load_with_files, origin_names};
 use crate::offcore::policy_watch::{PolicyError, PolicyFile};
+use crate::offcore::reload::{Reloader, WatchThread};
 use crate::offcore::resolver::Resolver;
 use crate::offcore::signals::{Request, SignalThread};
 use crate::offcore::state::NodeState;
-use crate::offcore::{certificate_files, ledger};
 use crate::runtime;
 use crate::shard::{self, Links, Parts, Settings};
-use crate::tls::{CertificateTable, OriginTls, ServerTls};
+use crate::tls::OriginTls;
 
 /// Descriptors kept for everything but client connections and theirs to origins.
 const DESCRIPTORS_KEPT: u64 = 256;
@@ -43,11 +47,13 @@ pub enum Error {
     #[error(transparent)]
     Policy(#[from] PolicyError),
     /// A certificate or its key is missing or wrong.
-    #[error("{0}")]
-    Certificates(String),
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
     /// An address of the gateway cannot be listened on.
-    #[error("cannot listen on {address}: {cause}; {}", remedy(cause))]
+    #[error("cannot listen on {address}: {cause}; {} with {flag}", remedy(cause))]
     Listen {
+        /// What asked for it.
+        flag: &'static str,
         /// The address.
         address: SocketAddr,
         /// What the system said.
@@ -67,15 +73,15 @@ pub enum Error {
 fn remedy(cause: &io::Error) -> &'static str {
     match cause.kind() {
         io::ErrorKind::AddrInUse => {
-            "another program listens there: end it, or give another address with --listen"
+            "another program listens there: end it, or give another address"
         }
         io::ErrorKind::AddrNotAvailable => {
-            "no interface of this machine has that address: give another with --listen"
+            "no interface of this machine has that address: give another"
         }
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need CAP_NET_BIND_SERVICE: give a higher port with --listen"
+            "ports below 1024 need CAP_NET_BIND_SERVICE: give a higher port"
         }
-        _ => "give another address with --listen",
+        _ => "give another address",
     }
 }
 
@@ -88,9 +94,11 @@ pub fn run(config: Config) -> Result<(), Error> {
     let clock = Clock::start();
     let shards = config.shards.get();
     let state = Arc::new(NodeState::new(clock, Arc::new(Metrics::new(shards))));
-    let (policy_file, snapshot) =
-        PolicyFile::open(&config.policy, Box::new(load_and_log), Arc::clone(&state))?;
-    let tls = config.tls.as_ref().map(|tls| open_tls(tls, clock)).transpose()?;
+    let origin_tls = Arc::new(OriginTls::new(clock));
+    let (policy_file, snapshot) = open_policy(&config, &origin_tls, &state)?;
+    let certificates = config.tls.as_ref();
+    let certificates =
+        certificates.map(|tls| CertificateWatch::open(tls, Arc::clone(&state))).transpose()?;
     let (ready, listeners) = bind_all(&config, shards)?;
     let admin = AdminListener::bind(config.admin)?;
     let ready = Ready { admin: admin.address(), ..ready };
@@ -107,17 +115,19 @@ pub fn run(config: Config) -> Result<(), Error> {
         state: Arc::clone(&state),
         settings,
         clock,
-        tls: tls.as_ref().map(|tls| Arc::clone(tls.config())),
-        origin_tls: Arc::new(OriginTls::new(clock)),
+        tls: certificates.as_ref().map(|watch| Arc::clone(watch.tls().config())),
+        origin_tls,
     };
     let threads = node.launch(listeners, &resolver, &config)?;
     let admin = admin.serve(Arc::clone(&state))?;
     let policy_thread = policy_file.watch(publisher(Arc::clone(&links), &resolver))?;
-    let reloader = policy_thread.reloader();
+    let certificate_thread = certificates.map(CertificateWatch::watch).transpose()?;
+    let mut reloaders = vec![policy_thread.reloader()];
+    reloaders.extend(certificate_thread.as_ref().map(WatchThread::reloader));
     let signals = {
         let (links, state) = (Arc::clone(&links), Arc::clone(&state));
         SignalThread::start(move |request| match request {
-            Request::Reload => reloader.reload(),
+            Request::Reload => reloaders.iter().for_each(Reloader::reload),
             Request::Drain => {
                 tracing::info!("asked to stop: finishing what runs");
                 state.set_draining();
@@ -129,7 +139,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         on_ready(&ready);
     }
     let ended = join(threads);
-    drop((signals, policy_thread, admin, ledger_ends));
+    drop((signals, policy_thread, certificate_thread, admin, ledger_ends));
     // A panic on it has been reported by the hook.
     let _ = ledger.join();
     ended
@@ -205,6 +215,20 @@ impl Node {
     }
 }
 
+fn open_policy(
+    config: &Config,
+    origin_tls: &Arc<OriginTls>,
+    state: &Arc<NodeState>,
+) -> Result<(PolicyFile<Snapshot>, Arc<Snapshot>), Error> {
+    let files = Arc::new(OriginFilesReader::new(Arc::clone(origin_tls)));
+    let load = {
+        let files = Arc::clone(&files);
+        move |path: &Path, bytes: &[u8], sequence| load_with_files(path, bytes, sequence, &files)
+    };
+    let (file, snapshot) = PolicyFile::open(&config.policy, Box::new(load), Arc::clone(state))?;
+    Ok((file.with_further(files), snapshot))
+}
+
 fn publisher(links: Arc<Links>, resolver: &Resolver) -> impl FnMut(Arc<Snapshot>) + Send + 'static {
     let names = resolver.handle();
     move |snapshot: Arc<Snapshot>| {
@@ -236,10 +260,10 @@ struct Listeners {
 /// Every shard's listeners, and where they are; the admin listener's address is not known yet.
 fn bind_all(config: &Config, shards: usize) -> Result<(Ready, Vec<Listeners>), Error> {
     let mut listeners: Vec<Listeners> = (0..shards).map(|_| Listeners::default()).collect();
-    let mut bind = |addresses: &[SocketAddr], of: fn(&mut Listeners) -> &mut Vec<OwnedFd>| {
+    let mut bind = |flag, addresses: &[SocketAddr], of: fn(&mut Listeners) -> &mut Vec<OwnedFd>| {
         addresses
             .iter()
-            .map(|address| bind(*address, listeners.iter_mut().map(of)))
+            .map(|address| bind(*address, flag, listeners.iter_mut().map(of)))
             .collect::<Result<Vec<_>, _>>()
     };
     let (tls, redirect) = match &config.tls {
@@ -247,9 +271,9 @@ fn bind_all(config: &Config, shards: usize) -> Result<(Ready, Vec<Listeners>), E
         None => Default::default(),
     };
     let ready = Ready {
-        listen: bind(&config.listen, |of| &mut of.plain)?,
-        tls_listen: bind(tls, |of| &mut of.tls)?,
-        redirect_listen: bind(redirect, |of| &mut of.redirect)?,
+        listen: bind("--listen", &config.listen, |of| &mut of.plain)?,
+        tls_listen: bind("--tls-listen", tls, |of| &mut of.tls)?,
+        redirect_listen: bind("--https-redirect-listen", redirect, |of| &mut of.redirect)?,
         admin: config.admin,
     };
     Ok((ready, listeners))
@@ -258,9 +282,10 @@ fn bind_all(config: &Config, shards: usize) -> Result<(Ready, Vec<Listeners>), E
 /// Has each of `shards` listen on `address`; port 0 becomes the same free port for all of them.
 fn bind<'a>(
     address: SocketAddr,
+    flag: &'static str,
     shards: impl Iterator<Item = &'a mut Vec<OwnedFd>>,
 ) -> Result<SocketAddr, Error> {
-    let failed = |cause| Error::Listen { address, cause };
+    let failed = |cause| Error::Listen { flag, address, cause };
     // Shared ports would let a second program bind beside the first and take half of its connections.
     probe_address(address).map_err(failed)?;
     let mut actual = address;
@@ -270,16 +295,6 @@ fn bind<'a>(
         own.push(listener);
     }
     Ok(actual)
-}
-
-fn open_tls(config: &TlsConfig, clock: Clock) -> Result<ServerTls, Error> {
-    let now_s = clock.now().unix_s();
-    let loaded = certificate_files::load(&config.certificates, now_s, &[])
-        .map_err(|faults| Error::Certificates(certificate_files::describe(&faults)))?;
-    let clients = config.client_auth.as_ref().map(certificate_files::load_client_trust);
-    let clients = clients.transpose().map_err(|fault| Error::Certificates(fault.to_string()))?;
-    ServerTls::new(CertificateTable::new(loaded.pairs), clients, clock)
-        .map_err(|error| Error::Io(io::Error::other(error)))
 }
 
 fn settings(config: &Config, ready: &Ready) -> Result<Settings, Error> {

@@ -139,7 +139,7 @@ pub fn describe(faults: &[CertificateFault]) -> String {
 /// What there is to watch: files that are read, and folders in which pairs come and go.
 #[must_use]
 pub fn watch_set(sources: &CertificateSources, clients: Option<&ClientAuthConfig>) -> WatchSet {
-    let mut set = WatchSet::default();
+    let mut set = WatchSet { what: "the certificates", ..WatchSet::default() };
     let mut add = |files: &PairFiles| {
         set.files.extend([files.certificate.clone(), files.key.clone()]);
     };
