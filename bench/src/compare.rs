@@ -65,7 +65,8 @@ struct Plan {
 /// Every case, in the order of the table.
 fn plans() -> Vec<Plan> {
     let mut plans = Vec::new();
-    let request = |path: &str, token, status| Request { path: path.to_owned(), token, status };
+    let request =
+        |path: &str, token, status| Request { path: path.to_owned(), token, status, is_tls: false };
     for connections in [64, 4] {
         for (body, _) in BODIES {
             let asked = request(&format!("/paid/{body}"), Some(TOKEN_RICH), 200);
@@ -172,7 +173,8 @@ fn measure(
     let order = if nginx_first { [1, 0] } else { [0, 1] };
     for side in order {
         let (peer, request) = pair[side];
-        capacity[side] = measure_capacity(options, peer, request, plan.connections)?;
+        let how = (options.core_load, options.seconds);
+        capacity[side] = measure_capacity(how, peer, request, plan.connections)?;
     }
     // Half of what plain nginx can do; PayFence faces the same rate.
     let rate = capacity[1][1].2 / 2.0;
@@ -194,22 +196,22 @@ fn measure(
     Ok(())
 }
 
-type Measured = Vec<(&'static str, &'static str, f64)>;
+/// Figures of one side: name, unit, value.
+pub type Measured = Vec<(&'static str, &'static str, f64)>;
 
 /// CPU a request, requests a second and memory under as much load as there can be.
-fn measure_capacity(
-    options: &Options,
+pub fn measure_capacity(
+    (core, seconds): (usize, u64),
     peer: &Peer,
     request: &Request,
     connections: usize,
 ) -> Result<Measured> {
-    let core = options.core_load;
     let load = |seconds| closed_loop(core, &peer.address, request, connections, seconds);
     // A subscription of few units spends them here: the first answers may be 200.
     let _ = load(1);
     let started = clock::now();
     let cpu_before = peer.server.cpu_ns()?;
-    let counted = load(options.seconds)?;
+    let counted = load(seconds)?;
     let cpu_ns = peer.server.cpu_ns()? - cpu_before;
     ensure!(counted.requests > 0, "no request was answered in {:?}", started.elapsed());
     Ok(vec![
@@ -219,7 +221,8 @@ fn measure_capacity(
     ])
 }
 
-fn note(case: &mut Case, name: &str, unit: &str, subject: f64, peer: f64) {
+/// Adds one round's figure of both sides to a case.
+pub fn note(case: &mut Case, name: &str, unit: &str, subject: f64, peer: f64) {
     if !case.figures.iter().any(|figure| figure.name == name) {
         let figure = Figure { name: name.into(), unit: unit.into(), ..Figure::default() };
         case.figures.push(figure);
@@ -230,8 +233,8 @@ fn note(case: &mut Case, name: &str, unit: &str, subject: f64, peer: f64) {
     }
 }
 
-/// Keeps this process, which is the open-loop generator, off the servers' core.
-fn pin_to(core: usize) -> Result<()> {
+/// Keeps this process, which generates load, off the servers' core.
+pub fn pin_to(core: usize) -> Result<()> {
     let pid = std::process::id().to_string();
     let status = std::process::Command::new("taskset")
         .args(["-a", "-c", "-p", &core.to_string(), &pid])

@@ -12,7 +12,10 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::clock;
-use crate::peers::{Bench, HOST, TOKEN_RICH};
+use crate::compare::Measured;
+use crate::handshakes::{Client, check, message};
+use crate::load::Request;
+use crate::peers::{Bench, HOST, Peer, TOKEN_RICH};
 use crate::record::{Figures, Machine, Row, write};
 use crate::render;
 
@@ -70,6 +73,33 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// KiB that each of `count` idle connections adds to a server that speaks TLS, after a handshake and one request.
+pub fn measure_tls(
+    client: &Client,
+    peer: &Peer,
+    request: &Request,
+    count: usize,
+) -> Result<Measured> {
+    let open_one = || -> Result<_> {
+        let mut stream = client.connect(&peer.address)?;
+        stream.write_all(message(request, false).as_bytes())?;
+        let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+        while !answer.ends_with(b"x") {
+            let read = stream.read(&mut buffer)?;
+            ensure!(read > 0, "a connection was closed");
+            answer.extend_from_slice(&buffer[..read]);
+        }
+        check(&answer, request.status)?;
+        Ok(stream)
+    };
+    // What is allocated once is not what a connection costs.
+    drop(open_one()?);
+    let before = peer.server.rss_kib()?;
+    let open = (0..count).map(|_| open_one()).collect::<Result<Vec<_>>>()?;
+    let each = (peer.server.rss_kib()? as f64 - before as f64) / open.len() as f64;
+    Ok(vec![("memory per idle connection", "KiB", each)])
+}
+
 fn request(stream: &mut TcpStream) -> Result<()> {
     let message = format!(
         "GET /paid/100B HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {TOKEN_RICH}\r\n\r\n"
@@ -117,7 +147,7 @@ fn connections(admin: &str) -> Option<f64> {
 }
 
 /// The server inherits the limit, so both ends have room.
-fn raise_open_files(wanted: u64) -> Result<()> {
+pub fn raise_open_files(wanted: u64) -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {
         return Ok(());

@@ -15,6 +15,8 @@ pub struct Request {
     pub path: String,
     pub token: Option<&'static str>,
     pub status: u16,
+    /// Over TLS.
+    pub is_tls: bool,
 }
 
 /// What `wrk` counted.
@@ -39,7 +41,11 @@ pub fn closed_loop(
         command.args(["-H", &format!("Authorization: Bearer {token}")]);
     }
     let output = command
-        .arg(format!("http://{address}{}", request.path))
+        .arg(format!(
+            "{}://{address}{}",
+            if request.is_tls { "https" } else { "http" },
+            request.path
+        ))
         .output()
         .context("cannot run wrk; run: apt-get install wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);

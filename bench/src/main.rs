@@ -7,6 +7,7 @@
 
 mod clock;
 mod compare;
+mod handshakes;
 mod idle;
 mod load;
 mod loans;
@@ -17,6 +18,7 @@ mod process;
 mod record;
 mod render;
 mod sim;
+mod tls;
 
 use clap::Parser;
 
@@ -31,6 +33,8 @@ enum Command {
     Micro(micro::Options),
     /// Makes docs/PERFORMANCE.md from the records.
     Render(render::Options),
+    /// The same over TLS: requests, handshakes, idle connections, TLS to the origin.
+    Tls(tls::Options),
     /// The budget simulator over many seeds.
     Sim(sim::Options),
 }
@@ -41,6 +45,7 @@ fn main() -> std::process::ExitCode {
         Command::Idle(options) => idle::run(&options),
         Command::Micro(options) => micro::run(&options),
         Command::Render(options) => render::run(&options),
+        Command::Tls(options) => tls::run(&options),
         Command::Sim(options) => sim::run(&options),
     };
     match done {

@@ -46,7 +46,7 @@ fn every_request_of_the_schedule_is_answered() {
             });
         }
     });
-    let request = Request { path: "/".into(), token: None, status: 200 };
+    let request = Request { path: "/".into(), token: None, status: 200, is_tls: false };
     let latencies = open_loop(&address, &request, 4, 500.0, 1).unwrap();
     assert_eq!(latencies.0.len(), 500);
     let wrong = Request { status: 429, ..request };

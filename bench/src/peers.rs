@@ -7,12 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use rcgen::{CertificateParams, KeyPair};
 
 use crate::process::{Server, find_program, free_port};
 
 /// Bodies served by the origin, as `/paid/NAME`: name and size in bytes.
 pub const BODIES: [(&str, usize); 3] = [("100B", 100), ("10KiB", 10 << 10), ("1MiB", 1 << 20)];
 
+/// The name in the certificate of origins.
+pub const ORIGIN_NAME: &str = "localhost";
 /// The host both are asked for; to PayFence a custom host of its site.
 pub const HOST: &str = "bench.test";
 /// A token of a subscription that never runs out here.
@@ -35,6 +38,13 @@ pub struct Bench {
     core_origin: usize,
 }
 
+/// How PayFence is reached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Front {
+    Plain,
+    Tls,
+}
+
 impl Bench {
     /// Prepares the origin's files; fails where a program is missing.
     pub fn new(payfence: PathBuf, core_subject: usize, core_origin: usize) -> Result<Self> {
@@ -45,27 +55,68 @@ impl Bench {
         for (name, bytes) in BODIES {
             fs::write(files.join(name), vec![b'x'; bytes])?;
         }
+        // P-256, as most certificates are today.
+        let key = KeyPair::generate()?;
+        let certificate = CertificateParams::new([HOST.into(), ORIGIN_NAME.into()])?;
+        let certificate = certificate.self_signed(&key)?;
+        fs::write(folder.path().join("tls.crt"), certificate.pem())?;
+        fs::write(folder.path().join("tls.key"), key.serialize_pem())?;
         Ok(Self { folder, nginx, payfence, core_subject, core_origin })
     }
 
     /// The origin: nginx serving files.
     pub fn origin(&self) -> Result<Peer> {
+        self.nginx("origin", self.core_origin, "", &self.files())
+    }
+
+    /// The same over TLS.
+    pub fn origin_tls(&self) -> Result<Peer> {
+        let server = self.files() + &self.certificate();
+        self.nginx_on("origin-tls", self.core_origin, "", &server, "ssl")
+    }
+
+    fn files(&self) -> String {
         let root = self.folder.path().join("files");
-        let server = format!(
+        format!(
             "root {}; open_file_cache max=100 inactive=1h; sendfile on; tcp_nopush on;",
             root.display()
+        )
+    }
+
+    /// The certificate in PEM, which is its own authority.
+    pub fn certificate_file(&self) -> PathBuf {
+        self.folder.path().join("tls.crt")
+    }
+
+    fn certificate(&self) -> String {
+        let folder = self.folder.path().display();
+        format!(
+            "ssl_certificate {folder}/tls.crt; ssl_certificate_key {folder}/tls.key; \
+             ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:SSL:10m;"
+        )
+    }
+
+    /// nginx as a plain proxy that terminates TLS.
+    pub fn nginx_tls(&self, origin: &str) -> Result<Peer> {
+        let server = PROXY_PASS.replace("SCHEME", "http") + "}" + &self.certificate();
+        self.nginx_on("nginx-tls", self.core_subject, &upstream(origin), &server, "ssl")
+    }
+
+    /// nginx as a plain proxy to an origin over TLS, which it verifies.
+    pub fn nginx_to_tls(&self, origin: &str) -> Result<Peer> {
+        let verify = format!(
+            "proxy_ssl_verify on; proxy_ssl_trusted_certificate {}; proxy_ssl_name {ORIGIN_NAME}; \
+             proxy_ssl_server_name on; proxy_ssl_protocols TLSv1.2 TLSv1.3; }}",
+            self.certificate_file().display()
         );
-        self.nginx("origin", self.core_origin, "", &server)
+        let server = PROXY_PASS.replace("SCHEME", "https") + &verify;
+        self.nginx("nginx-to-tls", self.core_subject, &upstream(origin), &server)
     }
 
     /// nginx doing nothing but `proxy_pass`, with keep-alive to the origin.
     pub fn nginx_proxy(&self, origin: &str) -> Result<Peer> {
-        let upstream = format!(
-            "upstream origin {{ server {origin}; keepalive 128; keepalive_requests 1000000000; }}"
-        );
-        let server = "location / { proxy_pass http://origin; proxy_http_version 1.1; \
-                      proxy_set_header Connection \"\"; }";
-        self.nginx("nginx-proxy", self.core_subject, &upstream, server)
+        let server = PROXY_PASS.replace("SCHEME", "http") + "}";
+        self.nginx("nginx-proxy", self.core_subject, &upstream(origin), &server)
     }
 
     /// nginx refusing everything.
@@ -74,12 +125,24 @@ impl Bench {
     }
 
     fn nginx(&self, name: &str, core: usize, http: &str, server: &str) -> Result<Peer> {
+        self.nginx_on(name, core, http, server, "")
+    }
+
+    fn nginx_on(
+        &self,
+        name: &str,
+        core: usize,
+        http: &str,
+        server: &str,
+        listen: &str,
+    ) -> Result<Peer> {
         let home = self.folder.path().join(name);
         fs::create_dir_all(&home)?;
         let address = format!("127.0.0.1:{}", free_port()?);
         let text = NGINX_CONF
             .replace("HOME", &home.display().to_string())
             .replace("ADDRESS", &address)
+            .replace("LISTEN", listen)
             .replace("HTTP", http)
             .replace("SERVER", server);
         let conf = home.join("nginx.conf");
@@ -93,6 +156,23 @@ impl Bench {
 
     /// PayFence on one shard, with token, quota and rate limit on.
     pub fn payfence(&self, origin: &str) -> Result<(Peer, String)> {
+        self.payfence_on(&format!("http://{origin}"), Front::Plain)
+    }
+
+    /// The same to an origin over TLS.
+    pub fn payfence_to_tls(&self, origin: &str) -> Result<Peer> {
+        let port = origin.rsplit(':').next().unwrap_or_default();
+        let authority = self.certificate_file();
+        let url = format!("https://{ORIGIN_NAME}:{port}\"\norigin_ca = \"{}", authority.display());
+        Ok(self.payfence_on(&url, Front::Plain)?.0)
+    }
+
+    /// The same, terminating TLS; its admin listener's address besides.
+    pub fn payfence_tls(&self, origin: &str) -> Result<(Peer, String)> {
+        self.payfence_on(&format!("http://{origin}"), Front::Tls)
+    }
+
+    fn payfence_on(&self, origin: &str, front: Front) -> Result<(Peer, String)> {
         anyhow::ensure!(
             self.payfence.is_file(),
             "{} is missing. Run: cargo build --release -p payfence",
@@ -112,11 +192,19 @@ impl Bench {
         let address = format!("127.0.0.1:{}", free_port()?);
         let admin = format!("127.0.0.1:{}", free_port()?);
         let core = self.core_subject.to_string();
+        let (certificate, key) = (self.certificate_file(), self.folder.path().join("tls.key"));
         #[rustfmt::skip]
-        let arguments = [
-            "dataplane", "--policy", path(&policy), "--listen", &address, "--admin", &admin,
+        let mut arguments = vec![
+            "dataplane", "--policy", path(&policy), "--admin", &admin,
             "--data-dir", path(&home), "--shards", "1", "--cpus", &core,
         ];
+        match front {
+            Front::Plain => arguments.extend(["--listen", &address]),
+            #[rustfmt::skip]
+            Front::Tls => arguments.extend([
+                "--tls-listen", &address, "--tls-cert", path(&certificate), "--tls-key", path(&key),
+            ]),
+        }
         let log = home.join("log");
         let mut server =
             Server::start("payfence", self.core_subject, &self.payfence, &arguments, &log)?;
@@ -128,6 +216,15 @@ impl Bench {
 fn path(path: &Path) -> &str {
     path.to_str().expect("a temporary folder's path is UTF-8")
 }
+
+/// Keep-alive connections to the origin.
+fn upstream(origin: &str) -> String {
+    format!("upstream origin {{ server {origin}; keepalive 128; keepalive_requests 1000000000; }}")
+}
+
+/// Without its closing brace.
+const PROXY_PASS: &str = "location / { proxy_pass SCHEME://origin; proxy_http_version 1.1; \
+                          proxy_set_header Connection \"\"; ";
 
 const NGINX_CONF: &str = r#"
 user root;
@@ -148,7 +245,7 @@ http {
     scgi_temp_path HOME/scgi;
     HTTP
     server {
-        listen ADDRESS backlog=4096;
+        listen ADDRESS LISTEN backlog=4096;
         SERVER
     }
 }
@@ -158,7 +255,7 @@ const POLICY: &str = r#"
 [[sites]]
 slug = "bench"
 name = "Bench"
-origin = "http://ORIGIN"
+origin = "ORIGIN"
 hosts = ["HOST"]
 
 [[sites.resources]]

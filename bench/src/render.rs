@@ -42,6 +42,13 @@ pub fn run(options: &Options) -> Result<()> {
     if let Some(found) = read::<Comparison>(&record("compare.json"))? {
         let _ = write!(page, "\n## Against nginx\n\n{}", comparison(&found));
     }
+    if let Some(found) = read::<Comparison>(&record("tls.json"))? {
+        let _ = write!(
+            page,
+            "\n## TLS, against nginx with the same certificate\n\n{}",
+            comparison(&found)
+        );
+    }
     for (name, title) in [("idle.json", "Idle connections"), ("micro.json", "Single steps")] {
         if let Some(found) = read::<Figures>(&record(name))? {
             let _ = write!(page, "\n## {title}\n\n{}", figures(&found));
