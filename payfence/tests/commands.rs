@@ -88,6 +88,28 @@ fn exit_codes_and_words() {
 }
 
 #[test]
+fn files_that_a_policy_names_are_told_of_and_no_more() {
+    let desk = Desk::new();
+    let keys = "origin = \"https://127.0.0.1:9\"\norigin_ca = \"ca.pem\"\n\
+                origin_client_cert = \"/nowhere/client.pem\"\norigin_client_key = \"client.key\"";
+    desk.write("tls.toml", &GOOD.replace("origin = \"http://127.0.0.1:9\"", keys));
+    let valid = "tls.toml: valid: 1 site";
+    let of_site = "warning: tls.toml: TLS with the origin of site \"weather\"";
+    for file in ["ca.pem", "/nowhere/client.pem", "client.key"] {
+        let expected = format!("{of_site}: {file}: cannot be read (No such file or directory");
+        desk.check("policy check tls.toml", 0, valid, &expected);
+    }
+    desk.write("ca.pem", "no certificate at all");
+    desk.write(
+        "tls.toml",
+        &GOOD.replace("http://127.0.0.1:9\"", "https://a\"\norigin_ca = \"ca.pem\""),
+    );
+    desk.check("policy check tls.toml", 0, valid, &format!("{of_site}: ca.pem: holds no cert"));
+    desk.check("policy check tls.toml", 0, valid, "a node refuses a policy while this is so");
+    desk.check("dataplane --policy tls.toml", 2, "", "ca.pem: holds no cert");
+}
+
+#[test]
 fn a_new_token_is_alone_on_standard_output_and_checks() {
     let desk = Desk::new();
     for (line, mode) in [("token new", "live"), ("token new --test", "test")] {

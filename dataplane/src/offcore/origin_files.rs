@@ -1,6 +1,7 @@
 //! The files that TLS to origins needs.
 //!
-//! In: the keys of a new policy. Out: configurations for all of them, or the file that is bad and why.
+//! In: the keys of a new policy. Out: configurations for all of them, or the file that is bad and why; or all that is bad, for
+//! a policy that is only looked at.
 //! Always holds: the machine's own roots are read only where an origin is verified by them; nothing changes when a file is bad.
 
 use std::collections::HashSet;
@@ -8,6 +9,7 @@ use std::path::Path;
 
 use policy::snapshot::Snapshot;
 
+use crate::clock::Clock;
 use crate::tls::{
     CertificateFault, OriginFiles, OriginTls, OriginTlsError, OriginTlsKey, SystemRoots,
 };
@@ -43,6 +45,30 @@ pub fn prepare(
         with_files.push((key, files));
     }
     origins.replace(with_files, &roots)
+}
+
+/// What a node on this machine would refuse a policy for besides its text: the slug of the first site that names such
+/// files, and the fault. Nothing is put in force.
+#[must_use]
+pub fn faults(snapshot: &Snapshot, folder: &Path, clock: Clock) -> Vec<(String, OriginTlsError)> {
+    let origins = OriginTls::new(clock);
+    let mut seen = HashSet::new();
+    let mut faults = Vec::new();
+    for site in snapshot.sites() {
+        let Some(view) = site.origin_tls() else { continue };
+        let key = OriginTlsKey::new(view, folder);
+        if !seen.insert(key.clone()) {
+            continue;
+        }
+        let files = [&key.ca, &key.client_cert, &key.client_key].into_iter().flatten();
+        let mut found: Vec<OriginTlsError> =
+            files.filter_map(|file| read(file).err()).map(OriginTlsError::from).collect();
+        if found.is_empty() {
+            found.extend(prepare(&origins, [key]).err());
+        }
+        faults.extend(found.into_iter().map(|fault| (site.slug().to_owned(), fault)));
+    }
+    faults
 }
 
 fn read_files(key: &OriginTlsKey) -> Result<OriginFiles, CertificateFault> {
