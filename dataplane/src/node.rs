@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -15,21 +15,24 @@ use policy::budget::ShardId;
 use policy::snapshot::Snapshot;
 
 use crate::clock::Clock;
-use crate::config::{Config, Ready, TlsConfig};
+use crate::config::{Config, Ready};
 use crate::http1::Limits;
 use crate::message::RequestIds;
 use crate::metrics::Metrics;
 use crate::net::{bind_listener, local_address, probe_address};
 use crate::offcore::admin::{AdminError, AdminListener};
-use crate::offcore::policy_source::{load_and_log, origin_names};
-use crate::offcore::policy_watch::{Compile, PolicyError, PolicyFile};
+use crate::offcore::certificate_watch::{CertificateWatch, CertificatesError};
+use crate::offcore::ledger;
+use crate::offcore::origin_files::OriginFilesReader;
+use crate::offcore::policy_source::{load_with_files, origin_names};
+use crate::offcore::policy_watch::{PolicyError, PolicyFile};
+use crate::offcore::reload::{Reloader, WatchThread};
 use crate::offcore::resolver::Resolver;
 use crate::offcore::signals::{Request, SignalThread};
 use crate::offcore::state::NodeState;
-use crate::offcore::{certificate_files, ledger, origin_files};
 use crate::runtime;
 use crate::shard::{self, Links, Listens, Parts, Settings};
-use crate::tls::{CertificateTable, OriginTls, ServerTls};
+use crate::tls::OriginTls;
 
 /// Descriptors kept for everything but client connections and theirs to origins.
 const DESCRIPTORS_KEPT: u64 = 256;
@@ -43,11 +46,13 @@ pub enum Error {
     #[error(transparent)]
     Policy(#[from] PolicyError),
     /// A certificate or its key is missing or wrong.
-    #[error("{0}")]
-    Certificates(String),
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
     /// An address of the gateway cannot be listened on.
-    #[error("cannot listen on {address}: {cause}; {}", remedy(cause))]
+    #[error("cannot listen on {address}: {cause}; {} with {flag}", remedy(cause))]
     Listen {
+        /// What asked for it.
+        flag: &'static str,
         /// The address.
         address: SocketAddr,
         /// What the system said.
@@ -67,15 +72,15 @@ pub enum Error {
 fn remedy(cause: &io::Error) -> &'static str {
     match cause.kind() {
         io::ErrorKind::AddrInUse => {
-            "another program listens there: end it, or give another address with --listen"
+            "another program listens there: end it, or give another address"
         }
         io::ErrorKind::AddrNotAvailable => {
-            "no interface of this machine has that address: give another with --listen"
+            "no interface of this machine has that address: give another"
         }
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need CAP_NET_BIND_SERVICE: give a higher port with --listen"
+            "ports below 1024 need CAP_NET_BIND_SERVICE: give a higher port"
         }
-        _ => "give another address with --listen",
+        _ => "give another address",
     }
 }
 
@@ -89,9 +94,10 @@ pub fn run(config: Config) -> Result<(), Error> {
     let shards = config.shards.get();
     let state = Arc::new(NodeState::new(clock, Arc::new(Metrics::new(shards))));
     let origin_tls = Arc::new(OriginTls::new(clock));
-    let load = loader(Arc::clone(&origin_tls), policy_folder(&config));
-    let (policy_file, snapshot) = PolicyFile::open(&config.policy, load, Arc::clone(&state))?;
-    let tls = config.tls.as_ref().map(|tls| open_tls(tls, clock)).transpose()?;
+    let (policy_file, snapshot) = open_policy(&config, &origin_tls, &state)?;
+    let certificates = config.tls.as_ref();
+    let certificates =
+        certificates.map(|tls| CertificateWatch::open(tls, Arc::clone(&state))).transpose()?;
     let (ready, listeners) = bind_all(&config, shards)?;
     let admin = AdminListener::bind(config.admin)?;
     let ready = Ready { admin: admin.address(), ..ready };
@@ -108,17 +114,19 @@ pub fn run(config: Config) -> Result<(), Error> {
         state: Arc::clone(&state),
         settings,
         clock,
-        tls: tls.as_ref().map(|tls| Arc::clone(tls.config())),
+        tls: certificates.as_ref().map(|watch| Arc::clone(watch.tls().config())),
         origin_tls,
     };
     let threads = node.launch(listeners, &resolver, &config)?;
     let admin = admin.serve(Arc::clone(&state))?;
     let policy_thread = policy_file.watch(publisher(Arc::clone(&links), &resolver))?;
-    let reloader = policy_thread.reloader();
+    let certificate_thread = certificates.map(CertificateWatch::watch).transpose()?;
+    let mut reloaders = vec![policy_thread.reloader()];
+    reloaders.extend(certificate_thread.as_ref().map(WatchThread::reloader));
     let signals = {
         let (links, state) = (Arc::clone(&links), Arc::clone(&state));
         SignalThread::start(move |request| match request {
-            Request::Reload => reloader.reload(),
+            Request::Reload => reloaders.iter().for_each(Reloader::reload),
             Request::Drain => {
                 tracing::info!("asked to stop: finishing what runs");
                 state.set_draining();
@@ -130,7 +138,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         on_ready(&ready);
     }
     let ended = join(threads);
-    drop((signals, policy_thread, admin, ledger_ends));
+    drop((signals, policy_thread, certificate_thread, admin, ledger_ends));
     // A panic on it has been reported by the hook.
     let _ = ledger.join();
     ended
@@ -204,20 +212,34 @@ impl Node {
     }
 }
 
-/// Makes snapshots of policy files; one whose origins cannot be reached over TLS as it says is refused like any other bad one.
-fn loader(origin_tls: Arc<OriginTls>, folder: PathBuf) -> Compile<Snapshot> {
-    Box::new(move |path, bytes, sequence| {
-        let snapshot = load_and_log(path, bytes, sequence)?;
-        let keys = origin_files::keys_of(&snapshot, &folder);
-        origin_files::prepare(&origin_tls, keys)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(snapshot)
-    })
+/// The flag that names such listeners.
+const fn flag_of(listens: Listens) -> &'static str {
+    match listens {
+        Listens::Plain => "--listen",
+        Listens::Tls => "--tls-listen",
+        Listens::Redirect => "--https-redirect-listen",
+    }
 }
 
 /// Where the files are that a policy names without their folder.
 fn policy_folder(config: &Config) -> PathBuf {
     config.policy.parent().map(PathBuf::from).unwrap_or_default()
+}
+
+fn open_policy(
+    config: &Config,
+    origin_tls: &Arc<OriginTls>,
+    state: &Arc<NodeState>,
+) -> Result<(PolicyFile<Snapshot>, Arc<Snapshot>), Error> {
+    let files = Arc::new(OriginFilesReader::new(Arc::clone(origin_tls)));
+    let load = {
+        let (files, folder) = (Arc::clone(&files), policy_folder(config));
+        move |path: &Path, bytes: &[u8], sequence| {
+            load_with_files(path, bytes, sequence, &files, &folder)
+        }
+    };
+    let (file, snapshot) = PolicyFile::open(&config.policy, Box::new(load), Arc::clone(state))?;
+    Ok((file.with_further(files), snapshot))
 }
 
 fn publisher(links: Arc<Links>, resolver: &Resolver) -> impl FnMut(Arc<Snapshot>) + Send + 'static {
@@ -269,7 +291,7 @@ fn bind(
     listens: Listens,
     shards: &mut [Listeners],
 ) -> Result<SocketAddr, Error> {
-    let failed = |cause| Error::Listen { address, cause };
+    let failed = |cause| Error::Listen { flag: flag_of(listens), address, cause };
     // Shared ports would let a second program bind beside the first and take half of its connections.
     probe_address(address).map_err(failed)?;
     let mut actual = address;
@@ -279,16 +301,6 @@ fn bind(
         own.push((listener, listens));
     }
     Ok(actual)
-}
-
-fn open_tls(config: &TlsConfig, clock: Clock) -> Result<ServerTls, Error> {
-    let now_s = clock.now().unix_s();
-    let loaded = certificate_files::load(&config.certificates, now_s, &[])
-        .map_err(|faults| Error::Certificates(certificate_files::describe(&faults)))?;
-    let clients = config.client_auth.as_ref().map(certificate_files::load_client_trust);
-    let clients = clients.transpose().map_err(|fault| Error::Certificates(fault.to_string()))?;
-    ServerTls::new(CertificateTable::new(loaded.pairs), clients, clock)
-        .map_err(|error| Error::Io(io::Error::other(error)))
 }
 
 fn settings(config: &Config, ready: &Ready) -> Result<Settings, Error> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use dataplane::config::{
-    CpuList, Deadlines, GatewayDomain, IpNet, JournalFull, SHARDS_MAX, parse_address,
+    ClientAuth, CpuList, Deadlines, GatewayDomain, IpNet, JournalFull, SHARDS_MAX, parse_address,
     parse_deadline, parse_network,
 };
 
@@ -90,6 +90,9 @@ pub struct NodeArgs {
     /// Where the gateway listens; may be given more than once (default 127.0.0.1:8080)
     #[arg(long, env = "PAYFENCE_LISTEN", value_name = "ADDR", value_delimiter = ',', num_args = 1.., value_parser = parse_address)]
     pub listen: Vec<SocketAddr>,
+    /// What the gateway does with TLS
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Where the admin listener is (default 127.0.0.1:8081)
     #[arg(long, env = "PAYFENCE_ADMIN", value_name = "ADDR", value_parser = parse_address)]
     pub admin: Option<SocketAddr>,
@@ -185,6 +188,32 @@ impl DeadlineArgs {
             linger_max: self.linger_max.unwrap_or(default.linger_max),
         }
     }
+}
+
+/// Flags of a node about TLS.
+#[derive(Debug, Default, Args)]
+pub struct TlsArgs {
+    /// Where the gateway speaks TLS; may be given more than once. Without --listen nothing is then served in the clear
+    #[arg(long, env = "PAYFENCE_TLS_LISTEN", value_name = "ADDR", value_delimiter = ',', num_args = 1.., value_parser = parse_address)]
+    pub tls_listen: Vec<SocketAddr>,
+    /// A folder of certificates: NAME.crt with NAME.key, NAME.pem, or NAME/fullchain.pem with NAME/privkey.pem
+    #[arg(long, env = "PAYFENCE_TLS_CERTIFICATES", value_name = "DIR")]
+    pub tls_certificates: Option<PathBuf>,
+    /// The certificate chain (PEM) for clients that ask for no name or an unknown one
+    #[arg(long, env = "PAYFENCE_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, env = "PAYFENCE_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// The authorities (PEM) that certificates of clients are verified by
+    #[arg(long, env = "PAYFENCE_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Whether a client must show a certificate: optional or required (default required)
+    #[arg(long, env = "PAYFENCE_TLS_CLIENT_AUTH", value_name = "WHAT")]
+    pub tls_client_auth: Option<ClientAuth>,
+    /// Where every request is answered with a redirect to https; may be given more than once
+    #[arg(long, env = "PAYFENCE_HTTPS_REDIRECT_LISTEN", value_name = "ADDR", value_delimiter = ',', num_args = 1.., value_parser = parse_address)]
+    pub https_redirect_listen: Vec<SocketAddr>,
 }
 
 /// The longest drain, in seconds.

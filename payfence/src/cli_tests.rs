@@ -29,6 +29,10 @@ fn lines_taken_and_refused() {
     check("payfence dataplane --listen 127.0.0.1:80 --listen [::]:80", true);
     check("payfence dataplane --listen 127.0.0.1:80 [::1]:80", true);
     check("payfence dataplane --listen localhost", false);
+    check("payfence dataplane --tls-listen 127.0.0.1:443 --tls-cert a --tls-key b", true);
+    check("payfence dataplane --tls-listen localhost:443", false);
+    check("payfence dataplane --tls-client-auth sometimes", false);
+    check("payfence dataplane --https-redirect-listen 127.0.0.1:80 [::1]:80", true);
     check("payfence dataplane --shards 0", false);
     check("payfence dataplane --shards 1025", false);
     check("payfence dataplane --cpus 0,2-3", true);

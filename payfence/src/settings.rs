@@ -14,13 +14,16 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use dataplane::config::{
-    ADMIN_DEFAULT, Config, CpuList, DRAIN_DEFAULT, GatewayDomain, IpNet, JournalFull,
-    LISTEN_DEFAULT, LISTENERS_MAX, OnReady, SHARDS_MAX, deadline, parse_address, parse_network,
+    ADMIN_DEFAULT, ClientAuth, Config, CpuList, DRAIN_DEFAULT, GatewayDomain, IpNet, JournalFull,
+    LISTEN_DEFAULT, LISTENERS_MAX, OnReady, SHARDS_MAX, TlsConfig, deadline, parse_address,
+    parse_network,
 };
 use serde::{Deserialize, Deserializer};
 
-use crate::cli::{DRAIN_SECONDS_MAX, DeadlineArgs, NodeArgs};
+use crate::cli::{DRAIN_SECONDS_MAX, DeadlineArgs, NodeArgs, TlsArgs};
 use crate::failure::Failure;
+
+pub mod tls;
 
 /// The file looked for in the working directory.
 pub const FILE: &str = "payfence.toml";
@@ -34,6 +37,16 @@ struct FileKeys {
     policy: Option<PathBuf>,
     #[serde(deserialize_with = "one_or_more")]
     listen: Vec<SocketAddr>,
+    #[serde(deserialize_with = "one_or_more")]
+    tls_listen: Vec<SocketAddr>,
+    tls_certificates: Option<PathBuf>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_client_ca: Option<PathBuf>,
+    #[serde(deserialize_with = "from_text")]
+    tls_client_auth: Option<ClientAuth>,
+    #[serde(deserialize_with = "one_or_more")]
+    https_redirect_listen: Vec<SocketAddr>,
     #[serde(deserialize_with = "from_address")]
     admin: Option<SocketAddr>,
     data_dir: Option<PathBuf>,
@@ -149,6 +162,15 @@ pub fn with_file(args: NodeArgs, directory: &Path) -> Result<NodeArgs, Failure> 
     Ok(NodeArgs {
         policy: args.policy.or(file.policy),
         listen: or(args.listen, file.listen),
+        tls: TlsArgs {
+            tls_listen: or(args.tls.tls_listen, file.tls_listen),
+            tls_certificates: args.tls.tls_certificates.or(file.tls_certificates),
+            tls_cert: args.tls.tls_cert.or(file.tls_cert),
+            tls_key: args.tls.tls_key.or(file.tls_key),
+            tls_client_ca: args.tls.tls_client_ca.or(file.tls_client_ca),
+            tls_client_auth: args.tls.tls_client_auth.or(file.tls_client_auth),
+            https_redirect_listen: or(args.tls.https_redirect_listen, file.https_redirect_listen),
+        },
         admin: args.admin.or(file.admin),
         data_dir: args.data_dir.or(file.data_dir),
         ring_dir: args.ring_dir.or(file.ring_dir),
@@ -166,9 +188,12 @@ pub fn with_file(args: NodeArgs, directory: &Path) -> Result<NodeArgs, Failure> 
     })
 }
 
-/// The gateway's addresses, the default where none is given.
+/// The gateway's addresses for plain HTTP, the default where none is given and nothing is served over TLS.
 pub fn listen(args: &NodeArgs) -> Vec<SocketAddr> {
-    if args.listen.is_empty() { vec![address(LISTEN_DEFAULT)] } else { args.listen.clone() }
+    if args.listen.is_empty() && args.tls.tls_listen.is_empty() {
+        return vec![address(LISTEN_DEFAULT)];
+    }
+    args.listen.clone()
 }
 
 /// The admin listener's address, the default where none is given.
@@ -191,7 +216,8 @@ pub fn shards(args: &NodeArgs) -> NonZeroUsize {
 /// When there is no policy file, or what is asked for contradicts itself.
 pub fn config(args: NodeArgs, on_ready: Option<OnReady>) -> Result<Config, Failure> {
     let (listen, admin, shards) = (listen(&args), admin(&args), shards(&args));
-    check_addresses(&listen, admin)?;
+    let tls = tls::config(&args.tls)?;
+    check_addresses(&listen, tls.as_ref(), admin)?;
     if let Some(cpus) = &args.cpus
         && shards.get() > cpus.numbers().len()
     {
@@ -209,7 +235,7 @@ pub fn config(args: NodeArgs, on_ready: Option<OnReady>) -> Result<Config, Failu
     Ok(Config {
         listen,
         admin,
-        tls: None,
+        tls,
         policy,
         shards,
         cpus: args.cpus,
@@ -224,19 +250,27 @@ pub fn config(args: NodeArgs, on_ready: Option<OnReady>) -> Result<Config, Failu
     })
 }
 
-fn check_addresses(listen: &[SocketAddr], admin: SocketAddr) -> Result<(), Failure> {
-    if listen.len() > LISTENERS_MAX {
+fn check_addresses(
+    listen: &[SocketAddr],
+    tls: Option<&TlsConfig>,
+    admin: SocketAddr,
+) -> Result<(), Failure> {
+    let mut all = listen.to_vec();
+    if let Some(tls) = tls {
+        all.extend(tls.listen.iter().chain(&tls.redirect_listen));
+    }
+    if all.len() > LISTENERS_MAX {
         return Err(Failure::configuration(format!(
-            "{} addresses for --listen; at most {LISTENERS_MAX} are allowed",
-            listen.len()
+            "{} addresses to listen on; at most {LISTENERS_MAX} are allowed",
+            all.len()
         )));
     }
-    let all: Vec<SocketAddr> = listen.iter().copied().chain([admin]).collect();
+    all.push(admin);
     for (position, address) in all.iter().enumerate() {
         // Port 0 takes a free one each time.
         if address.port() != 0 && all[..position].contains(address) {
             return Err(Failure::configuration(format!(
-                "{address} is given twice: gateway and admin listeners each need an address of their own"
+                "{address} is given twice: each of the gateway's listeners and the admin listener needs an address of its own"
             )));
         }
     }

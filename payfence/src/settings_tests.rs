@@ -33,6 +33,11 @@ fn flags_come_before_the_file_and_the_file_before_defaults() {
     let file = r#"
 policy = "file/p.toml"
 listen = ["127.0.0.1:1", "[::1]:2"]
+tls_listen = "127.0.0.1:4"
+tls_certificates = "certs"
+tls_client_ca = "ca.pem"
+tls_client_auth = "optional"
+https_redirect_listen = ["127.0.0.1:5"]
 admin = "127.0.0.1:3"
 shards = 1
 cpus = "0-1"
@@ -52,6 +57,10 @@ journal_full = "refuse"
     assert_eq!(from_file.data_dir, Path::new("file/payfence-data"));
     assert_eq!(from_file.listen.len(), 2);
     assert_eq!(from_file.admin.port(), 3);
+    let tls = from_file.tls.unwrap();
+    assert_eq!((tls.listen.len(), tls.redirect_listen.len()), (1, 1));
+    assert_eq!(tls.certificates.folder.as_deref(), Some(Path::new("certs")));
+    assert_eq!(tls.client_auth.unwrap().mode, ClientAuth::Optional);
     assert_eq!(from_file.cpus.unwrap().numbers(), [0, 1]);
     assert_eq!(from_file.gateway_domain.as_str(), "file.example");
     assert_eq!(from_file.trusted_proxies.len(), 1);
@@ -60,7 +69,8 @@ journal_full = "refuse"
     assert_eq!(from_file.journal_full, JournalFull::Refuse);
 
     let flags = "--policy p.toml --listen 127.0.0.1:9 --admin 127.0.0.1:8 --cpus 5 --data-dir d --drain-seconds 0 \
-                 --gateway-domain flag.example --trusted-proxy ::1 --journal-full continue \
+                 --gateway-domain flag.example --trusted-proxy ::1 --journal-full continue --tls-listen 127.0.0.1:7 \
+                 --tls-certificates other --tls-client-auth required --https-redirect-listen 127.0.0.1:6 \
                  --head-timeout-ms 11 --idle-timeout-ms 12 --stall-timeout-ms 13 --quiet-timeout-ms 14 \
                  --linger-ms 15 --linger-max-ms 16";
     let from_flags = settle(flags, file).unwrap();
@@ -68,6 +78,10 @@ journal_full = "refuse"
     assert_eq!(from_flags.data_dir, Path::new("d"));
     assert_eq!(from_flags.listen, [address("127.0.0.1:9")]);
     assert_eq!(from_flags.admin.port(), 8);
+    let tls = from_flags.tls.unwrap();
+    assert_eq!((tls.listen[0].port(), tls.redirect_listen[0].port()), (7, 6));
+    assert_eq!(tls.certificates.folder.as_deref(), Some(Path::new("other")));
+    assert_eq!(tls.client_auth.unwrap().mode, ClientAuth::Required);
     assert_eq!(from_flags.shards.get(), 1);
     assert_eq!(from_flags.cpus.unwrap().numbers(), [5]);
     assert_eq!(from_flags.gateway_domain.as_str(), "flag.example");
@@ -78,6 +92,7 @@ journal_full = "refuse"
 
     let defaults = settle("--policy p.toml", "").unwrap();
     assert_eq!(defaults.listen, [address(LISTEN_DEFAULT)]);
+    assert!(defaults.tls.is_none());
     assert_eq!(defaults.admin, address(ADMIN_DEFAULT));
     assert_eq!(defaults.data_dir, Path::new("./payfence-data"));
     assert_eq!(defaults.gateway_domain.as_str(), "localhost");
@@ -119,7 +134,18 @@ fn what_is_wrong_is_named() {
     check("--policy p", "trusted_proxy = [\"x\"]", "`x` is no network");
     check("--policy p --shards 3 --cpus 0,1", "", "3 shards on 2 cores");
     check("--policy p --listen 127.0.0.1:8081", "", "127.0.0.1:8081 is given twice");
+    let tls = "--policy p --tls-certificates d --listen 127.0.0.1:1 --tls-listen";
+    check(&format!("{tls} 127.0.0.1:1"), "", "127.0.0.1:1 is given twice");
+    check("--policy p --tls-listen 127.0.0.1:1", "", "--tls-listen needs a certificate");
+    check("--policy p", "tls_client_auth = \"x\"", "neither `optional` nor `required`");
     check("--policy p --listen 127.0.0.1:1,127.0.0.1:1", "", "127.0.0.1:1 is given twice");
+}
+
+#[test]
+fn nothing_is_served_in_the_clear_unless_asked_for_once_tls_is() {
+    let tls = "--policy p --tls-listen 127.0.0.1:4 --tls-certificates d";
+    assert!(settle(tls, "").unwrap().listen.is_empty());
+    assert_eq!(settle(&format!("{tls} --listen 127.0.0.1:5"), "").unwrap().listen.len(), 1);
 }
 
 #[test]

@@ -146,10 +146,24 @@ impl Socket {
         }
     }
 
-    /// Whether nothing has come that was not taken: neither bytes nor an end. Only on a socket that receives or is watched.
+    /// Whether nothing has come that was not taken: neither bytes nor an end. Only on a socket that receives or is watched. A
+    /// receive that was paused in between goes on.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.receiving.get().is_some_and(|receiving| self.ring().is_quiet(receiving.key))
+        let Some(receiving) = self.receiving.get() else { return false };
+        if self.ring().is_quiet(receiving.key) {
+            return true;
+        }
+        if !self.ring().take_pause(receiving.key) {
+            return false;
+        }
+        self.receiving.set(None);
+        // Nobody has watched meanwhile.
+        if self.is_readable() {
+            return false;
+        }
+        self.start_receiving(receiving.group);
+        true
     }
 
     /// Receives into memory of its own: the group has none left.

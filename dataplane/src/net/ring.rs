@@ -316,6 +316,20 @@ impl Ring {
         slot.queue.is_empty() && matches!(slot.state, State::Many { ended: false, .. })
     }
 
+    /// Whether a receive has ended because it was paused, with nothing left to be taken; its slot is free then.
+    pub(super) fn take_pause(&self, key: OpKey) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        let Inner { slots, free, .. } = &mut *inner;
+        let slot = &mut slots[key.index as usize];
+        let is_over = matches!(slot.state, State::Many { ended: true, .. });
+        let is_paused = is_over && slot.queue.iter().all(|(result, _)| *result == -libc::ECANCELED);
+        if is_paused {
+            slot.queue.clear();
+            release(slot, key.index, free);
+        }
+        is_paused
+    }
+
     /// Asks an operation that has many results to end; those it has brought are still there to be taken.
     pub(super) fn end(&self, key: OpKey) {
         self.inner.borrow_mut().cancel(key.user_data());

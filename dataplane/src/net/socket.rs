@@ -86,10 +86,19 @@ impl Socket {
     /// Whether the peer has gone away altogether, as its reset shows; one that has only ended its sending has not.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        let mut entry = libc::pollfd { fd: self.fd, events: 0, revents: 0 };
+        self.poll_now(0) & (libc::POLLERR | libc::POLLHUP) != 0
+    }
+
+    /// Whether bytes or an end have come that no receive has taken.
+    pub(super) fn is_readable(&self) -> bool {
+        self.poll_now(libc::POLLIN) != 0
+    }
+
+    fn poll_now(&self, events: libc::c_short) -> libc::c_short {
+        let mut entry = libc::pollfd { fd: self.fd, events, revents: 0 };
         // SAFETY: one live entry, and no waiting.
         let ready = unsafe { libc::poll(&mut entry, 1, 0) };
-        ready > 0 && entry.revents & (libc::POLLERR | libc::POLLHUP) != 0
+        if ready > 0 { entry.revents } else { 0 }
     }
 
     /// Sends what the socket takes at once; how many bytes, 0 where it takes none now. Small messages nearly always go whole,

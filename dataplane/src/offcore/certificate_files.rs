@@ -47,26 +47,37 @@ pub fn load(
     now_s: i64,
     running: &[Pair],
 ) -> Result<Loaded, Vec<CertificateFault>> {
+    let (loaded, faults) = inspect(sources, now_s, running);
+    if faults.is_empty() { Ok(loaded) } else { Err(faults) }
+}
+
+/// The same, the good beside the bad.
+#[must_use]
+pub fn inspect(
+    sources: &CertificateSources,
+    now_s: i64,
+    running: &[Pair],
+) -> (Loaded, Vec<CertificateFault>) {
     let mut loaded = Loaded::default();
     let mut faults = Vec::new();
     for (position, files) in sources.pairs.iter().enumerate() {
         let is_default = position == 0;
         loaded.add(read_pair(files, is_default), now_s, running, &mut faults);
     }
-    if let Some(folder) = &sources.folder {
-        match scan(folder) {
-            Ok(found) => {
-                for candidate in found {
-                    loaded.take(&candidate, !sources.pairs.is_empty(), now_s, running, &mut faults);
-                }
-                if loaded.pairs.is_empty() && faults.is_empty() {
-                    faults.push(Fault::EmptyFolder.of(folder));
-                }
+    let Some(folder) = &sources.folder else { return (loaded, faults) };
+    let has_default = !sources.pairs.is_empty();
+    match scan(folder) {
+        Ok(found) => {
+            for candidate in found {
+                loaded.take(&candidate, has_default, now_s, running, &mut faults);
             }
-            Err(fault) => faults.push(fault),
+            if loaded.pairs.is_empty() && faults.is_empty() {
+                faults.push(Fault::EmptyFolder.of(folder));
+            }
         }
+        Err(fault) => faults.push(fault),
     }
-    if faults.is_empty() { Ok(loaded) } else { Err(faults) }
+    (loaded, faults)
 }
 
 impl Loaded {
@@ -139,7 +150,7 @@ pub fn describe(faults: &[CertificateFault]) -> String {
 /// What there is to watch: files that are read, and folders in which pairs come and go.
 #[must_use]
 pub fn watch_set(sources: &CertificateSources, clients: Option<&ClientAuthConfig>) -> WatchSet {
-    let mut set = WatchSet::default();
+    let mut set = WatchSet { what: "the certificates", ..WatchSet::default() };
     let mut add = |files: &PairFiles| {
         set.files.extend([files.certificate.clone(), files.key.clone()]);
     };

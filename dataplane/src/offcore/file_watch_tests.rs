@@ -11,10 +11,18 @@ fn seen(path: &str, prepare: impl Fn(&Path), act: impl Fn(&Path)) -> Activity {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().canonicalize().unwrap();
     prepare(&root);
-    let mut watch = FileWatch::new(&root.join(path)).unwrap();
+    let mut watch = watch(&root.join(path));
     assert_eq!(watch.take_activity(), Activity::None);
     act(&root);
     watch.take_activity()
+}
+
+fn one(path: &Path) -> WatchSet {
+    WatchSet { files: vec![path.to_owned()], ..WatchSet::default() }
+}
+
+fn watch(path: &Path) -> FileWatch {
+    FileWatch::new(one(path)).unwrap()
 }
 
 fn write(path: &Path, text: &str) {
@@ -68,7 +76,7 @@ fn a_file_that_is_being_written_is_not_changed_until_it_is_closed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("p.toml");
     write(&path, "one");
-    let mut watch = FileWatch::new(&path).unwrap();
+    let mut watch = watch(&path);
     let mut writer = File::create(&path).unwrap();
     assert_eq!(watch.take_activity(), Activity::BeingWritten);
     writer.write_all(b"half").unwrap();
@@ -122,12 +130,12 @@ fn after_a_swap_the_new_way_is_watched() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().canonicalize().unwrap();
     config_map(&root);
-    let mut watch = FileWatch::new(&root.join("p.toml")).unwrap();
+    let mut watch = watch(&root.join("p.toml"));
     for round in 2..5 {
         swap_config_map(&root, &format!("..{round}"));
         fs::remove_dir_all(root.join(format!("..{}", round - 1))).unwrap();
         assert_eq!(watch.take_activity(), Activity::Changed, "round {round}");
-        watch.refresh();
+        watch.refresh(one(&root.join("p.toml")));
     }
     write(&root.join("..4/p.toml"), "edited");
     assert_eq!(watch.take_activity(), Activity::Changed);
@@ -138,5 +146,44 @@ fn a_circle_of_links_ends() {
     let directory = tempfile::tempdir().unwrap();
     symlink("b", directory.path().join("a")).unwrap();
     symlink("a", directory.path().join("b")).unwrap();
-    assert!(FileWatch::new(&directory.path().join("a")).is_ok());
+    assert!(FileWatch::new(one(&directory.path().join("a"))).is_ok());
+}
+
+#[test]
+fn a_whole_folder() {
+    let check = |act: &dyn Fn(&Path), expected: Activity| {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        write(&root.join("a.crt"), "one");
+        let folders = vec![root.to_owned()];
+        let files = vec![root.join("a.crt")];
+        let mut watch = FileWatch::new(WatchSet { what: "", files, folders }).unwrap();
+        act(root);
+        assert_eq!(watch.take_activity(), expected);
+    };
+    check(&|_| {}, Activity::None);
+    check(&|root| write(&root.join("new.crt"), "two"), Activity::Changed);
+    check(&|root| write(&root.join("a.crt"), "two"), Activity::Changed);
+    check(&|root| fs::remove_file(root.join("a.crt")).unwrap(), Activity::Changed);
+    check(&|root| fs::rename(root.join("a.crt"), root.join("b.crt")).unwrap(), Activity::Changed);
+    check(&|root| fs::create_dir(root.join("example.com")).unwrap(), Activity::Changed);
+    check(&|root| drop(fs::read(root.join("a.crt")).unwrap()), Activity::None);
+}
+
+#[test]
+fn a_log_that_is_never_closed_holds_nothing_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let (pair, log) = (directory.path().join("a.crt"), directory.path().join("log"));
+    write(&pair, "one");
+    let folders = vec![directory.path().to_owned()];
+    let mut watch =
+        FileWatch::new(WatchSet { what: "", files: vec![pair.clone()], folders }).unwrap();
+    let mut log = File::create(log).unwrap();
+    log.write_all(b"line").unwrap();
+    assert_eq!(watch.take_activity(), Activity::None);
+    let mut writer = File::create(&pair).unwrap();
+    writer.write_all(b"two").unwrap();
+    assert_eq!(watch.take_activity(), Activity::BeingWritten);
+    drop(writer);
+    assert_eq!(watch.take_activity(), Activity::Changed);
 }

@@ -1,12 +1,15 @@
-//! Threads that may block: admin listener, DNS, policy files, signals.
+//! Threads that may block: admin listener, DNS, policy and certificate files, signals.
 
 pub mod admin;
 pub mod certificate_files;
+pub mod certificate_watch;
 pub mod file_watch;
 pub mod ledger;
+pub mod origin_faults;
 pub mod origin_files;
 pub mod policy_source;
 pub mod policy_watch;
+pub mod reload;
 pub mod resolver;
 pub mod signals;
 pub mod state;

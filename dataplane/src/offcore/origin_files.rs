@@ -1,85 +1,101 @@
-//! The files that TLS to origins needs.
+//! The files that TLS to origins needs: read with each policy, and watched like it.
 //!
-//! In: the keys of a new policy. Out: configurations for all of them, or the file that is bad and why; or all that is bad, for
-//! a policy that is only looked at.
-//! Always holds: the machine's own roots are read only where an origin is verified by them; nothing changes when a file is bad.
+//! In: the keys of a new policy. Out: configurations for all of them, or the file that is bad and why; whether a file has changed.
+//! Always holds: the machine's own roots are read only where an origin is verified by them; nothing changes when a file is bad; a
+//! file that changed while it was read is seen as changed.
 
-use std::collections::HashSet;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use policy::snapshot::Snapshot;
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
 
-use crate::clock::Clock;
 use crate::tls::{
     CertificateFault, OriginFiles, OriginTls, OriginTlsError, OriginTlsKey, SystemRoots,
 };
 
 use super::certificate_files::read;
+use super::policy_watch::FurtherFiles;
 
-/// The keys of a policy's https origins, each once. Files without a folder are in `folder`.
-#[must_use]
-pub fn keys_of(snapshot: &Snapshot, folder: &Path) -> Vec<OriginTlsKey> {
-    let keys: HashSet<OriginTlsKey> = snapshot
-        .sites()
-        .filter_map(|site| site.origin_tls())
-        .map(|view| OriginTlsKey::new(view, folder))
-        .collect();
-    keys.into_iter().collect()
+/// Reads the files of origins, and knows what they held.
+#[derive(Debug)]
+pub struct OriginFilesReader {
+    origins: Arc<OriginTls>,
+    /// What each file held when it was last read; none: it could not be.
+    seen: Mutex<BTreeMap<PathBuf, Option<[u8; 32]>>>,
 }
 
-/// Reads what `keys` name and puts it in force.
-///
-/// # Errors
-/// When a file is missing or bad, or this machine has no roots and some origin needs them.
-pub fn prepare(
-    origins: &OriginTls,
-    keys: impl IntoIterator<Item = OriginTlsKey>,
-) -> Result<(), OriginTlsError> {
-    let mut with_files = Vec::new();
-    let mut roots = SystemRoots::default();
-    for key in keys {
-        if key.ca.is_none() && roots.0.is_empty() {
-            roots = system_roots()?;
-        }
-        let files = read_files(&key)?;
-        with_files.push((key, files));
+impl OriginFilesReader {
+    /// Puts in force in `origins` what is read.
+    #[must_use]
+    pub fn new(origins: Arc<OriginTls>) -> Self {
+        Self { origins, seen: Mutex::default() }
     }
-    origins.replace(with_files, &roots)
-}
 
-/// What a node on this machine would refuse a policy for besides its text: the slug of the first site that names such
-/// files, and the fault. Nothing is put in force.
-#[must_use]
-pub fn faults(snapshot: &Snapshot, folder: &Path, clock: Clock) -> Vec<(String, OriginTlsError)> {
-    let origins = OriginTls::new(clock);
-    let mut seen = HashSet::new();
-    let mut faults = Vec::new();
-    for site in snapshot.sites() {
-        let Some(view) = site.origin_tls() else { continue };
-        let key = OriginTlsKey::new(view, folder);
-        if !seen.insert(key.clone()) {
-            continue;
+    /// Reads what `keys` name and puts it in force.
+    ///
+    /// # Errors
+    /// When a file is missing or bad, or this machine has no roots and some origin needs them.
+    pub fn prepare(
+        &self,
+        keys: impl IntoIterator<Item = OriginTlsKey>,
+    ) -> Result<(), OriginTlsError> {
+        let mut reading = Reading::default();
+        let mut with_files = Vec::new();
+        let mut needs_roots = false;
+        for key in keys {
+            needs_roots |= key.ca.is_none();
+            let files = OriginFiles {
+                ca: reading.read(key.ca.as_deref()),
+                client_cert: reading.read(key.client_cert.as_deref()),
+                client_key: reading.read(key.client_key.as_deref()),
+            };
+            with_files.push((key, files));
         }
-        let files = [&key.ca, &key.client_cert, &key.client_key].into_iter().flatten();
-        let mut found: Vec<OriginTlsError> =
-            files.filter_map(|file| read(file).err()).map(OriginTlsError::from).collect();
-        if found.is_empty() {
-            found.extend(prepare(&origins, [key]).err());
+        *self.seen.lock() = reading.seen;
+        if let Some(fault) = reading.fault {
+            return Err(fault.into());
         }
-        faults.extend(found.into_iter().map(|fault| (site.slug().to_owned(), fault)));
+        let roots = if needs_roots { system_roots()? } else { SystemRoots::default() };
+        self.origins.replace(with_files, &roots)
     }
-    faults
 }
 
-fn read_files(key: &OriginTlsKey) -> Result<OriginFiles, CertificateFault> {
-    let read = |path: &Option<std::path::PathBuf>| {
-        path.as_deref().map(|path: &Path| read(path).map(|(bytes, _)| bytes)).transpose()
-    };
-    Ok(OriginFiles {
-        ca: read(&key.ca)?,
-        client_cert: read(&key.client_cert)?,
-        client_key: read(&key.client_key)?,
-    })
+impl FurtherFiles for OriginFilesReader {
+    fn paths(&self) -> Vec<PathBuf> {
+        self.seen.lock().keys().cloned().collect()
+    }
+
+    fn have_changed(&self) -> bool {
+        self.seen.lock().iter().any(|(path, hash)| {
+            let now = read(path).ok().map(|(bytes, _)| Sha256::digest(&bytes).into());
+            now != *hash
+        })
+    }
+}
+
+/// One pass over the files: what they hold, the first that is bad.
+#[derive(Default)]
+struct Reading {
+    seen: BTreeMap<PathBuf, Option<[u8; 32]>>,
+    fault: Option<CertificateFault>,
+}
+
+impl Reading {
+    fn read(&mut self, path: Option<&Path>) -> Option<Vec<u8>> {
+        let path = path?;
+        let bytes = match read(path) {
+            Ok((bytes, _)) => Some(bytes),
+            Err(fault) => {
+                self.fault.get_or_insert(fault);
+                None
+            }
+        };
+        let hash = bytes.as_ref().map(|bytes| Sha256::digest(bytes).into());
+        self.seen.insert(path.to_owned(), hash);
+        bytes
+    }
 }
 
 /// The roots of this machine, from where its libraries have them or `SSL_CERT_FILE` and `SSL_CERT_DIR` say.
@@ -95,3 +111,7 @@ fn system_roots() -> Result<SystemRoots, OriginTlsError> {
     }
     Ok(SystemRoots(found.certs))
 }
+
+#[cfg(test)]
+#[path = "origin_files_tests.rs"]
+mod tests;

@@ -1,15 +1,19 @@
 //! From a policy file's bytes to a snapshot that shards can read.
 //!
 //! In: bytes, the file's name for messages, a sequence number. Out: a checked [`Snapshot`] and what the file's author
-//! should know; the names its origins have.
+//! should know; the names its origins have, and how TLS reaches them.
 //! Always holds: the way is the same at start, at a reload and for `payfence policy check`, so what passes one passes all.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use policy::compile::compile;
 use policy::model::diagnostic::Diagnostic;
 use policy::model::file::parse;
 use policy::snapshot::Snapshot;
+
+use super::origin_files::OriginFilesReader;
+use crate::tls::OriginTlsKey;
 
 /// A snapshot, and what was odd about its source.
 #[derive(Debug)]
@@ -43,6 +47,35 @@ pub fn load_and_log(path: &Path, bytes: &[u8], sequence: u64) -> Result<Snapshot
         tracing::warn!(path = %path.display(), "{warning}");
     }
     Ok(loaded.snapshot)
+}
+
+/// The same with the files that TLS to its origins needs, which are put in force.
+///
+/// # Errors
+/// As [`load`], and when one of those files is missing or bad.
+pub fn load_with_files(
+    path: &Path,
+    bytes: &[u8],
+    sequence: u64,
+    origins: &OriginFilesReader,
+    folder: &Path,
+) -> Result<Snapshot, String> {
+    let snapshot = load_and_log(path, bytes, sequence)?;
+    origins
+        .prepare(origin_tls_keys(&snapshot, folder))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(snapshot)
+}
+
+/// How TLS connections to the origins are made, each way once. Files without a folder are in `folder`.
+#[must_use]
+pub fn origin_tls_keys(snapshot: &Snapshot, folder: &Path) -> Vec<OriginTlsKey> {
+    let keys: HashSet<OriginTlsKey> = snapshot
+        .sites()
+        .filter_map(|site| site.origin_tls())
+        .map(|view| OriginTlsKey::new(view, folder))
+        .collect();
+    keys.into_iter().collect()
 }
 
 /// Names and ports of the origins, each once; addresses among them.

@@ -1,24 +1,20 @@
 //! The policy file: loaded at start, loaded again when it was written and closed, replaced, or asked for.
 //!
-//! In: a path, a function that makes a snapshot of a file's bytes, inotify events, demands to reload. Out: snapshots
+//! In: a path, a function that makes a snapshot of a file's bytes, further files it reads, inotify events, demands to reload. Out: snapshots
 //! with growing sequence numbers, handed to one publisher; refusals, told to the [`NodeState`] and the log.
 //! Always holds: a file that somebody is writing is not read; bytes that already run are no reload; after a refusal
 //! the running policy stays.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-use super::file_watch::{Activity, FileWatch};
+use super::file_watch::{Activity, FileWatch, WatchSet};
+use super::reload::{Demand, Demands, WatchThread};
 use super::state::NodeState;
 
 /// The largest policy file that is read: one byte more than the policy allows, whose own message then says so.
@@ -32,6 +28,15 @@ const SETTLE_EMPTY: Duration = Duration::from_millis(500);
 /// Makes a snapshot of a file's bytes. Gets the path (for messages), the bytes and the sequence number; its error is
 /// the whole text for a person.
 pub type Compile<T> = Box<dyn FnMut(&Path, &[u8], u64) -> Result<T, String> + Send>;
+
+/// Files besides the policy's own that its snapshot is made with, such as certificates of authorities.
+pub trait FurtherFiles: Send + Sync {
+    /// Where they are.
+    fn paths(&self) -> Vec<PathBuf>;
+
+    /// Whether they hold something else than when the snapshot was made, or was refused.
+    fn have_changed(&self) -> bool;
+}
 
 /// Why there is no policy at the start.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +68,7 @@ pub struct PolicyFile<T> {
     running: Fingerprint,
     refused: Option<Fingerprint>,
     watch: io::Result<FileWatch>,
+    further: Option<Arc<dyn FurtherFiles>>,
 }
 
 impl<T: Send + Sync + 'static> PolicyFile<T> {
@@ -77,7 +83,7 @@ impl<T: Send + Sync + 'static> PolicyFile<T> {
         state: Arc<NodeState>,
     ) -> Result<(Self, Arc<T>), PolicyError> {
         // The watch comes first: no change between reading and watching is missed.
-        let watch = FileWatch::new(path);
+        let watch = FileWatch::new(watch_set(path, None));
         let bytes =
             read(path).map_err(|cause| PolicyError::Read { path: path.to_owned(), cause })?;
         let sequence = 1;
@@ -91,8 +97,19 @@ impl<T: Send + Sync + 'static> PolicyFile<T> {
             running: fingerprint(&bytes),
             refused: None,
             watch,
+            further: None,
         };
         Ok((file, Arc::new(snapshot)))
+    }
+
+    /// Reloads when one of these files changes as well.
+    #[must_use]
+    pub fn with_further(mut self, files: Arc<dyn FurtherFiles>) -> Self {
+        if let Ok(watch) = &mut self.watch {
+            watch.refresh(watch_set(&self.path, Some(&*files)));
+        }
+        self.further = Some(files);
+        self
     }
 
     /// Reloads from now on, on a thread of its own, and hands each new snapshot to `publish`.
@@ -102,17 +119,11 @@ impl<T: Send + Sync + 'static> PolicyFile<T> {
     pub fn watch(
         mut self,
         publish: impl FnMut(Arc<T>) + Send + 'static,
-    ) -> io::Result<PolicyThread> {
-        let (demand, demanded) = UnixStream::pair()?;
-        demand.set_nonblocking(true)?;
-        demanded.set_nonblocking(true)?;
-        let thread = thread::Builder::new()
-            .name("payfence-policy".to_owned())
-            .spawn(move || self.run(demanded, publish))?;
-        Ok(PolicyThread { demand: Arc::new(demand), thread: Some(thread) })
+    ) -> io::Result<WatchThread> {
+        WatchThread::start("payfence-policy", move |demands| self.run(&demands, publish))
     }
 
-    fn run(&mut self, mut demanded: UnixStream, mut publish: impl FnMut(Arc<T>)) {
+    fn run(&mut self, demands: &Demands, mut publish: impl FnMut(Arc<T>)) {
         let mut watch = match std::mem::replace(&mut self.watch, Err(io::Error::other("taken"))) {
             Ok(watch) => Some(watch),
             Err(error) => {
@@ -129,17 +140,17 @@ impl<T: Send + Sync + 'static> PolicyFile<T> {
             // A change noticed but not read yet (the file kept changing) has no event to wait for.
             let unread = watch.as_mut().is_some_and(|w| w.peek_activity() == Activity::Changed);
             let timeout = unread.then_some(Duration::ZERO);
-            if let Err(error) = wait(watch.as_ref(), &demanded, timeout) {
+            if let Err(error) = demands.wait(watch.as_ref(), timeout) {
                 tracing::error!(%error, "cannot wait for changes of the policy file; it is no longer reloaded");
                 return;
             }
-            let demand = match take_demand(&mut demanded) {
+            let demand = match demands.take() {
                 Demand::Stop => return,
                 Demand::Reload => true,
                 Demand::None => false,
             };
             match &mut watch {
-                Some(watch) => self.reload(watch, demand, &demanded, &mut publish),
+                Some(watch) => self.reload(watch, demand, demands, &mut publish),
                 None if demand => self.load(read(&self.path), true, &mut publish),
                 None => {}
             }
@@ -152,10 +163,10 @@ impl<T: Send + Sync + 'static> PolicyFile<T> {
         &mut self,
         watch: &mut FileWatch,
         demand: bool,
-        demanded: &UnixStream,
+        demands: &Demands,
         publish: &mut impl FnMut(Arc<T>),
     ) {
-        watch.refresh();
+        watch.refresh(watch_set(&self.path, self.further.as_deref()));
         if watch.take_activity() != Activity::Changed && !demand {
             return;
         }
@@ -164,7 +175,7 @@ impl<T: Send + Sync + 'static> PolicyFile<T> {
             let is_empty = bytes.as_ref().is_ok_and(Vec::is_empty);
             let pause = if is_empty { SETTLE_EMPTY } else { SETTLE };
             // A demand ends the pause early, and then leads here again; so does an event where a pause is long.
-            let _ = wait(is_empty.then_some(&*watch), demanded, Some(pause));
+            let _ = demands.wait(is_empty.then_some(&*watch), Some(pause));
             if watch.peek_activity() != Activity::None {
                 return;
             }
@@ -187,13 +198,17 @@ impl<T: Send + Sync + 'static> PolicyFile<T> {
             }
         };
         let fingerprint = fingerprint(&bytes);
-        if fingerprint == self.running && !demanded {
-            self.refused = None;
-            self.state.snapshot_is_current();
-            return;
-        }
-        if self.refused == Some(fingerprint) && !demanded {
-            return;
+        let further = self.further.as_deref();
+        if !demanded && !further.is_some_and(FurtherFiles::have_changed) {
+            if self.refused == Some(fingerprint) {
+                return;
+            }
+            // What the running policy's further files hold is not known once another policy was read.
+            if fingerprint == self.running && (self.refused.is_none() || further.is_none()) {
+                self.refused = None;
+                self.state.snapshot_is_current();
+                return;
+            }
         }
         let sequence = self.sequence + 1;
         match (self.compile)(&self.path, &bytes, sequence) {
@@ -218,78 +233,10 @@ impl<T: Send + Sync + 'static> PolicyFile<T> {
     }
 }
 
-/// The thread that watches; it ends when this is dropped.
-#[derive(Debug)]
-pub struct PolicyThread {
-    demand: Arc<UnixStream>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl PolicyThread {
-    /// What asks for a reload from another thread, as SIGHUP does.
-    #[must_use]
-    pub fn reloader(&self) -> Reloader {
-        Reloader(Arc::clone(&self.demand))
-    }
-}
-
-impl Drop for PolicyThread {
-    fn drop(&mut self) {
-        // It fails when the thread is gone already.
-        let _ = self.demand.shutdown(Shutdown::Write);
-        if let Some(thread) = self.thread.take() {
-            // A panic on it has been reported by the panic hook.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Asks for reloads.
-#[derive(Clone, Debug)]
-pub struct Reloader(Arc<UnixStream>);
-
-impl Reloader {
-    /// Has the file read soon, even while it is open for writing. Several demands at once may be one.
-    pub fn reload(&self) {
-        // A full socket holds a demand already; a closed one has nobody behind it.
-        let _ = (&*self.0).write(&[0]);
-    }
-}
-
-enum Demand {
-    None,
-    Reload,
-    Stop,
-}
-
-fn take_demand(demanded: &mut UnixStream) -> Demand {
-    let mut demand = Demand::None;
-    loop {
-        match demanded.read(&mut [0; 64]) {
-            Ok(0) => return Demand::Stop,
-            Ok(_) => demand = Demand::Reload,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return demand,
-        }
-    }
-}
-
-/// Blocks until there are events, a demand, or the time is over.
-fn wait(
-    watch: Option<&FileWatch>,
-    demanded: &UnixStream,
-    timeout: Option<Duration>,
-) -> io::Result<()> {
-    let mut descriptors = vec![PollFd::new(demanded, PollFlags::IN)];
-    descriptors.extend(watch.map(|watch| PollFd::new(watch, PollFlags::IN)));
-    let timeout = timeout.map(|timeout| Timespec {
-        tv_sec: timeout.as_secs().cast_signed(),
-        tv_nsec: timeout.subsec_nanos().into(),
-    });
-    match rustix::event::poll(&mut descriptors, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+fn watch_set(path: &Path, further: Option<&dyn FurtherFiles>) -> WatchSet {
+    let mut files = further.map(FurtherFiles::paths).unwrap_or_default();
+    files.push(path.to_owned());
+    WatchSet { what: "the policy file", files, ..WatchSet::default() }
 }
 
 fn fingerprint(bytes: &[u8]) -> Fingerprint {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
 
 use tempfile::TempDir;
 
@@ -17,7 +18,7 @@ struct Bench {
     directory: TempDir,
     state: Arc<NodeState>,
     published: Receiver<String>,
-    thread: PolicyThread,
+    thread: WatchThread,
 }
 
 /// A file is good when it ends in a full stop; its snapshot is its text with the sequence number.

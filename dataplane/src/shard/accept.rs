@@ -14,7 +14,7 @@ use crate::runtime;
 
 use super::links::Mail;
 use super::peer::Listens;
-use super::{Shard, connection, tasks};
+use super::{Shard, connection};
 
 /// How long accepting pauses when the system has no descriptor to give.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn accept(shard: Rc<Shard>, listener: OwnedFd, listens: Listens) {
     let mut listener = Listener::new(listener, Rc::clone(&shard.ring));
     let timer = shard.ring.timer();
-    let _listing = tasks::list(&shard).await;
+    let _listing = shard.tasks.list().await;
     loop {
         match shard.unless_draining(pin!(listener.accept())).await {
             None => return,

@@ -17,7 +17,7 @@ use super::peer::{Listens, Peer};
 use super::plan::{Answer, Plan, Resumed, Waiting, plan};
 use super::proxy_protocol::{self, Preface};
 use super::waits::Resolved;
-use super::{Shard, exchange, own_answer, relay, secure, tasks};
+use super::{Shard, exchange, own_answer, relay, secure};
 
 /// One client's connection.
 pub(super) struct Connection {
@@ -54,7 +54,7 @@ enum Received {
 /// Serves `socket` until it ends.
 pub(super) async fn serve(here: Here, socket: Socket, peer: SocketAddr, listens: Listens) {
     let shard = Rc::clone(here.shard());
-    let _listing = tasks::list(&shard).await;
+    let _listing = shard.tasks.list().await;
     let mut connection = Connection::new(shard, socket, peer, listens);
     if !connection.preface().await {
         return;

@@ -10,6 +10,7 @@ mod exchange;
 mod handshakes;
 mod input;
 mod links;
+mod names;
 mod own_answer;
 mod peer;
 mod plan;
@@ -52,6 +53,7 @@ use crate::tls::OriginTls;
 
 use handshakes::Handshakes;
 pub use links::{Links, Mail};
+use names::Names;
 pub use peer::Listens;
 use policy_view::PolicyView;
 use tasks::Tasks;
@@ -128,6 +130,7 @@ pub(crate) struct Shard {
     resolver: ResolverHandle,
     tls: Option<Arc<rustls::ServerConfig>>,
     origin_tls: Arc<OriginTls>,
+    names: Names,
     metrics: Arc<ShardMetrics>,
     policy: RefCell<Rc<PolicyView>>,
     pools: RefCell<Pools>,
@@ -166,6 +169,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
     let view = PolicyView::new(parts.links.policy().load_full(), &metrics, &mut pools, sessions);
     let no_settings = MatcherSettings { default_paid: false, case_sensitive: false };
     let shards = u16::try_from(parts.links.shards()).unwrap_or(u16::MAX);
+    let names = Names::new(&parts.resolver, &parts.links, usize::from(parts.id.0));
     let shard = Rc::new(Shard {
         id: parts.id,
         ring: Rc::clone(&ring),
@@ -175,6 +179,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         resolver: parts.resolver,
         tls: parts.tls,
         origin_tls: parts.origin_tls,
+        names,
         metrics,
         policy: RefCell::new(Rc::new(view)),
         pools: RefCell::new(pools),

@@ -348,15 +348,17 @@ impl Downloading<'_> {
         from: ResponseFraming,
         to: ResponseFraming,
     ) -> Result<(), RelayError> {
-        if to != ResponseFraming::UntilClose {
-            return self.body(head, from, to).await;
-        }
-        // Such a body has no end but the connection's: until it is whole, whatever ends this, a deadline or the end of a
-        // drain too, must reset.
         let client = self.client;
-        client.reset_on_close(true);
+        let is_unframed = to == ResponseFraming::UntilClose;
+        if is_unframed {
+            // It has no end but the connection's: until it is whole, whatever ends this, a deadline or the end of a drain
+            // too, must reset.
+            client.reset_on_close(true);
+        }
         let result = self.body(head, from, to).await;
-        client.reset_on_close(result.is_err());
+        if is_unframed && result.is_ok() {
+            client.reset_on_close(false);
+        }
         result
     }
 

@@ -1,4 +1,4 @@
-//! One shard with what stands beside it in the test's hands: the ledger that answers or does not.
+//! One shard with what stands beside it in the test's hands: the ledger that answers or does not, the names that resolve late.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam::channel::{Receiver, Sender};
 use policy::token::{Mode, make};
+use tokio::sync::watch;
 
 use super::*;
 use crate::metrics::{Metrics, NodeFigures, render};
@@ -93,8 +94,12 @@ impl Bench {
         let (ready, is_ready) = mpsc::channel();
         let parts = Parts {
             id: ShardId(0),
-            listeners: vec![listener],
+            listeners: vec![(listener, Listens::Plain)],
+            tls: None,
+            origin_tls: Arc::new(OriginTls::new(clock)),
             settings: Arc::new(Settings {
+                https_port: None,
+                policy_folder: PathBuf::new(),
                 limits: Limits::default(),
                 deadlines: Deadlines::default(),
                 drain: TEST_DEADLINE,
@@ -246,4 +251,43 @@ fn a_ledger_that_is_lost_costs_nothing_that_was_lent_and_nothing_that_was_used()
     assert_eq!(bench.used("shut"), admitted as u64 + 1);
     drop(ends);
     thread.join().unwrap();
+}
+
+/// One name, which resolves once the gate is open.
+#[derive(Clone)]
+struct Gate {
+    asked: mpsc::Sender<String>,
+    is_open: watch::Receiver<bool>,
+}
+
+impl Source for Gate {
+    async fn look_up(&self, name: &str) -> Result<Answer, String> {
+        self.asked.send(name.to_owned()).map_err(|error| error.to_string())?;
+        let opened = self.is_open.clone().wait_for(|is_open| *is_open).await.map(|_| ());
+        opened.map_err(|error| error.to_string())?;
+        Ok(Answer { addresses: vec![[127, 0, 0, 1].into()], ttl: TEST_DEADLINE })
+    }
+}
+
+#[test]
+fn requests_wait_for_a_name_and_go_on_when_it_resolves() {
+    let (port, _) = origin();
+    let (asked, names) = mpsc::channel();
+    let (open, is_open) = watch::channel(false);
+    let named = format!("origin.test:{port}");
+    let policy = site("slow", &named, "connect_timeout_ms = 600000")
+        + &site("fast", &named, "connect_timeout_ms = 300");
+    let bench = Bench::start(&policy, Gate { asked, is_open });
+    thread::scope(|scope| {
+        let waiting: Vec<_> =
+            (0..10).map(|_| scope.spawn(|| bench.ask("/slow/x", "none"))).collect();
+        assert_eq!(names.recv_timeout(TEST_DEADLINE).as_deref(), Ok("origin.test"));
+        let late = bench.ask("/fast/x", "none");
+        assert!(late.starts_with("HTTP/1.1 504 "), "its own deadline is over: {late}");
+        open.send(true).unwrap();
+        for answer in waiting {
+            let answer = answer.join().unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+    });
 }

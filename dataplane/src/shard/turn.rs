@@ -31,11 +31,13 @@ pub(super) async fn drive(shard: &Rc<Shard>) -> io::Result<()> {
         run_budgets(shard, &budget_timer);
         let is_idle =
             || !shard.links.has_mail(shard.index()) && shard.undelivered.borrow().is_empty();
-        shard.ring.turn(|| shard.waker().try_sleep(|| !is_idle() || shard.drain_is_news()))?;
+        let has_news = || shard.drain_is_news() || shard.names.has_news();
+        shard.ring.turn(|| shard.waker().try_sleep(|| !is_idle() || has_news()))?;
         shard.waker().awake();
         if shard.handshakes.next_turn() {
             shard.ring.note_runnable();
         }
+        shard.names.pass_on(&shard.ring);
         if shard.drain_is_news() {
             shard.begin_drain();
         }

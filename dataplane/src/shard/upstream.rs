@@ -18,7 +18,7 @@ use rustls::pki_types::ServerName;
 
 use crate::metrics::ShardMetrics;
 use crate::net::{Group, RecvBuf, Ring, Socket, Timer};
-use crate::offcore::resolver::{Resolution, ResolverHandle};
+use crate::offcore::resolver::Resolution;
 use crate::stream::{HandshakeError, Stream, TlsStream};
 use crate::tls::Cause;
 
@@ -28,8 +28,6 @@ use super::Shard;
 const IDLE_MAX: usize = 256;
 /// How long a connection may be idle, in nanoseconds.
 const IDLE_NS_MAX: u64 = 60_000_000_000;
-/// How often an answer of the resolver is looked for while it is pending, in nanoseconds.
-const RESOLVE_POLL_NS: u64 = 10_000_000;
 
 /// Why an origin could not be reached. The text is for logs, never for clients.
 #[derive(Debug, thiserror::Error)]
@@ -197,7 +195,7 @@ impl Pool {
             return Err(ConnectError::Unprepared(self.host.clone()));
         }
         let deadline_ns = ring.now_ns() + u64::from(timeout_ms) * 1_000_000;
-        let addresses = self.resolve(ring, timer, &shard.resolver, deadline_ns, timeout_ms).await?;
+        let addresses = self.resolve(shard, timer, deadline_ns, timeout_ms).await?;
         let first = self.turn.get();
         self.turn.set(first.wrapping_add(1));
         let mut failure = None;
@@ -244,25 +242,21 @@ impl Pool {
 
     async fn resolve(
         &self,
-        ring: &Rc<Ring>,
+        shard: &Shard,
         timer: &Timer,
-        resolver: &ResolverHandle,
         deadline_ns: u64,
         timeout_ms: u32,
     ) -> Result<Arc<[SocketAddr]>, ConnectError> {
         loop {
-            match resolver.lookup(&self.host, self.port) {
+            match shard.resolver.lookup(&self.host, self.port) {
                 Resolution::Ready(addresses) => return Ok(addresses),
                 Resolution::Failed(why) => {
                     return Err(ConnectError::Resolve(self.host.clone(), (&*why).into()));
                 }
-                Resolution::Pending if ring.now_ns() >= deadline_ns => {
+                Resolution::Pending if shard.ring.now_ns() >= deadline_ns => {
                     return Err(ConnectError::Timeout(self.host.clone(), timeout_ms));
                 }
-                Resolution::Pending => {
-                    timer.set(ring.now_ns() + RESOLVE_POLL_NS);
-                    timer.wait().await;
-                }
+                Resolution::Pending => shard.names.change(timer, deadline_ns).await,
             }
         }
     }

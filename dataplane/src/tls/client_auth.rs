@@ -22,8 +22,8 @@ use crate::config::ClientAuth;
 /// Which clients are trusted.
 #[derive(Clone, Debug)]
 pub struct ClientTrust {
-    pub(super) verifier: Arc<dyn ClientCertVerifier>,
-    pub(super) fingerprint: [u8; 32],
+    verifier: Arc<dyn ClientCertVerifier>,
+    fingerprint: [u8; 32],
 }
 
 impl ClientTrust {
@@ -43,6 +43,12 @@ impl ClientTrust {
         };
         let verifier = builder.build().map_err(|error| Fault::BadAuthority(error.to_string()))?;
         Ok(Self { verifier, fingerprint: Sha256::digest(pem).into() })
+    }
+
+    /// What tells whether the authorities have changed.
+    #[must_use]
+    pub const fn fingerprint(&self) -> &[u8; 32] {
+        &self.fingerprint
     }
 }
 

@@ -136,7 +136,7 @@ pub struct Pair {
     pub facts: Facts,
     /// The file it was read from.
     pub file: PathBuf,
-    /// SHA-256 of the certificate.
+    /// SHA-256 of the chain.
     pub fingerprint: [u8; 32],
     /// Whether it is served where no name fits.
     pub is_default: bool,
@@ -164,7 +164,9 @@ impl Pair {
             return Err(Fault::NoNames.of(text.certificate_file));
         }
         let key = key(text.key).map_err(|fault| fault.of(text.key_file))?;
-        let fingerprint = Sha256::digest(&chain[0]).into();
+        let mut fingerprint = Sha256::new();
+        chain.iter().for_each(|certificate| fingerprint.update(certificate));
+        let fingerprint = fingerprint.finalize().into();
         let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| {
             let fault = match error {
                 rustls::Error::InconsistentKeys(_) => {

@@ -91,7 +91,7 @@ impl ServerTls {
         clients: Option<ClientTrust>,
     ) -> Result<(), Error> {
         if let (Some(verifier), Some(trust)) = (&self.clients, clients)
-            && verifier.0.load().fingerprint != trust.fingerprint
+            && verifier.0.load().fingerprint() != trust.fingerprint()
         {
             let before = verifier.0.swap(Arc::new(trust));
             // A ticket vouches for the client that was verified when it was made.

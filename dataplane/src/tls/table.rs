@@ -30,7 +30,7 @@ impl CertificateTable {
     /// A table of these pairs. Where two with the same kind of key claim one name, the one that is valid longer is served.
     #[must_use]
     pub fn new(pairs: Vec<Pair>) -> Self {
-        let mut table = Self { pairs, ..Self::default() };
+        let table = Self { pairs, ..Self::default() };
         let mut order: Vec<usize> = (0..table.pairs.len()).collect();
         order.sort_by_key(|&at| {
             let facts = &table.pairs[at].facts;

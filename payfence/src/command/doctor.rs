@@ -15,7 +15,10 @@ use crate::cli::NodeArgs;
 use crate::failure::{Failure, Outcome};
 use crate::{output, settings};
 
+mod certificates;
+
 /// What came of looking at one thing.
+#[derive(Debug)]
 enum Finding {
     /// All well; what was found.
     Well(String),
@@ -59,6 +62,14 @@ fn examine(args: &NodeArgs) -> Vec<(String, Finding)> {
     for address in settings::listen(args) {
         findings.push((format!("gateway address {address}"), port(address, "--listen")));
     }
+    for address in &args.tls.tls_listen {
+        findings.push((format!("TLS address {address}"), port(*address, "--tls-listen")));
+    }
+    for address in &args.tls.https_redirect_listen {
+        let finding = port(*address, "--https-redirect-listen");
+        findings.push((format!("redirect address {address}"), finding));
+    }
+    findings.extend(certificates::examine(args, Clock::start().now().unix_s()));
     let admin = settings::admin(args);
     findings.push((format!("admin address {admin}"), port(admin, "--admin")));
     findings.push(("policy".to_owned(), policy(args)));

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use dataplane::clock::Clock;
-use dataplane::offcore::origin_files;
+use dataplane::offcore::origin_faults;
 use policy::snapshot::Snapshot;
 
 use super::load_policy;
@@ -40,7 +40,7 @@ pub fn run(file: &Path) -> Outcome {
 
 fn warn_of_files(file: &Path, snapshot: &Snapshot) {
     let folder = file.parent().unwrap_or(Path::new(""));
-    let faults = origin_files::faults(snapshot, folder, Clock::start());
+    let faults = origin_faults::find(snapshot, folder, Clock::start());
     for (slug, fault) in &faults {
         output::note(format_args!(
             "warning: {}: TLS with the origin of site \"{slug}\": {fault}",
