@@ -201,10 +201,14 @@ impl Drop for Running {
 }
 
 /// Starts `dev` and returns it with the three requests it prints.
-fn dev(directory: &Path) -> (Running, Vec<String>) {
+fn dev(directory: &Path, flags: &[&str]) -> (Running, Vec<String>) {
     let words = ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "2"];
-    let mut child =
-        payfence(directory, &words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = payfence(directory, &words)
+        .args(flags)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let requests =
         lines.map(Result::unwrap).filter(|line| line.starts_with("curl ")).take(3).collect();
@@ -218,9 +222,14 @@ fn the_three_requests_of_dev_work_as_printed_and_again_after_a_restart() {
     }
     let directory = tempfile::tempdir().unwrap();
     let expected = ["HTTP/1.1 200", "HTTP/1.1 401", "HTTP/1.1 200"];
-    for _start in 0..2 {
-        let (running, requests) = dev(directory.path());
+    let tls = &["--tls", "--tls-listen", "127.0.0.1:0"][..];
+    for flags in [&[], &[], tls, tls] {
+        let (running, requests) = dev(directory.path(), flags);
         assert_eq!(requests.len(), 3);
+        for request in &requests {
+            let is_tls = request.contains("--cacert ") && request.contains(" https://localhost:");
+            assert_eq!(is_tls, !flags.is_empty(), "{request}");
+        }
         for (request, expected) in requests.iter().zip(expected) {
             let output = Command::new("sh").args(["-c", request]).output().unwrap();
             let answer = String::from_utf8_lossy(&output.stdout).into_owned();
