@@ -70,6 +70,12 @@ pub struct DevArgs {
     /// Where the gateway listens (default 127.0.0.1:8080)
     #[arg(long, env = "PAYFENCE_LISTEN", value_name = "ADDR", value_parser = parse_address)]
     pub listen: Option<SocketAddr>,
+    /// Speak TLS too, with a certificate made for this machine
+    #[arg(long)]
+    pub tls: bool,
+    /// Where it speaks TLS, if it does: then --tls is meant (default 127.0.0.1:8443)
+    #[arg(long, env = "PAYFENCE_TLS_LISTEN", value_name = "ADDR", value_parser = parse_address)]
+    pub tls_listen: Option<SocketAddr>,
     /// Where the admin listener is (default 127.0.0.1:8081)
     #[arg(long, env = "PAYFENCE_ADMIN", value_name = "ADDR", value_parser = parse_address)]
     pub admin: Option<SocketAddr>,

@@ -25,6 +25,8 @@ fn lines_taken_and_refused() {
     let check = |line: &str, good: bool| assert_eq!(parse(line).is_ok(), good, "{line}");
     check("payfence dev", true);
     check("payfence dev --origin http://127.0.0.1:3000", true);
+    check("payfence dev --tls --tls-listen 127.0.0.1:0", true);
+    check("payfence dev --tls-listen localhost", false);
     check("payfence dataplane --policy p.toml", true);
     check("payfence dataplane --listen 127.0.0.1:80 --listen [::]:80", true);
     check("payfence dataplane --listen 127.0.0.1:80 [::1]:80", true);

@@ -88,6 +88,28 @@ fn exit_codes_and_words() {
 }
 
 #[test]
+fn files_that_a_policy_names_are_told_of_and_no_more() {
+    let desk = Desk::new();
+    let keys = "origin = \"https://127.0.0.1:9\"\norigin_ca = \"ca.pem\"\n\
+                origin_client_cert = \"/nowhere/client.pem\"\norigin_client_key = \"client.key\"";
+    desk.write("tls.toml", &GOOD.replace("origin = \"http://127.0.0.1:9\"", keys));
+    let valid = "tls.toml: valid: 1 site";
+    let of_site = "warning: tls.toml: TLS with the origin of site \"weather\"";
+    for file in ["ca.pem", "/nowhere/client.pem", "client.key"] {
+        let expected = format!("{of_site}: {file}: cannot be read (No such file or directory");
+        desk.check("policy check tls.toml", 0, valid, &expected);
+    }
+    desk.write("ca.pem", "no certificate at all");
+    desk.write(
+        "tls.toml",
+        &GOOD.replace("http://127.0.0.1:9\"", "https://a\"\norigin_ca = \"ca.pem\""),
+    );
+    desk.check("policy check tls.toml", 0, valid, &format!("{of_site}: ca.pem: holds no cert"));
+    desk.check("policy check tls.toml", 0, valid, "a node refuses a policy while this is so");
+    desk.check("dataplane --policy tls.toml", 2, "", "ca.pem: holds no cert");
+}
+
+#[test]
 fn a_new_token_is_alone_on_standard_output_and_checks() {
     let desk = Desk::new();
     for (line, mode) in [("token new", "live"), ("token new --test", "test")] {
@@ -179,10 +201,14 @@ impl Drop for Running {
 }
 
 /// Starts `dev` and returns it with the three requests it prints.
-fn dev(directory: &Path) -> (Running, Vec<String>) {
+fn dev(directory: &Path, flags: &[&str]) -> (Running, Vec<String>) {
     let words = ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "2"];
-    let mut child =
-        payfence(directory, &words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = payfence(directory, &words)
+        .args(flags)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let requests =
         lines.map(Result::unwrap).filter(|line| line.starts_with("curl ")).take(3).collect();
@@ -196,9 +222,14 @@ fn the_three_requests_of_dev_work_as_printed_and_again_after_a_restart() {
     }
     let directory = tempfile::tempdir().unwrap();
     let expected = ["HTTP/1.1 200", "HTTP/1.1 401", "HTTP/1.1 200"];
-    for _start in 0..2 {
-        let (running, requests) = dev(directory.path());
+    let tls = &["--tls", "--tls-listen", "127.0.0.1:0"][..];
+    for flags in [&[], &[], tls, tls] {
+        let (running, requests) = dev(directory.path(), flags);
         assert_eq!(requests.len(), 3);
+        for request in &requests {
+            let is_tls = request.contains("--cacert ") && request.contains(" https://localhost:");
+            assert_eq!(is_tls, !flags.is_empty(), "{request}");
+        }
         for (request, expected) in requests.iter().zip(expected) {
             let output = Command::new("sh").args(["-c", request]).output().unwrap();
             let answer = String::from_utf8_lossy(&output.stdout).into_owned();

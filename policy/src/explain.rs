@@ -125,6 +125,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
     let (decision, spellings) = match GatewayPath::of(facts.path) {
         None => {
             let decision = decide(snapshot, &site, &facts, question.now_s, &mut Scratch::new());
+            explanation.notes.extend(tls_notes(&site, decision.outcome));
             (decision, spellings(snapshot, &site, &facts))
         }
         Some(path) => (own_answer(snapshot, &site, &facts, path, question.now_s), Vec::new()),
@@ -242,6 +243,22 @@ fn fill(explanation: &mut Explanation, snapshot: &Snapshot, decision: &Decision)
         let note = "rate, concurrency and quota (rows 11 to 14) depend on use and are not checked";
         explanation.notes.push(note.to_owned());
     }
+}
+
+/// What the site says of TLS with the origin, where the request goes there, and with clients.
+fn tls_notes(site: &SiteView<'_>, outcome: Outcome) -> Option<String> {
+    let tls = site.origin_tls().filter(|_| outcome != Outcome::Refuse);
+    let parts = [
+        tls.and_then(|tls| tls.ca).map(|file| format!("the origin is verified by {file}")),
+        tls.map(|tls| tls.pins.len())
+            .filter(|pins| *pins > 0)
+            .map(|pins| format!("keys pinned: {pins}")),
+        tls.and_then(|tls| tls.client).map(|files| format!("it is shown {}", files.cert)),
+        site.hsts()
+            .map(|hsts| format!("a client over TLS is told Strict-Transport-Security: {hsts}")),
+    ];
+    let told: Vec<String> = parts.into_iter().flatten().collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// The row of the decision table that a reason of `decide` stands in.

@@ -49,6 +49,31 @@ fn explains_with_spellings() {
     insta::assert_snapshot!("no_site", ask("GET", "https://other.example/x", None));
 }
 
+#[test]
+fn tells_what_is_said_of_tls() {
+    let keys = "origin_ca = \"ca.pem\"\norigin_client_cert = \"c.pem\"\norigin_client_key = \"c.key\"\n\
+                origin_pins = [\"sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"]\n\
+                hsts = { max_age_seconds = 300 }\n";
+    let hsts = "a client over TLS is told Strict-Transport-Security: max-age=300";
+    let origin = "the origin is verified by ca.pem; keys pinned: 1; it is shown c.pem";
+    let cases = [
+        ("", "/weather/x", None),
+        (keys, "/weather/x", Some(format!("{origin}; {hsts}"))),
+        (keys, "/weather/api/x", Some(hsts.to_owned())),
+        (keys, "/weather/.payfence/usage", None),
+    ];
+    for (keys, url, expected) in cases {
+        let policy = POLICY
+            .replace("http://", "https://")
+            .replace("foreign_tokens", &format!("{keys}foreign_tokens"));
+        let policy = file::parse("policy.toml", policy.as_bytes()).unwrap().policy;
+        let snapshot = Snapshot::from_bytes(&compile(&policy, 1).unwrap()).unwrap();
+        let question =
+            Question { method: "GET", url, token: None, gateway_domain: "localhost", now_s: 0 };
+        assert_eq!(explain(&snapshot, &question).notes.first(), expected.as_ref(), "{url}");
+    }
+}
+
 /// The table of docs/POLICY.md.
 #[test]
 fn costs_are_as_documented() {

@@ -18,7 +18,7 @@ pub fn split_host_port(value: &[u8]) -> Option<(&[u8], Option<u16>)> {
         None => value.iter().position(|&byte| byte == b':').unwrap_or(value.len()),
     };
     let (host, rest) = value.split_at_checked(host_len)?;
-    let is_name = || host.iter().all(|&byte| NAME_BYTES[usize::from(byte)]);
+    let is_name = || host.iter().all(|&byte| is_in_name(byte));
     if host.is_empty() || !(host.starts_with(b"[") || is_name()) {
         return None;
     }
@@ -47,7 +47,14 @@ pub fn same_host(left: &[u8], right: &[u8], default_port: u16) -> bool {
     }
 }
 
+/// [`is_name_byte`], looked up: hosts are checked for every request.
+#[expect(clippy::indexing_slicing, reason = "the table has a place for every byte")]
+fn is_in_name(byte: u8) -> bool {
+    NAME_BYTES[usize::from(byte)]
+}
+
 /// [`is_name_byte`] of every byte.
+#[expect(clippy::indexing_slicing, reason = "at compile time, within the table's length")]
 static NAME_BYTES: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;

@@ -5,6 +5,7 @@ pub mod certificate_files;
 pub mod certificate_watch;
 pub mod file_watch;
 pub mod ledger;
+pub mod origin_faults;
 pub mod origin_files;
 pub mod policy_source;
 pub mod policy_watch;

@@ -1,10 +1,11 @@
-//! `payfence dev [--origin URL]`: a node, a policy file to edit and, where no origin is given, a sample API.
+//! `payfence dev [--origin URL] [--tls]`: a node, a policy file to edit and, where no origin is given, a sample API.
 //!
 //! In: flags, the files of an earlier start. Out: a running node and three requests to try.
 //! Always holds: a policy file that the user edited is never overwritten; the three requests are printed only if the
 //! policy as it stands answers them as promised.
 
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use dataplane::clock::Clock;
 use dataplane::config::{OnReady, Ready};
@@ -13,15 +14,18 @@ use policy::explain::{Question, explain};
 use policy::snapshot::Snapshot;
 
 use super::{dataplane_node, load_policy};
-use crate::cli::{DevArgs, NodeArgs};
+use crate::cli::{DevArgs, NodeArgs, TlsArgs};
 use crate::failure::{Failure, Outcome};
 use crate::{output, settings};
 
+mod certificate;
 mod files;
 mod sample_api;
 
 use files::SLUG;
 
+/// Where TLS is spoken when nothing is said.
+const TLS_LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
 /// The policy file when none is named.
 const POLICY_FILE: &str = "payfence-dev.toml";
 
@@ -35,6 +39,7 @@ pub fn run(args: DevArgs) -> Outcome {
     }
     let paths = Paths::of(prepared.is_sample);
     let trial = Trial::new(&loaded.snapshot, paths, &prepared.token);
+    let tls = tls(&args, &policy)?;
     let greeting = Greeting {
         policy: policy.display().to_string(),
         origin: match prepared.is_sample {
@@ -43,16 +48,34 @@ pub fn run(args: DevArgs) -> Outcome {
         },
         trial,
         token: prepared.token,
+        certificate: tls.tls_cert.as_deref().map(absolute),
     };
     let on_ready: OnReady = Box::new(move |ready: &Ready| greeting.print(ready));
+    // With TLS beside it a node listens in the clear only where it is told to.
+    let plain = NodeArgs { listen: args.listen.into_iter().collect(), ..NodeArgs::default() };
     let node = NodeArgs {
         policy: Some(policy),
-        listen: args.listen.into_iter().collect(),
+        listen: settings::listen(&plain),
+        tls,
         admin: args.admin,
         shards: args.shards,
         ..NodeArgs::default()
     };
     dataplane_node::serve(settings::config(node, Some(on_ready))?)
+}
+
+/// What the node is told about TLS: nothing, or an address and a certificate that is there.
+fn tls(args: &DevArgs, policy: &Path) -> Result<TlsArgs, Failure> {
+    let default = || args.tls.then_some(TLS_LISTEN_DEFAULT);
+    let Some(listen) = args.tls_listen.or_else(default) else { return Ok(TlsArgs::default()) };
+    let now_s = Clock::start().now().unix_s();
+    let files = certificate::prepare(policy, listen.ip(), now_s)?;
+    Ok(TlsArgs {
+        tls_listen: vec![listen],
+        tls_cert: Some(files.certificate),
+        tls_key: Some(files.key),
+        ..TlsArgs::default()
+    })
 }
 
 /// What is asked for in the three requests.
@@ -113,34 +136,72 @@ struct Greeting {
     origin: String,
     trial: Trial,
     token: String,
+    /// Of the TLS listener, where there is one.
+    certificate: Option<PathBuf>,
 }
 
 impl Greeting {
     fn print(&self, ready: &Ready) {
-        let gateway = ready.listen.first().copied().map_or_else(String::new, files::reachable);
+        let plain = ready.listen.first().map(|address| base(*address, false));
+        let tls = ready.tls_listen.first().map(|address| base(*address, true));
+        let certificate = self.certificate.as_deref().map(in_shell).unwrap_or_default();
         output::line(format_args!(
             "PayFence is running.\n\n\
-             gateway  http://{gateway}/{SLUG}/\n\
+             gateway  {}/{}\n\
              status   http://{}/status\n\
              origin   {}\n\
              policy   {} (edit it: changes apply when you save)\n",
+            plain.as_deref().unwrap_or_default(),
+            tls.as_deref()
+                .map(|tls| format!("\n         {tls}/ (certificate: {certificate})"))
+                .unwrap_or_default(),
             files::reachable(ready.admin),
             self.origin,
             self.policy,
         ));
+        let curl = match tls {
+            Some(_) => format!("curl -i --cacert {certificate}"),
+            None => "curl -i".to_owned(),
+        };
+        let base = tls.or(plain).unwrap_or_default();
         match &self.trial {
             Trial::Edited(advice) => output::line(format_args!("{advice}")),
-            Trial::All(paths) => output::line(format_args!(
+            Trial::All(Paths { free, paid }) => output::line(format_args!(
                 "# not protected: 200\n\
-                 curl -i http://{gateway}/{SLUG}{}\n\
+                 {curl} {base}{free}\n\
                  # protected, no token: 401\n\
-                 curl -i http://{gateway}/{SLUG}{}\n\
+                 {curl} {base}{paid}\n\
                  # with a token: 200 and RateLimit headers\n\
-                 curl -i -H 'Authorization: Bearer {}' http://{gateway}/{SLUG}{}",
-                paths.free, paths.paid, self.token, paths.paid,
+                 {curl} -H 'Authorization: Bearer {}' {base}{paid}",
+                self.token,
             )),
         }
     }
+}
+
+/// Where the site is reached, without a last `/`. With TLS by name where that leads to the address, as a browser would.
+fn base(address: SocketAddr, is_tls: bool) -> String {
+    let reachable = files::reachable(address);
+    if !is_tls {
+        return format!("http://{reachable}/{SLUG}");
+    }
+    let ip = reachable.ip();
+    match ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST {
+        true => format!("https://localhost:{}/{SLUG}", reachable.port()),
+        false => format!("https://{reachable}/{SLUG}"),
+    }
+}
+
+/// A path that holds in another terminal's directory too.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// A path as a shell takes it for one word.
+fn in_shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
+    if text.bytes().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 #[cfg(test)]

@@ -29,6 +29,23 @@ fn as_written_all_three_hold() {
 }
 
 #[test]
+fn addresses_are_those_that_a_client_here_can_use() {
+    let check = |address: &str, is_tls, expected: &str| {
+        assert_eq!(base(address.parse().unwrap(), is_tls), expected);
+    };
+    check("127.0.0.1:8080", false, "http://127.0.0.1:8080/demo");
+    check("[::]:8080", false, "http://[::1]:8080/demo");
+    check("127.0.0.1:8443", true, "https://localhost:8443/demo");
+    check("0.0.0.0:8443", true, "https://localhost:8443/demo");
+    check("[::1]:443", true, "https://localhost:443/demo");
+    check("127.0.0.2:8443", true, "https://127.0.0.2:8443/demo");
+    check("[2001:db8::1]:8443", true, "https://[2001:db8::1]:8443/demo");
+    let words = |path: &str| in_shell(Path::new(path));
+    assert_eq!(words("./payfence-data/dev-tls.crt"), "./payfence-data/dev-tls.crt");
+    assert_eq!(words("it's here/a.crt"), "'it'\\''s here/a.crt'");
+}
+
+#[test]
 fn an_edited_policy_is_told_of() {
     let check = |from: &str, to: &str, expected: &str| match trial(|text| text.replace(from, to)) {
         Trial::All(_) => panic!("{from} -> {to} went unnoticed"),

@@ -182,7 +182,7 @@ fn write_state(path: &Path, state: &State) -> Result<(), Failure> {
 }
 
 /// Writes a file beside `path` and renames it over it, so that nobody ever reads half of it.
-fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+pub(super) fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new: PathBuf = path.with_file_name(name);
@@ -196,7 +196,7 @@ fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
-fn broken(verb: &str, path: &Path, error: &io::Error) -> Failure {
+pub(super) fn broken(verb: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::failed(format!(
         "cannot {verb} {}: {error}; start in a directory that you may write to, or give --policy FILE in one",
         path.display()
@@ -235,13 +235,13 @@ tokens = [ {{ id = "tok_demo", sha256 = "{hash}" }} ]
 }
 
 /// An address that a client on this machine can use.
-pub fn reachable(address: SocketAddr) -> String {
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    SocketAddr::new(ip, address.port()).to_string()
+    SocketAddr::new(ip, address.port())
 }
 
 #[cfg(test)]

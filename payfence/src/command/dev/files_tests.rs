@@ -136,7 +136,7 @@ fn what_cannot_be_is_said() {
 #[test]
 fn an_unspecified_address_is_reached_by_loopback() {
     let check = |address: &str, expected: &str| {
-        assert_eq!(reachable(address.parse().unwrap()), expected);
+        assert_eq!(reachable(address.parse().unwrap()).to_string(), expected);
     };
     check("0.0.0.0:80", "127.0.0.1:80");
     check("[::]:80", "[::1]:80");
