@@ -89,8 +89,8 @@ fn a_folder_of_certbots_itself() {
     let sources = CertificateSources { folder: Some(live.clone()), pairs: Vec::new() };
     assert_eq!(names(load(&sources, now_s(), &[]).unwrap()), ["a.example"]);
     let set = watch_set(&sources, None);
-    assert_eq!(set.folders, [live.clone()]);
     assert_eq!(set.files, [live.join("fullchain.pem"), live.join("privkey.pem")]);
+    assert_eq!(set.folders, [live]);
 }
 
 #[test]
