@@ -21,6 +21,8 @@ pub const ADMIN_DEFAULT: &str = "127.0.0.1:8081";
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(30);
 /// The longest drain that can be asked for: a day.
 pub const DRAIN_MAX: Duration = Duration::from_secs(86_400);
+/// The longest of a node's other deadlines that can be asked for: a day, in milliseconds.
+pub const DEADLINE_MS_MAX: u64 = 86_400_000;
 /// More shards than any machine has cores.
 pub const SHARDS_MAX: usize = 1024;
 /// More listeners than anybody needs; each costs every shard a socket.
@@ -46,6 +48,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// How long requests that run may take once the node shuts down.
     pub drain: Duration,
+    /// How long clients and bodies are waited for.
+    pub deadlines: Deadlines,
     /// Where the node keeps what outlives it.
     pub data_dir: PathBuf,
     /// Where the decision rings are (a tmpfs); none: the node chooses.
@@ -146,10 +150,41 @@ impl fmt::Debug for Config {
             .field("gateway_domain", &self.gateway_domain)
             .field("trusted_proxies", &self.trusted_proxies)
             .field("drain", &self.drain)
+            .field("deadlines", &self.deadlines)
             .field("data_dir", &self.data_dir)
             .field("ring_dir", &self.ring_dir)
             .field("journal_full", &self.journal_full)
             .finish_non_exhaustive()
+    }
+}
+
+/// How long a node waits for clients, and for bodies to move, before it gives them up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From the first byte of a head to its last.
+    pub head: Duration,
+    /// Between two requests, and before the first.
+    pub idle: Duration,
+    /// Without any progress in a body, either way.
+    pub stall: Duration,
+    /// Without a byte of an event stream or a tunnel.
+    pub quiet: Duration,
+    /// For a client that is silent after an answer that ends its connection.
+    pub linger: Duration,
+    /// For a client that goes on sending after such an answer.
+    pub linger_max: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(20),
+            idle: Duration::from_secs(75),
+            stall: Duration::from_secs(60),
+            quiet: Duration::from_secs(3600),
+            linger: Duration::from_secs(2),
+            linger_max: Duration::from_secs(30),
+        }
     }
 }
 
@@ -276,6 +311,34 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, ConfigError> {
             "`{text}` is no address with port; give one such as 127.0.0.1:8080 or [::]:8080"
         ))
     })
+}
+
+/// A deadline of so many milliseconds.
+///
+/// # Errors
+/// When it is none or longer than [`DEADLINE_MS_MAX`].
+pub fn deadline(ms: u64) -> Result<Duration, ConfigError> {
+    if (1..=DEADLINE_MS_MAX).contains(&ms) {
+        return Ok(Duration::from_millis(ms));
+    }
+    Err(ConfigError(format!(
+        "{ms} is no deadline; give milliseconds, a number from 1 to {DEADLINE_MS_MAX}"
+    )))
+}
+
+/// A deadline written as a number of milliseconds.
+///
+/// # Errors
+/// When the text is no number, or as [`deadline`].
+pub fn parse_deadline(text: &str) -> Result<Duration, ConfigError> {
+    text.parse().map_or_else(
+        |_| {
+            Err(ConfigError(format!(
+                "`{text}` is no deadline; give milliseconds, a number from 1 to {DEADLINE_MS_MAX}"
+            )))
+        },
+        deadline,
+    )
 }
 
 /// A network or a single address.

@@ -58,6 +58,26 @@ fn networks() {
 }
 
 #[test]
+fn deadlines() {
+    let check = |text: &str, expected: Option<u64>| {
+        let parsed = parse_deadline(text);
+        assert_eq!(parsed.as_ref().ok().copied(), expected.map(Duration::from_millis), "{text}");
+        if let Err(error) = parsed {
+            assert!(error.to_string().ends_with("a number from 1 to 86400000"), "{error}");
+        }
+    };
+    check("1", Some(1));
+    check("86400000", Some(86_400_000));
+    check("0", None);
+    check("86400001", None);
+    check("99999999999999999999", None);
+    check("-1", None);
+    check("1.5", None);
+    check("2s", None);
+    check("", None);
+}
+
+#[test]
 fn what_a_full_journal_does() {
     assert_eq!("continue".parse(), Ok(JournalFull::Continue));
     assert_eq!("refuse".parse(), Ok(JournalFull::Refuse));

@@ -12,6 +12,7 @@ pub mod offcore;
 pub mod preflight;
 pub mod runtime;
 pub mod shard;
+pub mod stream;
 pub mod tls;
 
 pub use config::Config;

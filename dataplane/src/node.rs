@@ -6,11 +6,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use policy::budget::ShardId;
 use policy::snapshot::Snapshot;
@@ -32,7 +31,7 @@ use crate::offcore::resolver::Resolver;
 use crate::offcore::signals::{Request, SignalThread};
 use crate::offcore::state::NodeState;
 use crate::runtime;
-use crate::shard::{self, Links, Parts, Settings};
+use crate::shard::{self, Links, Listens, Parts, Settings};
 use crate::tls::OriginTls;
 
 /// Descriptors kept for everything but client connections and theirs to origins.
@@ -178,9 +177,7 @@ impl Node {
         for (id, listeners) in listeners.into_iter().enumerate() {
             let parts = Parts {
                 id: ShardId(u16::try_from(id).unwrap_or(u16::MAX)),
-                listeners: listeners.plain,
-                tls_listeners: listeners.tls,
-                redirect_listeners: listeners.redirect,
+                listeners,
                 tls: self.tls.clone(),
                 origin_tls: Arc::clone(&self.origin_tls),
                 settings: Arc::clone(&self.settings),
@@ -215,6 +212,20 @@ impl Node {
     }
 }
 
+/// The flag that names such listeners.
+const fn flag_of(listens: Listens) -> &'static str {
+    match listens {
+        Listens::Plain => "--listen",
+        Listens::Tls => "--tls-listen",
+        Listens::Redirect => "--https-redirect-listen",
+    }
+}
+
+/// Where the files are that a policy names without their folder.
+fn policy_folder(config: &Config) -> PathBuf {
+    config.policy.parent().map(PathBuf::from).unwrap_or_default()
+}
+
 fn open_policy(
     config: &Config,
     origin_tls: &Arc<OriginTls>,
@@ -222,8 +233,10 @@ fn open_policy(
 ) -> Result<(PolicyFile<Snapshot>, Arc<Snapshot>), Error> {
     let files = Arc::new(OriginFilesReader::new(Arc::clone(origin_tls)));
     let load = {
-        let files = Arc::clone(&files);
-        move |path: &Path, bytes: &[u8], sequence| load_with_files(path, bytes, sequence, &files)
+        let (files, folder) = (Arc::clone(&files), policy_folder(config));
+        move |path: &Path, bytes: &[u8], sequence| {
+            load_with_files(path, bytes, sequence, &files, &folder)
+        }
     };
     let (file, snapshot) = PolicyFile::open(&config.policy, Box::new(load), Arc::clone(state))?;
     Ok((file.with_further(files), snapshot))
@@ -249,50 +262,43 @@ fn join(threads: Vec<JoinHandle<io::Result<()>>>) -> Result<(), Error> {
     outcome
 }
 
-/// The listeners of one shard, one for each address.
-#[derive(Default)]
-struct Listeners {
-    plain: Vec<OwnedFd>,
-    tls: Vec<OwnedFd>,
-    redirect: Vec<OwnedFd>,
-}
+/// The listeners of one shard, one for each address, and what each takes.
+type Listeners = Vec<(OwnedFd, Listens)>;
 
 /// Every shard's listeners, and where they are; the admin listener's address is not known yet.
 fn bind_all(config: &Config, shards: usize) -> Result<(Ready, Vec<Listeners>), Error> {
-    let mut listeners: Vec<Listeners> = (0..shards).map(|_| Listeners::default()).collect();
-    let mut bind = |flag, addresses: &[SocketAddr], of: fn(&mut Listeners) -> &mut Vec<OwnedFd>| {
-        addresses
-            .iter()
-            .map(|address| bind(*address, flag, listeners.iter_mut().map(of)))
-            .collect::<Result<Vec<_>, _>>()
+    let mut listeners: Vec<Listeners> = (0..shards).map(|_| Vec::new()).collect();
+    let mut bind = |addresses: &[SocketAddr], listens| {
+        let bound = addresses.iter().map(|address| bind(*address, listens, &mut listeners));
+        bound.collect::<Result<Vec<_>, _>>()
     };
     let (tls, redirect) = match &config.tls {
         Some(tls) => (tls.listen.as_slice(), tls.redirect_listen.as_slice()),
         None => Default::default(),
     };
     let ready = Ready {
-        listen: bind("--listen", &config.listen, |of| &mut of.plain)?,
-        tls_listen: bind("--tls-listen", tls, |of| &mut of.tls)?,
-        redirect_listen: bind("--https-redirect-listen", redirect, |of| &mut of.redirect)?,
+        listen: bind(&config.listen, Listens::Plain)?,
+        tls_listen: bind(tls, Listens::Tls)?,
+        redirect_listen: bind(redirect, Listens::Redirect)?,
         admin: config.admin,
     };
     Ok((ready, listeners))
 }
 
 /// Has each of `shards` listen on `address`; port 0 becomes the same free port for all of them.
-fn bind<'a>(
+fn bind(
     address: SocketAddr,
-    flag: &'static str,
-    shards: impl Iterator<Item = &'a mut Vec<OwnedFd>>,
+    listens: Listens,
+    shards: &mut [Listeners],
 ) -> Result<SocketAddr, Error> {
-    let failed = |cause| Error::Listen { flag, address, cause };
+    let failed = |cause| Error::Listen { flag: flag_of(listens), address, cause };
     // Shared ports would let a second program bind beside the first and take half of its connections.
     probe_address(address).map_err(failed)?;
     let mut actual = address;
     for own in shards {
         let listener = bind_listener(actual).map_err(failed)?;
         actual = local_address(listener.as_fd()).map_err(failed)?;
-        own.push(listener);
+        own.push((listener, listens));
     }
     Ok(actual)
 }
@@ -304,14 +310,12 @@ fn settings(config: &Config, ready: &Ready) -> Result<Settings, Error> {
         (descriptors.saturating_sub(DESCRIPTORS_KEPT) / 4 * 3).clamp(16, CONNECTIONS_MAX);
     Ok(Settings {
         limits: Limits::default(),
-        head_timeout: Duration::from_secs(20),
-        idle_timeout: Duration::from_secs(75),
-        stall_timeout: Duration::from_secs(60),
-        quiet_timeout: Duration::from_secs(3600),
+        deadlines: config.deadlines,
         drain: config.drain,
         connections_max: usize::try_from(connections_max).unwrap_or(usize::MAX),
         gateway_domain: config.gateway_domain.as_str().into(),
         trusted_proxies: config.trusted_proxies.clone(),
+        policy_folder: policy_folder(config),
         https_port: ready.tls_listen.first().map(SocketAddr::port),
     })
 }

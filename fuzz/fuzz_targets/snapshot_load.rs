@@ -26,7 +26,12 @@ const TOKEN: &str = "pf_test_BenchmarkTokenWithPlentyOfUnits03r0Vuf";
 const POLICY: &str = r#"
 [[sites]]
 slug = "shop"
-origin = "http://127.0.0.1:9000/base"
+origin = "https://127.0.0.1:9000/base"
+origin_ca = "ca.pem"
+origin_pins = ["sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]
+origin_client_cert = "client.pem"
+origin_client_key = "client.key"
+hsts = { max_age_seconds = 31536000, include_subdomains = true, preload = true }
 hosts = ["shop.test"]
 token_query = "key"
 cors_origins = ["https://app.example"]
@@ -86,7 +91,8 @@ fn load(bytes: &[u8]) {
         let facts = Facts::extract(line, headers.into_iter(), site.token_places(), false, client);
         let _ = decide(&snapshot, &site, &facts, 1_800_000_000, &mut Scratch::new());
         let _ = decide_usage(&snapshot, &site, &facts, 1_800_000_000);
-        let _ = (site.name(), site.origin().authority(), site.hosts().count());
+        let _ = (site.name(), site.hsts(), site.origin().authority(), site.hosts().count());
+        let _ = site.origin_tls().map(|tls| (tls.ca, tls.pins.len(), tls.client));
         let _ = (site.origin_headers().count(), site.cors_origins().count());
         let _ = site.plans().map(|plan| plan.id().len()).sum::<usize>();
     }

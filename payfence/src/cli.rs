@@ -7,11 +7,12 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use dataplane::config::{
-    ClientAuth, CpuList, GatewayDomain, IpNet, JournalFull, SHARDS_MAX, parse_address,
-    parse_network,
+    ClientAuth, CpuList, Deadlines, GatewayDomain, IpNet, JournalFull, SHARDS_MAX, parse_address,
+    parse_deadline, parse_network,
 };
 
 use crate::logging::LogFormat;
@@ -131,6 +132,62 @@ pub struct NodeArgs {
     /// What to do when decisions can no longer be logged: continue or refuse (default continue)
     #[arg(long, env = "PAYFENCE_JOURNAL_FULL", value_name = "WHAT")]
     pub journal_full: Option<JournalFull>,
+    /// How long it waits for others
+    #[command(flatten)]
+    pub deadlines: DeadlineArgs,
+}
+
+/// Deadlines of a node, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, Args)]
+#[command(next_help_heading = "Deadlines, in milliseconds")]
+pub struct DeadlineArgs {
+    /// From a head's first byte to its last (default 20000)
+    #[arg(long = "head-timeout-ms", env = "PAYFENCE_HEAD_TIMEOUT_MS", value_name = "N", value_parser = parse_deadline)]
+    pub head: Option<Duration>,
+    /// Between two requests, and before the first (default 75000)
+    #[arg(long = "idle-timeout-ms", env = "PAYFENCE_IDLE_TIMEOUT_MS", value_name = "N", value_parser = parse_deadline)]
+    pub idle: Option<Duration>,
+    /// Without progress in a body, either way (default 60000)
+    #[arg(long = "stall-timeout-ms", env = "PAYFENCE_STALL_TIMEOUT_MS", value_name = "N", value_parser = parse_deadline)]
+    pub stall: Option<Duration>,
+    /// Without a byte of an event stream or a tunnel (default 3600000)
+    #[arg(long = "quiet-timeout-ms", env = "PAYFENCE_QUIET_TIMEOUT_MS", value_name = "N", value_parser = parse_deadline)]
+    pub quiet: Option<Duration>,
+    /// After an answer that ends the connection, for a client that is silent (default 2000)
+    #[arg(long = "linger-ms", env = "PAYFENCE_LINGER_MS", value_name = "N", value_parser = parse_deadline)]
+    pub linger: Option<Duration>,
+    /// The same for a client that goes on sending (default 30000)
+    #[arg(long = "linger-max-ms", env = "PAYFENCE_LINGER_MAX_MS", value_name = "N", value_parser = parse_deadline)]
+    pub linger_max: Option<Duration>,
+}
+
+impl DeadlineArgs {
+    /// These, and those of `others` where none is given here.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        Self {
+            head: self.head.or(others.head),
+            idle: self.idle.or(others.idle),
+            stall: self.stall.or(others.stall),
+            quiet: self.quiet.or(others.quiet),
+            linger: self.linger.or(others.linger),
+            linger_max: self.linger_max.or(others.linger_max),
+        }
+    }
+
+    /// With defaults where none is given.
+    #[must_use]
+    pub fn or_default(self) -> Deadlines {
+        let default = Deadlines::default();
+        Deadlines {
+            head: self.head.unwrap_or(default.head),
+            idle: self.idle.unwrap_or(default.idle),
+            stall: self.stall.unwrap_or(default.stall),
+            quiet: self.quiet.unwrap_or(default.quiet),
+            linger: self.linger.unwrap_or(default.linger),
+            linger_max: self.linger_max.unwrap_or(default.linger_max),
+        }
+    }
 }
 
 /// Flags of a node about TLS.

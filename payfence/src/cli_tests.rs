@@ -38,6 +38,10 @@ fn lines_taken_and_refused() {
     check("payfence dataplane --cpus 0,2-3", true);
     check("payfence dataplane --cpus 3-1", false);
     check("payfence dataplane --drain-seconds 86401", false);
+    check("payfence dataplane --head-timeout-ms 1 --idle-timeout-ms 86400000", true);
+    check("payfence dataplane --linger-ms 0", false);
+    check("payfence dataplane --stall-timeout-ms 86400001", false);
+    check("payfence dataplane --quiet-timeout-ms 1h", false);
     check("payfence dataplane --journal-full refuse", true);
     check("payfence dataplane --journal-full drop", false);
     check("payfence dataplane --trusted-proxy 10.0.0.0/8 --trusted-proxy ::1", true);

@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use dataplane::config::{
     ADMIN_DEFAULT, ClientAuth, Config, CpuList, DRAIN_DEFAULT, GatewayDomain, IpNet, JournalFull,
-    LISTEN_DEFAULT, LISTENERS_MAX, OnReady, SHARDS_MAX, TlsConfig, parse_address, parse_network,
+    LISTEN_DEFAULT, LISTENERS_MAX, OnReady, SHARDS_MAX, TlsConfig, deadline, parse_address,
+    parse_network,
 };
 use serde::{Deserialize, Deserializer};
 
-use crate::cli::{DRAIN_SECONDS_MAX, NodeArgs, TlsArgs};
+use crate::cli::{DRAIN_SECONDS_MAX, DeadlineArgs, NodeArgs, TlsArgs};
 use crate::failure::Failure;
 
 pub mod tls;
@@ -60,6 +61,35 @@ struct FileKeys {
     drain_seconds: Option<u64>,
     #[serde(deserialize_with = "from_text")]
     journal_full: Option<JournalFull>,
+    #[serde(deserialize_with = "milliseconds")]
+    head_timeout_ms: Option<Duration>,
+    #[serde(deserialize_with = "milliseconds")]
+    idle_timeout_ms: Option<Duration>,
+    #[serde(deserialize_with = "milliseconds")]
+    stall_timeout_ms: Option<Duration>,
+    #[serde(deserialize_with = "milliseconds")]
+    quiet_timeout_ms: Option<Duration>,
+    #[serde(deserialize_with = "milliseconds")]
+    linger_ms: Option<Duration>,
+    #[serde(deserialize_with = "milliseconds")]
+    linger_max_ms: Option<Duration>,
+}
+
+impl FileKeys {
+    fn deadlines(&self) -> DeadlineArgs {
+        DeadlineArgs {
+            head: self.head_timeout_ms,
+            idle: self.idle_timeout_ms,
+            stall: self.stall_timeout_ms,
+            quiet: self.quiet_timeout_ms,
+            linger: self.linger_ms,
+            linger_max: self.linger_max_ms,
+        }
+    }
+}
+
+fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    deadline(u64::deserialize(deserializer)?).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn from_text<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<Option<T>, D::Error>
@@ -128,6 +158,7 @@ pub fn with_file(args: NodeArgs, directory: &Path) -> Result<NodeArgs, Failure> 
         )));
     }
     let or = |given: Vec<SocketAddr>, file| if given.is_empty() { file } else { given };
+    let deadlines = args.deadlines.or(file.deadlines());
     Ok(NodeArgs {
         policy: args.policy.or(file.policy),
         listen: or(args.listen, file.listen),
@@ -153,6 +184,7 @@ pub fn with_file(args: NodeArgs, directory: &Path) -> Result<NodeArgs, Failure> 
         },
         drain_seconds: args.drain_seconds.or(file.drain_seconds),
         journal_full: args.journal_full.or(file.journal_full),
+        deadlines,
     })
 }
 
@@ -210,6 +242,7 @@ pub fn config(args: NodeArgs, on_ready: Option<OnReady>) -> Result<Config, Failu
         gateway_domain: args.gateway_domain.unwrap_or_default(),
         trusted_proxies: args.trusted_proxies,
         drain: args.drain_seconds.map_or(DRAIN_DEFAULT, Duration::from_secs),
+        deadlines: args.deadlines.or_default(),
         data_dir,
         ring_dir: args.ring_dir,
         journal_full: args.journal_full.unwrap_or_default(),

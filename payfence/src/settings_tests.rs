@@ -1,6 +1,7 @@
 //! Precedence key by key, and the words for files and combinations that are wrong.
 
 use clap::Parser as _;
+use dataplane::config::Deadlines;
 
 use super::*;
 use crate::cli::{Cli, Command};
@@ -22,6 +23,11 @@ fn settle(flags: &str, file: &str) -> Result<Config, String> {
         .map_err(|failure| failure.to_string())
 }
 
+fn deadlines(ms: [u64; 6]) -> Deadlines {
+    let [head, idle, stall, quiet, linger, linger_max] = ms.map(Duration::from_millis);
+    Deadlines { head, idle, stall, quiet, linger, linger_max }
+}
+
 #[test]
 fn flags_come_before_the_file_and_the_file_before_defaults() {
     let file = r#"
@@ -38,6 +44,12 @@ cpus = "0-1"
 gateway_domain = "file.example"
 trusted_proxy = "10.0.0.0/8"
 drain_seconds = 7
+head_timeout_ms = 1
+idle_timeout_ms = 2
+stall_timeout_ms = 3
+quiet_timeout_ms = 4
+linger_ms = 5
+linger_max_ms = 6
 journal_full = "refuse"
 "#;
     let from_file = settle("", file).unwrap();
@@ -53,11 +65,14 @@ journal_full = "refuse"
     assert_eq!(from_file.gateway_domain.as_str(), "file.example");
     assert_eq!(from_file.trusted_proxies.len(), 1);
     assert_eq!(from_file.drain, Duration::from_secs(7));
+    assert_eq!(from_file.deadlines, deadlines([1, 2, 3, 4, 5, 6]));
     assert_eq!(from_file.journal_full, JournalFull::Refuse);
 
     let flags = "--policy p.toml --listen 127.0.0.1:9 --admin 127.0.0.1:8 --cpus 5 --data-dir d --drain-seconds 0 \
                  --gateway-domain flag.example --trusted-proxy ::1 --journal-full continue --tls-listen 127.0.0.1:7 \
-                 --tls-certificates other --tls-client-auth required --https-redirect-listen 127.0.0.1:6";
+                 --tls-certificates other --tls-client-auth required --https-redirect-listen 127.0.0.1:6 \
+                 --head-timeout-ms 11 --idle-timeout-ms 12 --stall-timeout-ms 13 --quiet-timeout-ms 14 \
+                 --linger-ms 15 --linger-max-ms 16";
     let from_flags = settle(flags, file).unwrap();
     assert_eq!(from_flags.policy, Path::new("p.toml"));
     assert_eq!(from_flags.data_dir, Path::new("d"));
@@ -72,6 +87,7 @@ journal_full = "refuse"
     assert_eq!(from_flags.gateway_domain.as_str(), "flag.example");
     assert_eq!(from_flags.trusted_proxies[0].to_string(), "::1/128");
     assert_eq!(from_flags.drain, Duration::ZERO);
+    assert_eq!(from_flags.deadlines, deadlines([11, 12, 13, 14, 15, 16]));
     assert_eq!(from_flags.journal_full, JournalFull::Continue);
 
     let defaults = settle("--policy p.toml", "").unwrap();
@@ -81,6 +97,9 @@ journal_full = "refuse"
     assert_eq!(defaults.data_dir, Path::new("./payfence-data"));
     assert_eq!(defaults.gateway_domain.as_str(), "localhost");
     assert_eq!(defaults.drain, Duration::from_secs(30));
+    // As docs/OPERATIONS.md has them.
+    let documented = [20_000, 75_000, 60_000, 3_600_000, 2_000, 30_000];
+    assert_eq!(defaults.deadlines, deadlines(documented));
 }
 
 #[test]
@@ -104,6 +123,13 @@ fn what_is_wrong_is_named() {
     check("--policy p", "shards = 0", "shards");
     check("--policy p", "shards = 5000", "shards: expected a number from 1 to 1024");
     check("--policy p", "drain_seconds = 100000", "drain_seconds: expected");
+    check("--policy p", "idle_timeout_ms = 0", "idle_timeout_ms");
+    check(
+        "--policy p",
+        "idle_timeout_ms = 0",
+        "0 is no deadline; give milliseconds, a number from 1",
+    );
+    check("--policy p", "linger_ms = \"2s\"", "expected u64");
     check("--policy p", "journal_full = \"x\"", "neither `continue` nor `refuse`");
     check("--policy p", "trusted_proxy = [\"x\"]", "`x` is no network");
     check("--policy p --shards 3 --cpus 0,1", "", "3 shards on 2 cores");

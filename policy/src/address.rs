@@ -1,4 +1,4 @@
-//! Which site a request is for, by its Host and path.
+//! Which site a request is for, by its Host and path, and whether its connection was opened for another.
 //!
 //! In: the Host (or `:authority`), the path, the gateway's own domain. Out: the site, and how much of the path named it.
 //! In this order: a custom host of a site; `SLUG.GATEWAY_DOMAIN`; `/SLUG/…` on the bare gateway domain, on any address, on
@@ -10,6 +10,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::ids::SiteIndex;
 use crate::model::address::HOST_CHARS_MAX;
 use crate::snapshot::Snapshot;
+
+/// A path that names no site.
+const NO_PATH: &[u8] = b"";
 
 /// The site that an address names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,21 @@ impl Snapshot {
                 if name == b"localhost" { self.find_by_path(path) } else { None }
             }
         }
+    }
+
+    /// Whether a request for `site` came over a TLS connection that was opened for another site: 421 (RFC 9110
+    /// §15.5.20), since what the client was shown, and what it showed, was for that one. `server_name` is what the
+    /// client asked for (RFC 6066 §3); one that needs a path to name a site agrees with all of them, as none does.
+    #[must_use]
+    pub fn is_misdirected(
+        &self,
+        server_name: Option<&str>,
+        site: SiteIndex,
+        gateway_domain: &str,
+    ) -> bool {
+        let named = server_name
+            .and_then(|name| self.find_site(Some(name.as_bytes()), NO_PATH, gateway_domain));
+        named.is_some_and(|named| named.site != site)
     }
 
     fn find_by_path(&self, path: &[u8]) -> Option<SiteMatch> {

@@ -10,12 +10,13 @@ use rkyv::util::AlignedVec;
 use crate::ids::entitlement_id;
 use crate::matcher::Access;
 use crate::model::{
-    OnLedgerLoss, Overage, Plan, Policy, Resource, Scheme, Site, Subscription, Token,
+    OnLedgerLoss, OriginTls, Overage, Plan, Policy, Resource, Scheme, Site, Subscription, Token,
 };
 use crate::snapshot::header::{HEADER_BYTES, seal};
 use crate::snapshot::layout::{
-    AmountRow, Body, HeaderRow, NetworkRow, OriginRow, PlanRow, ResourceRow, SiteRow, Span,
-    SubscriptionRow, TokenRow, TokenSlot, access_code, status_code, unit_code,
+    AmountRow, Body, ClientFilesRow, HeaderRow, NetworkRow, OriginRow, OriginTlsRow, PlanRow,
+    ResourceRow, SiteRow, Span, SubscriptionRow, TokenRow, TokenSlot, access_code, status_code,
+    unit_code,
 };
 use crate::snapshot::token_table;
 use crate::token::TokenHash;
@@ -166,7 +167,9 @@ fn site_row(site: &Site) -> SiteRow {
             port: site.origin.port,
             path_prefix: site.origin.path_prefix.clone(),
             authority: site.origin.authority(),
+            tls: origin_tls_row(&site.origin_tls),
         },
+        hsts: site.hsts.map(|hsts| hsts.field_value()),
         hosts: site.hosts.iter().map(ToString::to_string).collect(),
         upgrade_url: site.upgrade_url.clone(),
         default_paid: site.default_paid,
@@ -189,6 +192,17 @@ fn site_row(site: &Site) -> SiteRow {
         resources: nothing,
         plans: nothing,
         subscriptions: nothing,
+    }
+}
+
+fn origin_tls_row(tls: &OriginTls) -> OriginTlsRow {
+    OriginTlsRow {
+        ca: tls.ca.clone(),
+        pins: tls.pins.clone(),
+        client: tls
+            .client
+            .as_ref()
+            .map(|files| ClientFilesRow { cert: files.cert.clone(), key: files.key.clone() }),
     }
 }
 

@@ -96,6 +96,8 @@ pub enum ResponseName {
     AccessControl,
     /// `Vary`.
     Vary,
+    /// `Strict-Transport-Security` (RFC 6797).
+    StrictTransportSecurity,
     /// `RateLimit`.
     RateLimit,
     /// `RateLimit-Policy`.
@@ -210,7 +212,10 @@ pub fn classify_response(name: &[u8]) -> Classified<ResponseName> {
         18 => &[(b"proxy-authenticate", N::HopByHop)],
         19 => &[(b"proxy-authorization", N::HopByHop)],
         21 => &[(b"x-ratelimit-remaining", N::XRateLimit)],
-        25 => &[(b"proxy-authentication-info", N::HopByHop)],
+        25 => &[
+            (b"proxy-authentication-info", N::HopByHop),
+            (b"strict-transport-security", N::StrictTransportSecurity),
+        ],
         _ => &[],
     };
     let prefixes: &[(&[u8], N)] =

@@ -63,6 +63,7 @@ fn response_names() {
         ("Keep-Alive", N::HopByHop),
         ("Proxy-Authenticate", N::HopByHop),
         ("Proxy-Authentication-Info", N::HopByHop),
+        ("Strict-Transport-Security", N::StrictTransportSecurity),
         ("Content-Length", N::ContentLength),
         ("Transfer-Encoding", N::TransferEncoding),
         ("TE", N::Te),

@@ -139,7 +139,8 @@ impl<'a> Response<'a> {
             | N::RetryAfter
             | N::WwwAuthenticate
             | N::AccessControl
-            | N::Vary => !self.is_nominated(header.name),
+            | N::Vary
+            | N::StrictTransportSecurity => !self.is_nominated(header.name),
             N::RateLimit | N::RateLimitPolicy | N::XRateLimit => {
                 !rate_limit && !self.is_nominated(header.name)
             }

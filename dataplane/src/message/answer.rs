@@ -42,6 +42,8 @@ pub struct Asker<'a> {
     pub request_id: &'a RequestId,
     /// Whether a token was sent, good or bad.
     pub token_sent: bool,
+    /// The request came over TLS: only then may the site's `Strict-Transport-Security` be sent (RFC 6797 §7.2).
+    pub is_tls: bool,
     /// An HTTP/1.0 client that asked to keep the connection, and may (RFC 9112 §C.2.2).
     pub http10_keep_alive: bool,
 }
@@ -99,6 +101,25 @@ pub fn problem(out: &mut Vec<u8>, asker: &Asker<'_>, problem: &Problem<'_>) {
         now_s: problem.now_s,
     };
     write_answer(out, asker, &head, |out| body(out, asker, problem));
+}
+
+/// The cause that [`misdirected`] requests are counted by.
+pub const MISDIRECTED_CAUSE: &str = "misdirected";
+
+/// Appends the answer to a request whose connection was opened for another site
+/// ([`Snapshot::is_misdirected`](policy::snapshot::Snapshot::is_misdirected)). It ends the connection, so that the client
+/// has to open another (RFC 9110 §15.5.20), and as of any request that has two readings nothing of a site is in it.
+pub fn misdirected(out: &mut Vec<u8>, asker: &Asker<'_>, now_s: i64) {
+    let asker = Asker { site: None, close: true, ..*asker };
+    let the = Problem {
+        status: Some(421),
+        detail: Some(
+            &"This connection was opened, by its TLS server name, for another API than the request's Host and path \
+              name. Open a new connection for that host and send the request again.",
+        ),
+        ..Problem::new(Reason::RequestMalformed, now_s)
+    };
+    problem(out, &asker, &the);
 }
 
 /// The parts of an answer's head that differ.
@@ -159,6 +180,9 @@ fn write_head(out: &mut Vec<u8>, asker: &Asker<'_>, head: &Head<'_>) -> usize {
         header(out, b"Allow", ALLOWED_METHODS);
     }
     cors(out, asker);
+    if let Some(hsts) = asker.site.filter(|_| asker.is_tls).and_then(|site| site.hsts()) {
+        header(out, b"Strict-Transport-Security", hsts.as_bytes());
+    }
     if asker.close {
         header(out, b"Connection", b"close");
     } else if asker.http10_keep_alive {

@@ -21,6 +21,7 @@ struct By {
     is_head: bool,
     close: bool,
     token_sent: bool,
+    is_tls: bool,
     http10_keep_alive: bool,
 }
 
@@ -30,6 +31,7 @@ const BY: By = By {
     is_head: false,
     close: false,
     token_sent: false,
+    is_tls: false,
     http10_keep_alive: false,
 };
 
@@ -43,6 +45,7 @@ fn write(by: By, the: &Problem<'_>) -> Vec<u8> {
         close: by.close,
         request_id: &id,
         token_sent: by.token_sent,
+        is_tls: by.is_tls,
         http10_keep_alive: by.http10_keep_alive,
     };
     let mut out = b"before|".to_vec();
@@ -139,6 +142,18 @@ fn headers_by_reason() {
 }
 
 #[test]
+fn https_is_remembered_over_tls_alone() {
+    let site_keys = Some("hsts = { max_age_seconds = 300, include_subdomains = true }");
+    let name = "Strict-Transport-Security";
+    let line = &["Strict-Transport-Security: max-age=300; includeSubDomains"][..];
+    let over_tls = By { is_tls: true, ..BY };
+    check_head(By { site_keys, ..over_tls }, &of(Reason::TokenMissing), line, &[]);
+    check_head(By { site_keys, ..BY }, &of(Reason::TokenMissing), &[], &[name]);
+    check_head(over_tls, &of(Reason::TokenMissing), &[], &[name]);
+    check_head(By { site_keys: None, ..over_tls }, &of(Reason::SiteUnknown), &[], &[name]);
+}
+
+#[test]
 fn cross_origin() {
     let allow = "Access-Control-Allow-Origin: https://app.example";
     let expose = "Access-Control-Expose-Headers: RateLimit-Policy, RateLimit, X-RateLimit-Limit, \
@@ -232,6 +247,34 @@ fn malformed_requests_are_told_why() {
             ("request_id", REQUEST_ID.into()),
         ],
     );
+}
+
+#[test]
+fn a_connection_for_another_site_is_ended() {
+    let snapshot = snapshot("hsts = { max_age_seconds = 300 }\ncors_origins = [\"*\"]", "");
+    let id = request_id();
+    let asker = Asker {
+        site: snapshot.site_by_slug("weather"),
+        origin_header: Some(b"https://app.example"),
+        is_head: false,
+        close: false,
+        request_id: &id,
+        token_sent: true,
+        is_tls: true,
+        http10_keep_alive: true,
+    };
+    let mut out = Vec::new();
+    misdirected(&mut out, &asker, NOW_S);
+    let (head, body) = split(&out);
+    let expected = format!(
+        "HTTP/1.1 421 Misdirected Request\nContent-Type: application/problem+json\n\
+         Cache-Control: no-store\nPayFence-Request-Id: {REQUEST_ID}\nContent-Length: {}\n\
+         Date: Mon, 23 Nov 2026 21:00:00 GMT\nConnection: close\n",
+        out.len() - head.len() - 2
+    );
+    assert_eq!(head, crlf(&expected));
+    assert_eq!((&body["status"], &body["reason"]), (&421.into(), &"request_malformed".into()));
+    assert!(body["detail"].as_str().expect("a text").contains("Open a new connection"));
 }
 
 #[test]

@@ -16,6 +16,9 @@ use crate::http1::headers::{classify_request, same_name_folded};
 use crate::http1::write::{self, decimal, end, header, request_framing};
 use crate::http1::{ForwardRules, Request, RequestName, Upgrade, Version};
 
+/// The most of a client certificate's subject that the origin is told, bytes.
+pub const CERT_SUBJECT_BYTES_MAX: usize = 1_024;
+
 /// Who calls, once a token says so.
 #[derive(Debug, Clone, Copy)]
 pub struct Identity<'a> {
@@ -44,6 +47,9 @@ pub struct Forward<'a> {
     pub client: IpAddr,
     /// `http` or `https`, as spoken by the peer.
     pub proto: &'a str,
+    /// The subject (RFC 4514) of the certificate that the client showed and that was verified; empty where it has none.
+    /// More than [`CERT_SUBJECT_BYTES_MAX`] is cut off.
+    pub client_cert_subject: Option<&'a str>,
     /// Who calls; `None` on free paths.
     pub identity: Option<Identity<'a>>,
     /// The request's id.
@@ -180,6 +186,11 @@ fn identity(out: &mut Vec<u8>, forward: &Forward<'_>) {
         header(out, b"PayFence-Plan", identity.plan.as_bytes());
         header(out, b"PayFence-Subscription", identity.subscription.as_bytes());
         header(out, b"PayFence-Token-Id", identity.token_id.as_bytes());
+    }
+    if let Some(subject) = forward.client_cert_subject {
+        let end = subject.floor_char_boundary(CERT_SUBJECT_BYTES_MAX);
+        let begin = subject.get(..end).unwrap_or_default();
+        header(out, b"PayFence-Client-Cert-Subject", begin.as_bytes());
     }
     header(out, b"PayFence-Request-Id", forward.request_id.as_bytes());
 }

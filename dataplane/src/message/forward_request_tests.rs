@@ -19,11 +19,18 @@ struct How {
     trusted: bool,
     identity: bool,
     foreign: Option<&'static str>,
+    cert_subject: Option<&'static str>,
     expect: bool,
 }
 
-const PLAIN: How =
-    How { prefix_len: 0, trusted: false, identity: false, foreign: None, expect: false };
+const PLAIN: How = How {
+    prefix_len: 0,
+    trusted: false,
+    identity: false,
+    foreign: None,
+    cert_subject: None,
+    expect: false,
+};
 
 fn write(snapshot: &Snapshot, received: &[u8], how: How) -> Vec<u8> {
     let head = parsed_request(received);
@@ -36,6 +43,7 @@ fn write(snapshot: &Snapshot, received: &[u8], how: How) -> Vec<u8> {
         peer_is_trusted: how.trusted,
         client: IpAddr::from(client),
         proto: "http",
+        client_cert_subject: how.cert_subject,
         identity: how.identity.then_some(IDENTITY),
         request_id: &id,
         looked_up_foreign: how.foreign.map(str::as_bytes),
@@ -232,6 +240,29 @@ fn behind_a_trusted_proxy() {
 }
 
 #[test]
+fn the_certificate_that_a_client_showed() {
+    const CUT: &str = "PayFence-Client-Cert-Subject: CN=";
+    let check = |cert_subject, expected: &str| {
+        let sent = "PayFence-Client-Cert-Subject: CN=evil\npayfence_client_cert_subject: CN=evil\n";
+        check(
+            "",
+            &format!("GET / HTTP/1.1\nHost: a.example\n{sent}"),
+            How { cert_subject, ..PLAIN },
+            &format!("GET / HTTP/1.1\nHost: origin.example:9000\n$FWD\n{expected}$ID\n"),
+        );
+    };
+    check(None, "");
+    check(Some(""), "PayFence-Client-Cert-Subject: \n");
+    check(
+        Some("CN=Zo\u{eb}\r\nX-Evil: 1,O=Acme\\, Inc."),
+        "PayFence-Client-Cert-Subject: CN=Zo\u{eb}  X-Evil: 1,O=Acme\\, Inc.\n",
+    );
+    // 1,024 bytes would end in the middle of a character.
+    let long: &'static str = Box::leak(format!("CN={}", "\u{eb}".repeat(600)).into_boxed_str());
+    check(Some(long), &format!("{CUT}{}\n", "\u{eb}".repeat(510)));
+}
+
+#[test]
 fn framing_and_connection() {
     for (first, lines, expected) in [
         ("POST / HTTP/1.1", "Content-Length: 5\n", "Content-Length: 5\n"),
@@ -339,14 +370,14 @@ fn names(head: &RequestHead, bytes: &[u8]) -> Vec<String> {
 proptest! {
     #[test]
     fn no_value_makes_a_line(
-        values in prop::array::uniform5(hostile()),
+        values in prop::array::uniform6(hostile()),
         header_value in "[ -~\\t]{0,40}",
     ) {
         let snapshot = snapshot("", "");
         let received = format!("GET /a HTTP/1.1\r\nHost: a.example\r\nX-A: {header_value}\r\n\r\n");
         let head = parsed_request(received.as_bytes());
         let id = request_id();
-        let [customer, plan, subscription, token_id, proto] = &values;
+        let [customer, plan, subscription, token_id, cert_subject, proto] = &values;
         let forward = Forward {
             site: snapshot.site_by_slug("weather").expect("the site"),
             prefix_len: 0,
@@ -354,6 +385,7 @@ proptest! {
             peer_is_trusted: false,
             client: IpAddr::from([192, 0, 2, 1]),
             proto,
+            client_cert_subject: Some(cert_subject),
             identity: Some(Identity { customer, plan, subscription, token_id }),
             request_id: &id,
             looked_up_foreign: None,
@@ -365,7 +397,7 @@ proptest! {
         prop_assert_eq!(names(&written, &out), [
             "host", "x-a", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host",
             "payfence-customer", "payfence-plan", "payfence-subscription", "payfence-token-id",
-            "payfence-request-id",
+            "payfence-client-cert-subject", "payfence-request-id",
         ]);
     }
 

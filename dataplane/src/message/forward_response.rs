@@ -10,6 +10,7 @@ use policy::budget::Figures;
 use super::limits::limit_headers;
 use super::request_id::RequestId;
 use super::time::date_header;
+use crate::http1::fields::Header;
 use crate::http1::headers::classify_response;
 use crate::http1::write::{end, header, header_decimal, response_framing, status_line};
 use crate::http1::{Response, ResponseFacts, ResponseFraming, ResponseName, Upgrade, Version};
@@ -35,6 +36,9 @@ pub struct ResponseEdit<'a> {
     pub is_metered: bool,
     /// The entitlement's figures, written as limit fields.
     pub figures: Option<&'a Figures>,
+    /// The site's `Strict-Transport-Security`, in place of the origin's; only where the request came over TLS
+    /// (RFC 6797 §7.2).
+    pub hsts: Option<&'a str>,
     /// Unix seconds.
     pub now_s: i64,
     /// The request's id.
@@ -68,6 +72,9 @@ pub fn write_response(out: &mut Vec<u8>, response: &Response<'_>, edit: &Respons
         if line.class == ResponseName::Trailer && edit.framing_out != ResponseFraming::Chunked {
             continue;
         }
+        if line.class == ResponseName::StrictTransportSecurity && edit.hsts.is_some() {
+            continue;
+        }
         has_date |= line.class == ResponseName::Date && !line.underscored;
         header(out, line.name, line.value);
     }
@@ -77,6 +84,9 @@ pub fn write_response(out: &mut Vec<u8>, response: &Response<'_>, edit: &Respons
     }
     if let Some(figures) = edit.figures {
         limit_headers(out, figures, edit.now_s);
+    }
+    if let Some(hsts) = edit.hsts {
+        header(out, b"Strict-Transport-Security", hsts.as_bytes());
     }
     header(out, b"PayFence-Request-Id", edit.request_id.as_bytes());
     framing(out, &facts, edit.framing_out);
@@ -117,7 +127,10 @@ pub fn interim(out: &mut Vec<u8>, response: &Response<'_>, client: Version) -> b
         return false;
     }
     status_line(out, response.facts().status, response.reason());
-    for line in response.headers().filter(|line| response.forwards(line, true)) {
+    let passes = |line: &Header<'_, ResponseName>| {
+        response.forwards(line, true) && line.class != ResponseName::StrictTransportSecurity
+    };
+    for line in response.headers().filter(passes) {
         header(out, line.name, line.value);
     }
     end(out);

@@ -16,9 +16,11 @@ struct To {
     head: bool,
     close: bool,
     metered: bool,
+    hsts: Option<&'static str>,
 }
 
-const TO: To = To { version: Version::Http11, head: false, close: false, metered: false };
+const TO: To =
+    To { version: Version::Http11, head: false, close: false, metered: false, hsts: None };
 const TO_10: To = To { version: Version::Http10, ..TO };
 
 fn write(received: &[u8], to: To) -> Vec<u8> {
@@ -27,6 +29,7 @@ fn write(received: &[u8], to: To) -> Vec<u8> {
     let edit = ResponseEdit {
         is_metered: to.metered,
         figures: to.metered.then_some(&figures),
+        hsts: to.hsts,
         now_s: NOW_S,
         request_id: &id,
         client_version: to.version,
@@ -89,6 +92,20 @@ fn headers_of_the_origin() {
 }
 
 #[test]
+fn what_browsers_remember_is_the_sites_word_where_it_has_one() {
+    let origins = "Strict-Transport-Security: max-age=1\nX-A: 1\n";
+    let other = "strict_transport_security: max-age=2\n";
+    check_headers(TO, origins, origins);
+    let over_tls = To { hsts: Some("max-age=300"), ..TO };
+    check_headers(
+        over_tls,
+        &format!("{origins}{other}"),
+        "X-A: 1\nStrict-Transport-Security: max-age=300\n",
+    );
+    check_headers(over_tls, "", "Strict-Transport-Security: max-age=300\n");
+}
+
+#[test]
 fn framing_and_connection() {
     let close = To { close: true, ..TO };
     let head = To { head: true, ..TO };
@@ -146,7 +163,7 @@ fn interim_responses() {
     for (received, expected) in [
         ("HTTP/1.1 100 Continue\n", "HTTP/1.1 100 Continue\n"),
         (
-            "HTTP/1.1 103 Early Hints\nLink: </a>; rel=preload\nPayFence-Cost: 1\nConnection: close\nRateLimit: x\nContent-Length: 0\n",
+            "HTTP/1.1 103 Early Hints\nLink: </a>; rel=preload\nPayFence-Cost: 1\nConnection: close\nRateLimit: x\nStrict-Transport-Security: max-age=1\nContent-Length: 0\n",
             "HTTP/1.1 103 Early Hints\nLink: </a>; rel=preload\n",
         ),
     ] {
@@ -194,6 +211,7 @@ fn trailers() {
         ("Transfer_Encoding", false),
         ("Connection", false),
         ("RateLimit", false),
+        ("Strict-Transport-Security", false),
         ("X-RateLimit-Reset", false),
         ("PayFence-Cost", false),
     ] {
@@ -213,7 +231,7 @@ proptest! {
                 "Connection: payfence-request-id, ratelimit, date, x-a", "Connection: close", "X-A: 1",
                 "Content_Length: 9", "Transfer_Encoding: chunked", "PayFence-Request-Id: evil",
                 "payfence_request_id: evil", "RateLimit: evil", "X_RateLimit_Limit: 1", "Trailer: x",
-                "Upgrade: websocket", "Date: now",
+                "Upgrade: websocket", "Date: now", "Strict-Transport-Security: evil",
             ]),
             0..8,
         ),
@@ -228,7 +246,7 @@ proptest! {
         }
         received.push_str("\r\n");
         let version = if is_10 { Version::Http10 } else { Version::Http11 };
-        let to = To { version, head, close, metered: true };
+        let to = To { version, head, close, metered: true, hsts: Some("max-age=300") };
         let sent = parsed_response(received.as_bytes(), head);
         let out = write(received.as_bytes(), to);
         let got = parsed_response(&out, head);
@@ -244,7 +262,8 @@ proptest! {
             let fold = |name: &[u8]| String::from_utf8_lossy(name).to_lowercase().replace('_', "-");
             got.view(&out).headers().filter(|line| fold(line.name) == name).count()
         };
-        for name in ["payfence-request-id", "ratelimit", "ratelimit-policy", "x-ratelimit-limit"] {
+        let own = ["payfence-request-id", "ratelimit", "ratelimit-policy", "x-ratelimit-limit"];
+        for name in own.into_iter().chain(["strict-transport-security"]) {
             prop_assert_eq!(folded(name), 1, "{}", name);
         }
         prop_assert!(folded("date") >= 1);

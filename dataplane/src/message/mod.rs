@@ -16,11 +16,12 @@ pub mod forward_response;
 mod json;
 pub mod limits;
 mod opening;
+pub mod redirect;
 pub mod request_id;
 mod time;
 pub mod usage;
 
-pub use answer::{Asker, Problem, problem};
+pub use answer::{Asker, MISDIRECTED_CAUSE, Problem, misdirected, problem};
 pub use client::{ClientAddress, client_address};
 pub use forward_request::{Forward, Identity, request_trailer_passes, write_request};
 pub use forward_response::{
@@ -28,6 +29,7 @@ pub use forward_response::{
     write_response,
 };
 pub use limits::limit_headers;
+pub use redirect::{Redirect, redirect};
 pub use request_id::{RequestId, RequestIds};
 pub use usage::{UsageReport, usage};
 

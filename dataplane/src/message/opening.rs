@@ -48,6 +48,11 @@ pub(super) fn problem_head(out: &mut Vec<u8>, reason: Reason, status: Option<u16
 /// Appends the head of another answer as far.
 pub(super) fn write_head(out: &mut Vec<u8>, status: u16, content_type: &str) {
     write::status_line(out, status, write::reason(status).as_bytes());
+    rest_of_head(out, content_type);
+}
+
+/// Appends what follows the status line and lines that are of one answer alone.
+pub(super) fn rest_of_head(out: &mut Vec<u8>, content_type: &str) {
     write::header(out, b"Content-Type", content_type.as_bytes());
     out.extend_from_slice(b"Cache-Control: no-store\r\nPayFence-Request-Id: ");
 }

@@ -1,17 +1,18 @@
 //! Provided buffers: memory that the kernel picks from when data has arrived, so that a connection which waits holds none.
 //!
-//! In: buffers given back. Out: received bytes. Always holds: a buffer is either the kernel's (in the group's ring) or
-//! owned by exactly one `RecvBuf`; when a group runs dry a receive falls back to memory of its own.
+//! In: buffers given back. Out: received bytes. Always holds: a buffer is the kernel's (in the group's ring), owned by
+//! exactly one `RecvBuf`, or set aside without memory; only the kernel takes one out of the ring; when a group that
+//! cannot grow runs dry, a receive falls back to memory of its own.
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
+use io_uring::{Submitter, cqueue};
 
 /// Which buffers a receive picks from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Group {
     }
 }
 
-/// Times that a group may double before receives fall back to memory of their own.
+/// A group may grow to this power of two times its first size before receives fall back to memory of their own.
 const DOUBLINGS_MAX: u16 = 5;
 
 /// Memory mapped for this process alone, unmapped on drop.
@@ -82,7 +83,17 @@ pub(super) struct BufferGroup {
     /// Buffers of one piece.
     piece: u16,
     buffer_bytes: usize,
+    /// No page belongs to two buffers, so that each buffer's can be given back alone.
+    has_own_pages: bool,
     tail: Cell<u16>,
+    /// Buffers that the kernel has picked and nobody has given back.
+    picked: Cell<u16>,
+    /// The most there were of those, in this span of time and in the one before it.
+    picked_most: Cell<(u16, u16)>,
+    /// Receives that found no buffer since the group grew.
+    dry: Cell<u16>,
+    /// Buffers in nobody's hands, without memory until the group grows again.
+    aside: RefCell<Vec<u16>>,
 }
 
 impl BufferGroup {
@@ -100,7 +111,12 @@ impl BufferGroup {
             entries,
             piece: count,
             buffer_bytes,
+            has_own_pages: buffer_bytes.is_multiple_of(page_bytes()),
             tail: Cell::new(0),
+            picked: Cell::new(0),
+            picked_most: Cell::new((0, 0)),
+            dry: Cell::new(0),
+            aside: RefCell::new(Vec::new()),
         };
         // SAFETY: the ring's memory holds `entries` entries, is page-aligned (mmap) and lives until the io-uring ring is
         // dropped: `Ring` drops its io-uring before its groups.
@@ -112,14 +128,32 @@ impl BufferGroup {
                 0,
             )?;
         }
-        if !this.grow() {
+        if !this.add_piece() {
             return Err(io::Error::from(io::ErrorKind::OutOfMemory));
         }
         Ok(Rc::new(this))
     }
 
-    /// Adds a piece; whether there was room for one, in the ring and in memory.
+    /// Makes room for the receives that found the group dry since the last time, where there is none yet: with buffers that
+    /// were set aside, then with new pieces. Whether there is a buffer to be had.
     pub(super) fn grow(&self) -> bool {
+        let wanted = self.dry.replace(0).max(1);
+        while self.free() < wanted && (self.put_back() || self.add_piece()) {}
+        self.free() > 0
+    }
+
+    /// Puts up to a piece's buffers back that were set aside; whether there were any.
+    fn put_back(&self) -> bool {
+        let mut aside = self.aside.borrow_mut();
+        let kept = aside.len().saturating_sub(usize::from(self.piece));
+        let back = aside.drain(kept..);
+        let any = back.len() > 0;
+        back.for_each(|id| self.offer(id));
+        any
+    }
+
+    /// Adds a piece; whether there was room for one, in the ring and in memory.
+    fn add_piece(&self) -> bool {
         let mut memory = self.memory.borrow_mut();
         let pieces = u16::try_from(memory.len()).unwrap_or(u16::MAX);
         if pieces >= 1 << DOUBLINGS_MAX {
@@ -131,9 +165,54 @@ impl BufferGroup {
         memory.push(mapping);
         drop(memory);
         for id in 0..self.piece {
-            self.give_back(pieces * self.piece + id);
+            self.offer(pieces * self.piece + id);
         }
         true
+    }
+
+    /// Buffers that are not set aside.
+    fn in_use(&self) -> u16 {
+        let all = self.memory.borrow().len() * usize::from(self.piece);
+        u16::try_from(all - self.aside.borrow().len()).unwrap_or(u16::MAX)
+    }
+
+    /// Buffers in the ring.
+    fn free(&self) -> u16 {
+        self.in_use().saturating_sub(self.picked.get())
+    }
+
+    /// Takes note of what a receive came to.
+    pub(super) fn note(&self, result: i32, flags: u32) {
+        if cqueue::buffer_select(flags).is_some() {
+            self.picked.set(self.picked.get().saturating_add(1));
+            let (most, before) = self.picked_most.get();
+            self.picked_most.set((most.max(self.picked.get()), before));
+        } else if result == -libc::ENOBUFS {
+            self.dry.set(self.dry.get().saturating_add(1));
+        }
+    }
+
+    /// How many buffers are more than twice what was needed at once in the span of time that ends now and in the one
+    /// before it.
+    pub(super) fn surplus(&self) -> u16 {
+        let (most, before) = self.picked_most.get();
+        self.picked_most.set((self.picked.get(), most));
+        // Receives that nobody waited for any more may be among these.
+        self.dry.set(0);
+        let kept = most.max(before).saturating_mul(2).max(self.piece);
+        self.in_use().saturating_sub(kept)
+    }
+
+    /// Sets a buffer aside that the kernel has picked for nobody: its pages go back to the system.
+    pub(super) fn set_aside(&self, id: u16) {
+        if self.has_own_pages {
+            // SAFETY: the whole pages of one buffer, which is neither in the ring nor in a `RecvBuf`: nobody reads them
+            // before the kernel has written them anew.
+            unsafe {
+                libc::madvise(self.address(id).cast(), self.buffer_bytes, libc::MADV_DONTNEED)
+            };
+        }
+        self.aside.borrow_mut().push(id);
     }
 
     fn address(&self, id: u16) -> *mut u8 {
@@ -144,8 +223,14 @@ impl BufferGroup {
         unsafe { start.as_ptr().add(usize::from(id % self.piece) * self.buffer_bytes) }
     }
 
-    /// Hands buffer `id` to the kernel.
+    /// Hands buffer `id` back to the kernel.
     fn give_back(&self, id: u16) {
+        self.picked.set(self.picked.get().saturating_sub(1));
+        self.offer(id);
+    }
+
+    /// Hands buffer `id` to the kernel.
+    fn offer(&self, id: u16) {
         let tail = self.tail.get();
         let index = usize::from(tail & (self.entries - 1));
         let base = self.ring.start.as_ptr().cast::<BufRingEntry>();
@@ -165,10 +250,30 @@ impl BufferGroup {
         }
     }
 
+    /// Bytes of its buffers that are in memory.
+    #[cfg(test)]
+    pub(super) fn resident_bytes(&self) -> usize {
+        let page = page_bytes();
+        let resident = |piece: &Mapping| {
+            let mut pages = vec![0u8; piece.len.div_ceil(page)];
+            // SAFETY: a mapping of ours, and one byte for each of its pages.
+            unsafe { libc::mincore(piece.start.as_ptr().cast(), piece.len, pages.as_mut_ptr()) };
+            pages.iter().filter(|page| **page & 1 != 0).count() * page
+        };
+        self.memory.borrow().iter().map(resident).sum()
+    }
+
     /// Takes ownership of buffer `id`, which a completion said holds `len` bytes.
     pub(super) fn take(self: &Rc<Self>, id: u16, len: usize) -> RecvBuf {
         RecvBuf { memory: Memory::Provided { group: Rc::clone(self), id }, start: 0, end: len }
     }
+}
+
+fn page_bytes() -> usize {
+    // SAFETY: plain call.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    // Without an answer no buffer has pages of its own.
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 enum Memory {
@@ -190,7 +295,8 @@ impl RecvBuf {
     }
 
     /// The first `len` bytes of `memory`.
-    pub(super) fn owned(memory: Vec<u8>, len: usize) -> Self {
+    #[must_use]
+    pub fn owned(memory: Vec<u8>, len: usize) -> Self {
         let end = len.min(memory.len());
         Self { memory: Memory::Owned(memory), start: 0, end }
     }
@@ -246,6 +352,21 @@ impl Deref for RecvBuf {
                 )
             },
             Memory::Owned(memory) => &memory[self.start..self.end],
+        }
+    }
+}
+
+impl DerefMut for RecvBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.memory {
+            // SAFETY: as in `deref`; a buffer has one owner, so nobody else looks at it meanwhile.
+            Memory::Provided { group, id } => unsafe {
+                std::slice::from_raw_parts_mut(
+                    group.address(*id).add(self.start),
+                    self.end - self.start,
+                )
+            },
+            Memory::Owned(memory) => &mut memory[self.start..self.end],
         }
     }
 }

@@ -96,6 +96,7 @@ impl Socket {
     /// # Errors
     /// The connection's own.
     pub async fn recv(&self, group: Group) -> io::Result<RecvBuf> {
+        let mut was_dry = false;
         loop {
             let Receiving { key, group: from, .. } = match self.receiving.get() {
                 Some(receiving) => self.receive_into(receiving, group),
@@ -109,9 +110,11 @@ impl Socket {
                 Some(Err(error)) if error.raw_os_error() == Some(libc::ECANCELED) => {}
                 Some(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     self.stop_receiving();
-                    if !self.ring().grow(from) {
+                    // Once more only: others may take what there is, again and again.
+                    if was_dry || !self.ring().grow(from) {
                         return self.recv_owned().await;
                     }
+                    was_dry = true;
                 }
                 Some(Err(error)) => return Err(error),
                 None => self.receiving.set(None),
@@ -143,10 +146,24 @@ impl Socket {
         }
     }
 
-    /// Whether nothing has come that was not taken: neither bytes nor an end. Only on a socket that receives or is watched.
+    /// Whether nothing has come that was not taken: neither bytes nor an end. Only on a socket that receives or is watched. A
+    /// receive that was paused in between goes on.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.receiving.get().is_some_and(|receiving| self.ring().is_quiet(receiving.key))
+        let Some(receiving) = self.receiving.get() else { return false };
+        if self.ring().is_quiet(receiving.key) {
+            return true;
+        }
+        if !self.ring().take_pause(receiving.key) {
+            return false;
+        }
+        self.receiving.set(None);
+        // Nobody has watched meanwhile.
+        if self.is_readable() {
+            return false;
+        }
+        self.start_receiving(receiving.group);
+        true
     }
 
     /// Receives into memory of its own: the group has none left.

@@ -12,18 +12,26 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use crate::clock::{Clock, Now, TurnClock};
 
 use super::buffers::{BufferGroup, Group, RecvBuf};
 use super::park::{self, Turn};
+use super::wake::{add, eventfd};
 use super::wheel::{Timer, Wheel};
 
 /// Completions that nobody waits for.
 const IGNORED: u64 = u64::MAX;
 /// Completions that only end a wait: sent by other shards.
 pub(super) const WAKE: u64 = u64::MAX - 1;
+/// Completions of reads that took a buffer out of its group, the small one and the large one.
+const ASIDE: [u64; 2] = [u64::MAX - 2, u64::MAX - 3];
+/// No operation's user data is as great: slots never get so many.
+const RESERVED: u64 = u64::MAX - 3;
+
+/// Buffers of a group that are set aside at once: more would hold up a turn.
+const ASIDE_MAX: u16 = 256;
 
 /// Received buffers that a connection may leave untaken before its receive is paused.
 const UNTAKEN_MAX: usize = 4;
@@ -105,6 +113,8 @@ struct Inner {
     // Before the groups: the kernel lets go of the buffers first.
     uring: IoUring,
     groups: [Rc<BufferGroup>; 2],
+    /// An eventfd to be read from into buffers that are not needed: no other way takes one out of its ring.
+    drain: OwnedFd,
     slots: Vec<Slot>,
     free: Vec<u32>,
     in_flight: usize,
@@ -166,6 +176,7 @@ impl Ring {
             inner: RefCell::new(Inner {
                 uring,
                 groups,
+                drain: eventfd(libc::EFD_SEMAPHORE | libc::EFD_NONBLOCK).map_err(RingError::new)?,
                 slots: Vec::new(),
                 free: Vec::new(),
                 in_flight: 0,
@@ -305,15 +316,39 @@ impl Ring {
         slot.queue.is_empty() && matches!(slot.state, State::Many { ended: false, .. })
     }
 
+    /// Whether a receive has ended because it was paused, with nothing left to be taken; its slot is free then.
+    pub(super) fn take_pause(&self, key: OpKey) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        let Inner { slots, free, .. } = &mut *inner;
+        let slot = &mut slots[key.index as usize];
+        let is_over = matches!(slot.state, State::Many { ended: true, .. });
+        let is_paused = is_over && slot.queue.iter().all(|(result, _)| *result == -libc::ECANCELED);
+        if is_paused {
+            slot.queue.clear();
+            release(slot, key.index, free);
+        }
+        is_paused
+    }
+
     /// Asks an operation that has many results to end; those it has brought are still there to be taken.
     pub(super) fn end(&self, key: OpKey) {
         self.inner.borrow_mut().cancel(key.user_data());
     }
 
-    /// Gives `group` more buffers; whether it could.
+    /// Gives `group` more buffers where it has none; whether it has some now.
     pub(super) fn grow(&self, group: Group) -> bool {
         let inner = self.inner.borrow();
         inner.groups[usize::from(group.id())].grow()
+    }
+
+    /// Gives memory back of buffers that nobody has needed since the call before last, some at a time. To be called every few
+    /// seconds.
+    pub fn give_memory_back(&self) {
+        let mut inner = self.inner.borrow_mut();
+        for group in [Group::Small, Group::Large] {
+            let surplus = inner.groups[usize::from(group.id())].surplus();
+            inner.set_aside(group, surplus.min(ASIDE_MAX));
+        }
     }
 
     /// Nobody waits for `key` any more: cancels it; its memory stays until the completion.
@@ -374,7 +409,11 @@ impl Inner {
         let Self { uring, groups, slots, free, in_flight, floods, .. } = self;
         for entry in uring.completion() {
             let user_data = entry.user_data();
-            if user_data >= WAKE {
+            if user_data >= RESERVED {
+                let group = ASIDE.iter().position(|aside| *aside == user_data);
+                if let (Some(group), Some(id)) = (group, cqueue::buffer_select(entry.flags())) {
+                    groups[group].set_aside(id);
+                }
                 continue;
             }
             let index = (user_data & u64::from(u32::MAX)) as u32;
@@ -385,6 +424,9 @@ impl Inner {
             let more = cqueue::more(entry.flags());
             if !more {
                 *in_flight -= 1;
+            }
+            if let Resource::Picked(group) = slot.resource {
+                groups[usize::from(group.id())].note(entry.result(), entry.flags());
             }
             match &mut slot.state {
                 State::Waiting(waker) => {
@@ -413,6 +455,20 @@ impl Inner {
         }
         while let Some(user_data) = self.floods.pop() {
             self.cancel(user_data);
+        }
+    }
+
+    /// Has the kernel pick `count` buffers of `group` for nobody.
+    fn set_aside(&mut self, group: Group, count: u16) {
+        if count == 0 || !add(&self.drain, count) {
+            return;
+        }
+        let fd = types::Fd(self.drain.as_raw_fd());
+        let read = opcode::Read::new(fd, std::ptr::null_mut(), 8).buf_group(group.id()).build();
+        let user_data = ASIDE[usize::from(group.id())];
+        let entry = read.user_data(user_data).flags(squeue::Flags::BUFFER_SELECT);
+        for _ in 0..count {
+            self.push(&entry);
         }
     }
 

@@ -178,3 +178,79 @@ fn a_client_that_does_not_read_is_not_received_from_without_end() {
     assert_eq!(received.len(), sent.len());
     shard.join().expect("no panic").expect("the ring is well");
 }
+
+/// Receives `len` bytes from each socket; the buffers are held, not given back.
+async fn receive_from_each(sockets: &[Socket], len: usize) -> Vec<Vec<RecvBuf>> {
+    let mut all = Vec::new();
+    for socket in sockets {
+        let mut held = Vec::new();
+        while held.iter().map(|buffer: &RecvBuf| buffer.len()).sum::<usize>() < len {
+            held.push(socket.recv(Group::Large).await.expect("the client is well"));
+        }
+        all.push(held);
+    }
+    all
+}
+
+fn bytes_of(connection: usize, round: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|at| ((at * 7 + connection * 31 + round * 101) % 251) as u8).collect()
+}
+
+#[test]
+fn buffers_that_nobody_needs_give_their_memory_back() {
+    const CONNECTIONS: usize = 40;
+    const BYTES: usize = 4096;
+    let fd = bind_listener("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let address = std::net::TcpListener::from(fd.try_clone().expect("a descriptor"))
+        .local_addr()
+        .expect("bound");
+    let (next, told) = mpsc::channel();
+    let shard = on_ring(move |ring| async move {
+        let group = Rc::clone(&ring.inner.borrow().groups[usize::from(Group::Large.id())]);
+        let timer = ring.timer();
+        let mut listener = Listener::new(fd, Rc::clone(&ring));
+        let mut sockets = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let accepted = listener.accept().await.expect("a connection");
+            sockets.push(Socket::adopt(accepted, Rc::clone(&ring)));
+        }
+        let mut survivor: Vec<RecvBuf> = Vec::new();
+        for round in 0..4 {
+            let mut held = receive_from_each(&sockets, BYTES).await;
+            for (connection, buffers) in held.iter().enumerate() {
+                let received = buffers.iter().map(|buffer| &**buffer).collect::<Vec<_>>().concat();
+                assert!(received == bytes_of(connection, round, BYTES), "round {round}");
+            }
+            assert!(group.resident_bytes() >= CONNECTIONS * BYTES, "round {round}");
+            let last = held.swap_remove(7);
+            drop(held);
+            // What is held through it all is one buffer; two are kept for each that is needed.
+            for _ in 0..1000 {
+                ring.give_memory_back();
+                timer.set(ring.now_ns() + 1);
+                timer.wait().await;
+                if group.resident_bytes() <= 4 * BYTES {
+                    break;
+                }
+            }
+            let left = group.resident_bytes();
+            assert!(left <= 4 * BYTES, "round {round}: {left} bytes are still in memory");
+            let received = last.iter().map(|buffer| &**buffer).collect::<Vec<_>>().concat();
+            assert!(received == bytes_of(7, round, BYTES), "what is held stays as it was");
+            if let Some(first) = survivor.first() {
+                assert!(first.starts_with(&bytes_of(7, round - 1, 100)), "and for longer");
+            }
+            survivor = last;
+            next.send(()).expect("the test waits");
+        }
+    });
+    let mut streams: Vec<TcpStream> =
+        (0..CONNECTIONS).map(|_| TcpStream::connect(address).expect("a listener")).collect();
+    for round in 0..4 {
+        for (connection, stream) in streams.iter_mut().enumerate() {
+            stream.write_all(&bytes_of(connection, round, BYTES)).expect("the shard reads");
+        }
+        told.recv().expect("the shard says so");
+    }
+    shard.join().expect("no panic").expect("the ring is well");
+}

@@ -25,6 +25,12 @@ pub struct Socket {
     pub(super) receiving: Cell<Option<Receiving>>,
 }
 
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Socket({})", self.fd)
+    }
+}
+
 /// A receive that goes on, and the group it picks from.
 #[derive(Clone, Copy)]
 pub(super) struct Receiving {
@@ -80,10 +86,19 @@ impl Socket {
     /// Whether the peer has gone away altogether, as its reset shows; one that has only ended its sending has not.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        let mut entry = libc::pollfd { fd: self.fd, events: 0, revents: 0 };
+        self.poll_now(0) & (libc::POLLERR | libc::POLLHUP) != 0
+    }
+
+    /// Whether bytes or an end have come that no receive has taken.
+    pub(super) fn is_readable(&self) -> bool {
+        self.poll_now(libc::POLLIN) != 0
+    }
+
+    fn poll_now(&self, events: libc::c_short) -> libc::c_short {
+        let mut entry = libc::pollfd { fd: self.fd, events, revents: 0 };
         // SAFETY: one live entry, and no waiting.
         let ready = unsafe { libc::poll(&mut entry, 1, 0) };
-        ready > 0 && entry.revents & (libc::POLLERR | libc::POLLHUP) != 0
+        if ready > 0 { entry.revents } else { 0 }
     }
 
     /// Sends what the socket takes at once; how many bytes, 0 where it takes none now. Small messages nearly always go whole,
@@ -132,9 +147,10 @@ impl Socket {
         let _ = self.with(|socket| socket.shutdown(std::net::Shutdown::Write));
     }
 
-    /// Sets the socket so that closing it resets the connection: a broken transfer must be seen as one.
-    pub fn reset_on_close(&self) {
-        let _ = self.with(|socket| socket.set_linger(Some(std::time::Duration::ZERO)));
+    /// Sets whether closing the socket resets the connection, whoever closes it: a broken transfer must be seen as one.
+    pub fn reset_on_close(&self, resets: bool) {
+        let linger = resets.then_some(std::time::Duration::ZERO);
+        let _ = self.with(|socket| socket.set_linger(linger));
     }
 }
 

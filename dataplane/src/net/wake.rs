@@ -31,14 +31,7 @@ impl Waker {
     /// # Errors
     /// When no eventfd can be made.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: plain system call; the descriptor is owned by nobody else.
-        let eventfd = unsafe {
-            let fd = libc::eventfd(0, libc::EFD_CLOEXEC);
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            OwnedFd::from_raw_fd(fd)
-        };
+        let eventfd = eventfd(0)?;
         Ok(Self { eventfd, ring_fd: AtomicI32::new(-1), asleep: AtomicBool::new(false) })
     }
 
@@ -69,9 +62,8 @@ impl Waker {
         if !self.asleep.swap(false, Ordering::Relaxed) {
             return;
         }
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: eight bytes are read from a live array. A full counter means that the shard is being woken already.
-        unsafe { libc::write(self.eventfd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        // A full counter means that the shard is being woken already.
+        add(&self.eventfd, 1);
     }
 
     /// For another shard, after it has put its message in: goes out with that shard's next submission.
@@ -104,4 +96,23 @@ impl Waker {
             memory = back;
         }
     }
+}
+
+/// An eventfd at zero.
+pub(super) fn eventfd(flags: i32) -> io::Result<OwnedFd> {
+    // SAFETY: plain system call; the descriptor is owned by nobody else.
+    unsafe {
+        let fd = libc::eventfd(0, libc::EFD_CLOEXEC | flags);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Adds to an eventfd; whether it took that.
+pub(super) fn add(eventfd: &OwnedFd, count: u16) -> bool {
+    let bytes = u64::from(count).to_ne_bytes();
+    // SAFETY: eight bytes are read from a live array.
+    unsafe { libc::write(eventfd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) > 0 }
 }

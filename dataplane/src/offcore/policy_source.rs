@@ -4,10 +4,10 @@
 //! should know; the names its origins have, and how TLS reaches them.
 //! Always holds: the way is the same at start, at a reload and for `payfence policy check`, so what passes one passes all.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use policy::compile::compile;
-use policy::model::Scheme;
 use policy::model::diagnostic::Diagnostic;
 use policy::model::file::parse;
 use policy::snapshot::Snapshot;
@@ -46,13 +46,6 @@ pub fn load_and_log(path: &Path, bytes: &[u8], sequence: u64) -> Result<Snapshot
     for warning in &loaded.warnings {
         tracing::warn!(path = %path.display(), "{warning}");
     }
-    for site in loaded.snapshot.sites().filter(|site| site.origin().scheme() == Scheme::Https) {
-        tracing::warn!(
-            path = %path.display(),
-            site = site.slug(),
-            "https origins are not served by this version: requests to this site are answered 502; give an http origin"
-        );
-    }
     Ok(loaded.snapshot)
 }
 
@@ -65,19 +58,24 @@ pub fn load_with_files(
     bytes: &[u8],
     sequence: u64,
     origins: &OriginFilesReader,
+    folder: &Path,
 ) -> Result<Snapshot, String> {
     let snapshot = load_and_log(path, bytes, sequence)?;
     origins
-        .prepare(origin_tls_keys(&snapshot))
+        .prepare(origin_tls_keys(&snapshot, folder))
         .map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(snapshot)
 }
 
-/// How TLS connections to the origins are made, each way once.
+/// How TLS connections to the origins are made, each way once. Files without a folder are in `folder`.
 #[must_use]
-pub fn origin_tls_keys(snapshot: &Snapshot) -> Vec<OriginTlsKey> {
-    let is_https = snapshot.sites().any(|site| site.origin().scheme() == Scheme::Https);
-    if is_https { vec![OriginTlsKey::default()] } else { Vec::new() }
+pub fn origin_tls_keys(snapshot: &Snapshot, folder: &Path) -> Vec<OriginTlsKey> {
+    let keys: HashSet<OriginTlsKey> = snapshot
+        .sites()
+        .filter_map(|site| site.origin_tls())
+        .map(|view| OriginTlsKey::new(view, folder))
+        .collect();
+    keys.into_iter().collect()
 }
 
 /// Names and ports of the origins, each once; addresses among them.

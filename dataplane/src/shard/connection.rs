@@ -6,27 +6,23 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::clock::Now;
 use crate::net::{Group, Socket, Timer};
+use crate::stream::Stream;
 
 use super::accept::Here;
 use super::input::Input;
-use super::plan::{Answer, Peer, Plan, Resumed, Waiting, plan};
+use super::peer::{Listens, Peer};
+use super::plan::{Answer, Plan, Resumed, Waiting, plan};
 use super::proxy_protocol::{self, Preface};
 use super::waits::Resolved;
-use super::{Shard, exchange, own_answer, relay, tasks};
-
-/// How long a client may be silent before its connection is closed after an answer.
-const LINGER: Duration = Duration::from_secs(2);
-/// How long a client that goes on sending is listened to after an answer.
-const LINGER_MAX: Duration = Duration::from_secs(30);
+use super::{Shard, exchange, own_answer, relay, secure};
 
 /// One client's connection.
 pub(super) struct Connection {
     pub(super) shard: Rc<Shard>,
-    pub(super) socket: Socket,
+    pub(super) stream: Stream,
     pub(super) peer: Peer,
     pub(super) input: Input,
     /// For what is received from the client.
@@ -44,7 +40,7 @@ pub(super) enum After {
     Linger,
     /// It is closed.
     Close,
-    /// It is reset: the client must see that the answer is broken.
+    /// It is reset: the client is gone or takes nothing, so nothing is kept for it.
     Reset,
 }
 
@@ -56,29 +52,38 @@ enum Received {
 }
 
 /// Serves `socket` until it ends.
-pub(super) async fn serve(here: Here, socket: Socket, peer: SocketAddr) {
+pub(super) async fn serve(here: Here, socket: Socket, peer: SocketAddr, listens: Listens) {
     let shard = Rc::clone(here.shard());
-    let _listing = tasks::list(&shard).await;
-    let mut connection = Connection::new(shard, socket, peer);
+    let _listing = shard.tasks.list().await;
+    let mut connection = Connection::new(shard, socket, peer, listens);
     if !connection.preface().await {
         return;
+    }
+    if listens == Listens::Tls {
+        // Apart: a connection that waits for its next request does not carry the handshake's state.
+        match Box::pin(secure::begin(connection)).await {
+            Some(secured) => connection = secured,
+            None => return,
+        }
     }
     loop {
         match connection.exchange().await {
             After::Next => {}
             After::Linger => return connection.linger().await,
-            After::Close => return,
-            After::Reset => return connection.socket.reset_on_close(),
+            After::Close => return connection.stream.say_goodbye(),
+            After::Reset => return connection.stream.reset_on_close(true),
         }
     }
 }
 
 impl Connection {
-    fn new(shard: Rc<Shard>, socket: Socket, peer: SocketAddr) -> Self {
+    fn new(shard: Rc<Shard>, socket: Socket, peer: SocketAddr, listens: Listens) -> Self {
         let address = peer.ip().to_canonical();
-        let peer = Peer { address, is_trusted: shard.trusts(address) };
+        let is_trusted = shard.trusts(address);
+        let peer = Peer { address, is_trusted, listens, tls: None };
         let (read_timer, write_timer) = (shard.ring.timer(), shard.ring.timer());
-        Self { shard, socket, peer, input: Input::default(), read_timer, write_timer }
+        let stream = Stream::Plain(socket);
+        Self { shard, stream, peer, input: Input::default(), read_timer, write_timer }
     }
 
     /// Reads a trusted proxy's PROXY header, where there is one. Whether to go on.
@@ -86,7 +91,7 @@ impl Connection {
         if !self.peer.is_trusted {
             return true;
         }
-        let deadline = self.shard.deadline(self.shard.settings.idle_timeout);
+        let deadline = self.shard.deadline(self.shard.settings.deadlines.idle);
         loop {
             match proxy_protocol::read(self.input.bytes()) {
                 Preface::None if !self.input.is_empty() => return true,
@@ -95,7 +100,8 @@ impl Connection {
                     self.input.consume(len);
                     if let Some(client) = client {
                         let address = client.to_canonical();
-                        self.peer = Peer { address, is_trusted: self.shard.trusts(address) };
+                        self.peer.address = address;
+                        self.peer.is_trusted = self.shard.trusts(address);
                     }
                     return true;
                 }
@@ -105,9 +111,13 @@ impl Connection {
                 }
             }
             let shard = Rc::clone(&self.shard);
-            let received = shard.unless_draining(pin!(self.receive(deadline))).await;
-            if !matches!(received, Some(Received::Bytes)) {
-                return false;
+            match shard.unless_draining(pin!(self.receive(deadline))).await {
+                Some(Received::Bytes) => {}
+                Some(Received::TimedOut) => {
+                    shard.metrics.timeouts.inc("idle");
+                    return false;
+                }
+                Some(Received::End) | None => return false,
             }
         }
     }
@@ -115,7 +125,7 @@ impl Connection {
     /// One request from its first byte to the end of its answer.
     async fn exchange(&mut self) -> After {
         if self.input.is_empty() {
-            let idle = self.shard.deadline(self.shard.settings.idle_timeout);
+            let idle = self.shard.deadline(self.shard.settings.deadlines.idle);
             if self.shard.is_draining() {
                 return After::Close;
             }
@@ -131,10 +141,10 @@ impl Connection {
             }
         }
         let started = self.shard.now();
-        let head_deadline = self.shard.deadline(self.shard.settings.head_timeout);
+        let head_deadline = self.shard.deadline(self.shard.settings.deadlines.head);
         loop {
             let planned =
-                plan(&self.shard, self.peer, self.input.bytes(), self.input.seen, started, None);
+                plan(&self.shard, &self.peer, self.input.bytes(), self.input.seen, started, None);
             match planned {
                 Plan::Partial => {
                     self.input.seen = self.input.bytes().len();
@@ -160,7 +170,8 @@ impl Connection {
                 Plan::Wait(Waiting { id, policy, request_id }) => {
                     let outcome = Resolved::new(Rc::clone(&self.shard), id).await;
                     let resumed = Some(Resumed { policy, request_id, outcome });
-                    planned = plan(&self.shard, self.peer, self.input.bytes(), 0, started, resumed);
+                    planned =
+                        plan(&self.shard, &self.peer, self.input.bytes(), 0, started, resumed);
                 }
                 Plan::Partial => unreachable!("a head that was complete stays so"),
             }
@@ -187,7 +198,7 @@ impl Connection {
     /// Sends an answer of our own; whether all of it went.
     pub(super) async fn send(&mut self, bytes: Vec<u8>) -> bool {
         let (result, bytes) =
-            relay::send_all(&self.shard, &self.socket, bytes, &self.write_timer).await;
+            relay::send_all(&self.shard, &self.stream, bytes, &self.write_timer).await;
         self.shard.give_spare(bytes);
         result.is_ok()
     }
@@ -202,9 +213,14 @@ impl Connection {
             if left == 0 {
                 return true;
             }
-            let stall = self.shard.deadline(self.shard.settings.stall_timeout);
-            if !matches!(self.receive(stall).await, Received::Bytes) {
-                return false;
+            let stall = self.shard.deadline(self.shard.settings.deadlines.stall);
+            match self.receive(stall).await {
+                Received::Bytes => {}
+                Received::End => return false,
+                Received::TimedOut => {
+                    self.shard.metrics.timeouts.inc("stall");
+                    return false;
+                }
             }
         }
     }
@@ -212,7 +228,7 @@ impl Connection {
     /// Receives more bytes behind those at hand.
     async fn receive(&mut self, deadline_ns: u64) -> Received {
         self.read_timer.set(deadline_ns);
-        match self.read_timer.race(pin!(self.socket.recv(Group::Small))).await {
+        match self.read_timer.race(pin!(self.stream.recv(Group::Small))).await {
             Some(Ok(buffer)) if !buffer.is_empty() => {
                 self.input.add(buffer);
                 Received::Bytes
@@ -225,12 +241,13 @@ impl Connection {
 
     /// Says that nothing more will be sent and reads on until the client has ended too or is silent: closing with unread bytes
     /// would reset the connection and could take the answer from the client (RFC 9112 section 9.6).
-    async fn linger(&mut self) {
-        self.socket.shutdown_write();
-        let end = self.shard.deadline(LINGER_MAX);
+    pub(super) async fn linger(&mut self) {
+        self.stream.shutdown_write();
+        let deadlines = self.shard.settings.deadlines;
+        let end = self.shard.deadline(deadlines.linger_max);
         while self.shard.ring.now_ns() < end {
-            self.read_timer.set(end.min(self.shard.deadline(LINGER)));
-            match self.read_timer.race(pin!(self.socket.recv(Group::Small))).await {
+            self.read_timer.set(end.min(self.shard.deadline(deadlines.linger)));
+            match self.read_timer.race(pin!(self.stream.recv(Group::Small))).await {
                 Some(Ok(buffer)) if !buffer.is_empty() => {}
                 _ => return,
             }

@@ -14,6 +14,8 @@ use std::time::Duration;
 use policy::decision::Reason;
 
 use crate::message::{self, Asker};
+use crate::stream::HandshakeError;
+use crate::tls::Cause;
 
 use super::connection::{After, Connection};
 use super::own_answer::problem_of;
@@ -55,16 +57,15 @@ pub(super) async fn forward(connection: &mut Connection, mut exchange: Box<Excha
                 may_reuse = false;
             }
             Ended::Failed(failure) => break fail(connection, &mut exchange, failure).await,
-            Ended::Broken { reset: true } => break After::Reset,
-            Ended::Broken { reset: false } => break After::Close,
+            Ended::Broken => break After::Close,
             Ended::BadBody(reason) => {
-                upstream.socket.reset_on_close();
+                upstream.stream.reset_on_close(true);
                 break refuse_body(connection, &mut exchange, reason).await;
             }
             Ended::ClientGone => {
                 // The origin must not take a request that was cut short for a whole one.
-                upstream.socket.reset_on_close();
-                break After::Close;
+                upstream.stream.reset_on_close(true);
+                break After::Reset;
             }
             Ended::Switched => {
                 tunnel_to(connection, &mut exchange, &mut upstream).await;
@@ -85,25 +86,26 @@ async fn connect(connection: &Connection, exchange: &Exchange) -> Result<Upstrea
     let shard = &connection.shard;
     let site = exchange.policy.site(exchange.decision.site);
     let pool = exchange.policy.pool(exchange.decision.site);
-    let connected = pool
-        .connect(
-            &shard.ring,
-            &connection.write_timer,
-            &shard.resolver,
-            &shard.metrics,
-            site.connect_timeout_ms(),
-        )
-        .await;
+    let connected = pool.connect(shard, &connection.write_timer, site.connect_timeout_ms()).await;
     connected.map_err(|error| {
-        tracing::warn!(site = site.slug(), %error, "the origin cannot be reached");
+        match &error {
+            // Certificates that are no good come with every request: the log has them now and then.
+            ConnectError::Tls(_, HandshakeError::Tls(..)) => {
+                let cause = error.cause().unwrap_or(Cause::Internal);
+                shard.state.tls().origin_failed(site.slug(), cause, &error, shard.now());
+            }
+            _ => tracing::warn!(site = site.slug(), %error, "the origin cannot be reached"),
+        }
         match error {
             ConnectError::Timeout(..) => {
                 shard.metrics.timeouts.inc("connect");
                 Failure::Timeout
             }
-            ConnectError::Resolve(..) | ConnectError::Connect(..) | ConnectError::Https => {
-                Failure::Unreachable
-            }
+            ConnectError::Tls(_, HandshakeError::Gone(_))
+            | ConnectError::Resolve(..)
+            | ConnectError::Connect(..)
+            | ConnectError::Busy(_) => Failure::Unreachable,
+            ConnectError::Tls(..) | ConnectError::Unprepared(_) => Failure::Invalid,
         }
     })
 }
@@ -117,7 +119,7 @@ async fn attempt(
     let shard = Rc::clone(&connection.shard);
     let request = std::mem::take(&mut exchange.request);
     let (sent, request) =
-        relay::send_all(&shard, &upstream.socket, request, &connection.write_timer).await;
+        relay::send_all(&shard, &upstream.stream, request, &connection.write_timer).await;
     exchange.request = request;
     let (upload, end) = match sent {
         Ok(()) => (std::mem::replace(&mut exchange.upload, Upload::Done), UploadEnd::Done),
@@ -137,9 +139,9 @@ async fn attempt(
         upload => {
             let uploading = Uploading {
                 shard: &shard,
-                client: &connection.socket,
+                client: &connection.stream,
                 input: &mut connection.input,
-                origin: &upstream.socket,
+                origin: &upstream.stream,
                 timer: &connection.read_timer,
                 policy: &policy,
                 site: exchange.decision.site,
@@ -151,9 +153,9 @@ async fn attempt(
     };
     let fetching = Fetching {
         shard: &shard,
-        client: &connection.socket,
+        client: &connection.stream,
         timer: &connection.write_timer,
-        origin: &upstream.socket,
+        origin: &upstream.stream,
         input: &mut upstream.input,
         exchange,
         upload_end: &upload_end,
@@ -248,6 +250,7 @@ fn origin_problem(shard: &Shard, exchange: &Exchange, reason: Reason, close: boo
         close,
         request_id: &exchange.request_id,
         token_sent: exchange.token_sent,
+        is_tls: exchange.is_tls,
         http10_keep_alive: !close && exchange.version == crate::http1::Version::Http10,
     };
     let mut problem = problem_of(reason, shard.now());
@@ -260,12 +263,12 @@ fn origin_problem(shard: &Shard, exchange: &Exchange, reason: Reason, close: boo
 async fn tunnel_to(connection: &mut Connection, exchange: &mut Exchange, upstream: &mut Upstream) {
     let shard = Rc::clone(&connection.shard);
     let client = tunnel::End {
-        socket: &connection.socket,
+        stream: &connection.stream,
         input: connection.input.take(),
         timer: &connection.read_timer,
     };
     let origin = tunnel::End {
-        socket: &upstream.socket,
+        stream: &upstream.stream,
         input: upstream.input.take(),
         timer: &connection.write_timer,
     };

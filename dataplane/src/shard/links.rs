@@ -16,6 +16,8 @@ use policy::snapshot::Snapshot;
 
 use crate::net::{ShardWaker, WakerSet};
 
+use super::peer::Listens;
+
 /// Messages that an inbox holds.
 const INBOX_MESSAGES: usize = 4096;
 
@@ -24,7 +26,7 @@ pub enum Mail {
     /// About units.
     Budget(Source, Message),
     /// A connection that another shard accepted and has not read from.
-    Connection(OwnedFd, SocketAddr),
+    Connection(OwnedFd, SocketAddr, Listens),
 }
 
 /// One shard as the others see it.

@@ -7,14 +7,18 @@
 mod accept;
 mod connection;
 mod exchange;
+mod handshakes;
 mod input;
 mod links;
+mod names;
 mod own_answer;
+mod peer;
 mod plan;
 mod policy_view;
 mod proxy_protocol;
 mod relay;
 mod response;
+mod secure;
 mod settle;
 mod tasks;
 mod tunnel;
@@ -26,6 +30,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +41,7 @@ use policy::budget::{Message, Now as BudgetNow, ShardBudgets, ShardId};
 use policy::matcher::{Matcher, Settings as MatcherSettings};
 
 use crate::clock::{Clock, Now};
+use crate::config::Deadlines;
 use crate::http1::{Limits, RequestHead, ResponseHead};
 use crate::message::RequestIds;
 use crate::metrics::ShardMetrics;
@@ -45,7 +51,10 @@ use crate::offcore::state::NodeState;
 use crate::runtime;
 use crate::tls::OriginTls;
 
+use handshakes::Handshakes;
 pub use links::{Links, Mail};
+use names::Names;
+pub use peer::Listens;
 use policy_view::PolicyView;
 use tasks::Tasks;
 use upstream::Pools;
@@ -61,14 +70,8 @@ const SPARES_MAX: usize = 256;
 pub struct Settings {
     /// Bounds on heads.
     pub limits: Limits,
-    /// From the first byte of a head to its last.
-    pub head_timeout: Duration,
-    /// Between two requests, and before the first.
-    pub idle_timeout: Duration,
-    /// Without any progress in a body, either way.
-    pub stall_timeout: Duration,
-    /// Without a byte of an event stream or a tunnel.
-    pub quiet_timeout: Duration,
+    /// How long clients and bodies are waited for.
+    pub deadlines: Deadlines,
     /// How long a drain waits for what runs.
     pub drain: Duration,
     /// Client connections of the whole node.
@@ -79,21 +82,19 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// The port of the first TLS listener, where redirects lead; none: there is none.
     pub https_port: Option<u16>,
+    /// Where the files are that a policy names without their folder.
+    pub policy_folder: PathBuf,
 }
 
 /// What a shard is made of.
 pub struct Parts {
     /// Its number.
     pub id: ShardId,
-    /// Its listeners, one for each address.
-    pub listeners: Vec<OwnedFd>,
-    /// Its listeners that speak TLS, one for each address.
-    pub tls_listeners: Vec<OwnedFd>,
-    /// Its listeners that redirect to `https`, one for each address.
-    pub redirect_listeners: Vec<OwnedFd>,
-    /// What TLS connections with clients are made with; none: there are no TLS listeners.
+    /// Its listeners, one for each address, and what each takes.
+    pub listeners: Vec<(OwnedFd, Listens)>,
+    /// How TLS is spoken with clients, where a listener takes it.
     pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// What TLS connections to origins are made with.
+    /// How TLS is spoken with origins.
     pub origin_tls: Arc<OriginTls>,
     /// What every shard is told.
     pub settings: Arc<Settings>,
@@ -127,6 +128,9 @@ pub(crate) struct Shard {
     links: Arc<Links>,
     state: Arc<NodeState>,
     resolver: ResolverHandle,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    origin_tls: Arc<OriginTls>,
+    names: Names,
     metrics: Arc<ShardMetrics>,
     policy: RefCell<Rc<PolicyView>>,
     pools: RefCell<Pools>,
@@ -140,6 +144,7 @@ pub(crate) struct Shard {
     /// Which shards were sent something in this turn.
     wake: RefCell<Box<[bool]>>,
     connections: Cell<usize>,
+    handshakes: Handshakes,
     tasks: Tasks,
     draining: Cell<bool>,
     /// Ends whatever runs still.
@@ -160,9 +165,11 @@ pub async fn run(parts: Parts) -> io::Result<()> {
     .map_err(io::Error::other)?;
     let metrics = parts.state.metrics().shard(usize::from(parts.id.0));
     let mut pools = Pools::new();
-    let view = PolicyView::new(parts.links.policy().load_full(), &metrics, &mut pools);
+    let sessions = (&*parts.origin_tls, &*parts.settings.policy_folder);
+    let view = PolicyView::new(parts.links.policy().load_full(), &metrics, &mut pools, sessions);
     let no_settings = MatcherSettings { default_paid: false, case_sensitive: false };
     let shards = u16::try_from(parts.links.shards()).unwrap_or(u16::MAX);
+    let names = Names::new(&parts.resolver, &parts.links, usize::from(parts.id.0));
     let shard = Rc::new(Shard {
         id: parts.id,
         ring: Rc::clone(&ring),
@@ -170,6 +177,9 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         links: parts.links,
         state: parts.state,
         resolver: parts.resolver,
+        tls: parts.tls,
+        origin_tls: parts.origin_tls,
+        names,
         metrics,
         policy: RefCell::new(Rc::new(view)),
         pools: RefCell::new(pools),
@@ -186,13 +196,14 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         undelivered: RefCell::new(VecDeque::new()),
         wake: RefCell::new(vec![false; usize::from(shards)].into()),
         connections: Cell::new(0),
+        handshakes: Handshakes::default(),
         tasks: Tasks::default(),
         draining: Cell::new(false),
         ended: Cell::new(false),
     });
     shard.waker().attach(&ring);
-    for listener in parts.listeners {
-        runtime::spawn(&ring, accept::accept(Rc::clone(&shard), listener));
+    for (listener, listens) in parts.listeners {
+        runtime::spawn(&ring, accept::accept(Rc::clone(&shard), listener, listens));
     }
     runtime::spawn(&ring, turn::listen_for_wakes(Rc::clone(&shard)));
     runtime::spawn(&ring, turn::keep_house(Rc::clone(&shard)));
@@ -240,6 +251,7 @@ impl Shard {
             Arc::clone(&current),
             &self.metrics,
             &mut self.pools.borrow_mut(),
+            (&self.origin_tls, &self.settings.policy_folder),
         ));
         self.policy.replace(Rc::clone(&fresh));
         fresh
@@ -278,3 +290,7 @@ pub fn end_process_on_panic() {
         }
     }));
 }
+
+#[cfg(test)]
+#[path = "shard_tests.rs"]
+mod tests;

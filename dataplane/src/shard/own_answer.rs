@@ -46,6 +46,7 @@ pub(super) fn malformed(
         close: true,
         request_id: &request_id,
         token_sent: false,
+        is_tls: false,
         http10_keep_alive: false,
     };
     let mut bytes = shard.take_spare();

@@ -4,7 +4,6 @@
 //! runs without waiting, on the shard's scratch; what it returns borrows nothing; `decide` says what is done, this only prepares
 //! it.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use policy::budget::{
@@ -24,24 +23,16 @@ use crate::http1::{
     parse_request,
 };
 use crate::message::{
-    self, Asker, ClientAddress, Forward, Identity, Problem, RequestId, UsageReport,
+    self, Asker, ClientAddress, Forward, Identity, Problem, Redirect, RequestId, UsageReport,
 };
 
 use super::Shard;
 use super::own_answer::{malformed, problem_of};
+use super::peer::{Listens, Peer};
 use super::policy_view::PolicyView;
 
 /// Longest unread body that is skipped to keep a connection after an answer of our own.
 const SKIP_BYTES_MAX: u64 = 64 * 1024;
-
-/// Where a connection comes from.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer {
-    /// The address of whoever connected, or whom a PROXY header named.
-    pub(super) address: IpAddr,
-    /// Whether its word on the client's address counts.
-    pub(super) is_trusted: bool,
-}
 
 /// What is to be done next.
 pub(super) enum Plan {
@@ -113,6 +104,8 @@ pub(super) struct Exchange {
     pub(super) version: Version,
     pub(super) keep_alive: bool,
     pub(super) is_head: bool,
+    /// The client speaks TLS.
+    pub(super) is_tls: bool,
     pub(super) is_idempotent: bool,
     pub(super) asks_websocket: bool,
     pub(super) token_sent: bool,
@@ -126,7 +119,7 @@ struct Asked<'a> {
     shard: &'a Shard,
     policy: &'a Rc<PolicyView>,
     request: Request<'a>,
-    peer: Peer,
+    peer: &'a Peer,
     client: ClientAddress,
     request_id: RequestId,
     head_len: usize,
@@ -137,7 +130,7 @@ struct Asked<'a> {
 /// Plans what to do with `bytes`, of which `seen` were too few before. `started` is when the first of them came.
 pub(super) fn plan(
     shard: &Shard,
-    peer: Peer,
+    peer: &Peer,
     bytes: &[u8],
     seen: usize,
     started: Now,
@@ -167,6 +160,9 @@ pub(super) fn plan(
         bytes,
         started,
     };
+    if peer.listens == Listens::Redirect {
+        return asked.redirect();
+    }
     asked.plan((&mut scratch.matcher, &scratch.no_rules), outcome)
 }
 
@@ -187,6 +183,11 @@ impl Asked<'_> {
             self.shard.metrics.no_site.decided(Reason::SiteUnknown);
             return self.answer_without_site(Reason::SiteUnknown);
         };
+        if self.peer.is_tls()
+            && snapshot.is_misdirected(self.peer.server_name(), found.site, domain)
+        {
+            return self.misdirected();
+        }
         let site = self.policy.site(found.site);
         let path = path.get(found.prefix_len..).unwrap_or_default();
         let line = RequestLine { method: self.request.method(), path, query: self.request.query() };
@@ -367,7 +368,33 @@ impl Asked<'_> {
             http10_keep_alive: !close && facts.version == Version::Http10,
             request_id: &self.request_id,
             token_sent,
+            is_tls: self.peer.is_tls(),
         }
+    }
+
+    /// The answer of a listener that only sends clients on.
+    fn redirect(&self) -> Plan {
+        let (close, skip) = self.after_answer();
+        let mut bytes = self.shard.take_spare();
+        let asker = self.asker(None, None, close, false);
+        let redirect = Redirect {
+            host: self.request.host(),
+            path: self.request.path(),
+            query: self.request.query(),
+            https_port: self.shard.settings.https_port.unwrap_or(443),
+        };
+        message::redirect(&mut bytes, &asker, &redirect, self.started.unix_s());
+        Plan::Answer(Answer { bytes, head_len: self.head_len, skip, close })
+    }
+
+    /// The answer to a request for another site than the connection was opened for.
+    fn misdirected(&self) -> Plan {
+        self.shard.metrics.malformed.inc(message::MISDIRECTED_CAUSE);
+        let mut bytes = self.shard.take_spare();
+        let asker = self.asker(None, None, true, false);
+        message::misdirected(&mut bytes, &asker, self.started.unix_s());
+        self.account_own_answer();
+        Plan::Answer(Answer { bytes, head_len: self.head_len, skip: 0, close: true })
     }
 
     fn answer_without_site(&self, reason: Reason) -> Plan {
@@ -448,7 +475,8 @@ impl Asked<'_> {
                 peer: self.peer.address,
                 peer_is_trusted: self.client.peer_is_trusted,
                 client: self.client.ip,
-                proto: "http",
+                proto: self.peer.proto(),
+                client_cert_subject: self.peer.client_subject(),
                 identity: self.identity(decision),
                 request_id: &self.request_id,
                 looked_up_foreign: looked_up,
@@ -484,6 +512,7 @@ impl Asked<'_> {
             version: http.version,
             keep_alive: http.keep_alive,
             is_head: self.request.is_head(),
+            is_tls: self.peer.is_tls(),
             is_idempotent: self.request.is_idempotent(),
             asks_websocket,
             token_sent: !matches!(facts.token, Presented::Nothing),

@@ -3,15 +3,18 @@
 //! In: the node's `ArcSwap`. Out: an `Rc` that a request holds from beginning to end. Always holds: a request sees one
 //! snapshot; taking the view costs no atomic write.
 
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use policy::ids::SiteIndex;
 use policy::snapshot::{SiteView, Snapshot};
+use rustls::pki_types::ServerName;
 
 use crate::metrics::{ShardMetrics, SiteCells};
+use crate::tls::{OriginTls, OriginTlsKey};
 
-use super::upstream::{Pool, Pools};
+use super::upstream::{OriginSession, Pool, Pools};
 
 /// One snapshot with what this shard keeps for it.
 pub struct PolicyView {
@@ -21,9 +24,21 @@ pub struct PolicyView {
 }
 
 impl PolicyView {
-    pub(super) fn new(snapshot: Arc<Snapshot>, metrics: &ShardMetrics, pools: &mut Pools) -> Self {
+    pub(super) fn new(
+        snapshot: Arc<Snapshot>,
+        metrics: &ShardMetrics,
+        pools: &mut Pools,
+        (origin_tls, folder): (&OriginTls, &Path),
+    ) -> Self {
+        let session_of = |site: &SiteView<'_>| {
+            let config = origin_tls.get(&OriginTlsKey::new(site.origin_tls()?, folder))?;
+            let host = site.origin().host().trim_matches(['[', ']']).to_owned();
+            Some(OriginSession { config, name: ServerName::try_from(host).ok()? })
+        };
+
         let cells = metrics.site_cells(snapshot.sites().map(|site| site.slug()));
-        let site_pools = snapshot.sites().map(|site| pools.of(site.origin())).collect();
+        let site_pools =
+            snapshot.sites().map(|site| pools.of(site.origin(), session_of(&site))).collect();
         Self { snapshot, cells, pools: site_pools }
     }
 

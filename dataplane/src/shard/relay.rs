@@ -13,6 +13,7 @@ use policy::ids::SiteIndex;
 use crate::http1::{ChunkDecoder, ResponseFraming, write};
 use crate::message::{request_trailer_passes, response_trailer_passes};
 use crate::net::{Group, RecvBuf, Socket, Timer};
+use crate::stream::{Stream, TlsStream};
 
 use super::Shard;
 use super::input::Input;
@@ -36,13 +37,46 @@ pub(super) enum SendError {
 /// Sends all of `bytes`, and gives the memory back unless the peer stalled.
 pub(super) async fn send_all(
     shard: &Shard,
+    stream: &Stream,
+    bytes: Vec<u8>,
+    timer: &Timer,
+) -> (Result<(), SendError>, Vec<u8>) {
+    let (out, kept) = match stream {
+        Stream::Plain(_) => (bytes, None),
+        Stream::Tls(tls) => match seal(shard, tls, &[&bytes]) {
+            Ok(sealed) => (sealed, Some(bytes)),
+            Err(error) => return (Err(error), bytes),
+        },
+    };
+    let (result, out) = send_raw(shard, stream.socket(), out, timer).await;
+    match kept {
+        None => (result, out),
+        Some(bytes) => {
+            shard.give_spare(out);
+            (result, bytes)
+        }
+    }
+}
+
+/// The records of all `parts`, in memory for one send.
+fn seal(shard: &Shard, tls: &TlsStream, parts: &[&[u8]]) -> Result<Vec<u8>, SendError> {
+    let mut out = shard.take_spare();
+    for part in parts {
+        tls.seal(part, &mut out).map_err(|_| SendError::Gone)?;
+    }
+    Ok(out)
+}
+
+/// Sends all of `bytes` as they are.
+async fn send_raw(
+    shard: &Shard,
     socket: &Socket,
     mut bytes: Vec<u8>,
     timer: &Timer,
 ) -> (Result<(), SendError>, Vec<u8>) {
     let Ok(mut sent) = socket.try_send(&bytes) else { return (Err(SendError::Gone), bytes) };
     while sent < bytes.len() {
-        timer.set(shard.deadline(shard.settings.stall_timeout));
+        timer.set(shard.deadline(shard.settings.deadlines.stall));
         match timer.race(pin!(socket.send(bytes, sent))).await {
             None => return (Err(stalled(shard)), Vec::new()),
             Some((result, back)) => {
@@ -60,12 +94,22 @@ pub(super) async fn send_all(
 /// Sends all of a received buffer.
 pub(super) async fn send_received(
     shard: &Shard,
-    socket: &Socket,
+    stream: &Stream,
     mut buffer: RecvBuf,
     timer: &Timer,
 ) -> Result<(), SendError> {
+    let socket = match stream {
+        Stream::Plain(socket) => socket,
+        Stream::Tls(tls) => {
+            let sealed = seal(shard, tls, &[&buffer])?;
+            drop(buffer);
+            let (result, sealed) = send_raw(shard, stream.socket(), sealed, timer).await;
+            shard.give_spare(sealed);
+            return result;
+        }
+    };
     while !buffer.is_empty() {
-        timer.set(shard.deadline(shard.settings.stall_timeout));
+        timer.set(shard.deadline(shard.settings.deadlines.stall));
         match timer.race(pin!(socket.send_received(buffer, 0))).await {
             None => return Err(stalled(shard)),
             Some((Ok(len), Some(back))) if len > 0 => {
@@ -81,7 +125,7 @@ pub(super) async fn send_received(
 /// Sends `head`, and `body` behind it.
 async fn send_both(
     shard: &Shard,
-    socket: &Socket,
+    stream: &Stream,
     mut head: Vec<u8>,
     mut body: RecvBuf,
     timer: &Timer,
@@ -89,11 +133,24 @@ async fn send_both(
     if body.len() <= COPY_BYTES_MAX {
         head.extend_from_slice(&body);
         drop(body);
-        return send_all(shard, socket, head, timer).await;
+        return send_all(shard, stream, head, timer).await;
     }
+    let socket = match stream {
+        Stream::Plain(socket) => socket,
+        Stream::Tls(tls) => {
+            let sealed = match seal(shard, tls, &[&head, &body]) {
+                Ok(sealed) => sealed,
+                Err(error) => return (Err(error), head),
+            };
+            drop(body);
+            let (result, sealed) = send_raw(shard, stream.socket(), sealed, timer).await;
+            shard.give_spare(sealed);
+            return (result, head);
+        }
+    };
     let mut sent = 0;
     while sent < head.len() + body.len() {
-        timer.set(shard.deadline(shard.settings.stall_timeout));
+        timer.set(shard.deadline(shard.settings.deadlines.stall));
         match timer.race(pin!(socket.send_both(head, body, sent))).await {
             None => return (Err(stalled(shard)), Vec::new()),
             Some((Ok(len), head_back, Some(body_back))) if len > 0 => {
@@ -130,8 +187,8 @@ pub(super) enum Heard {
 /// what it waited to `waited_ns`.
 pub(super) async fn hear(
     shard: &Shard,
-    origin: &Socket,
-    client: &Socket,
+    origin: &Stream,
+    client: &Stream,
     timer: &Timer,
     waited_ns: &mut u64,
     deadline_ns: impl Fn() -> u64,
@@ -173,9 +230,9 @@ pub(super) enum UploadEnd {
 /// What an upload works on.
 pub(super) struct Uploading<'a> {
     pub(super) shard: &'a Shard,
-    pub(super) client: &'a Socket,
+    pub(super) client: &'a Stream,
     pub(super) input: &'a mut Input,
-    pub(super) origin: &'a Socket,
+    pub(super) origin: &'a Stream,
     pub(super) timer: &'a Timer,
     pub(super) policy: &'a PolicyView,
     pub(super) site: SiteIndex,
@@ -205,7 +262,7 @@ impl Uploading<'_> {
         if let Some(buffer) = self.input.take() {
             return Ok(buffer);
         }
-        let stall = self.shard.settings.stall_timeout;
+        let stall = self.shard.settings.deadlines.stall;
         // Before the origin has said `100 Continue` it is the origin's time that runs, not the client's.
         let patience = if self.sent.get() == 0 { stall + self.first_wait } else { stall };
         self.timer.set(self.shard.deadline(patience));
@@ -271,8 +328,8 @@ pub(super) enum RelayError {
 /// What a download works on.
 pub(super) struct Downloading<'a> {
     pub(super) shard: &'a Shard,
-    pub(super) client: &'a Socket,
-    pub(super) origin: &'a Socket,
+    pub(super) client: &'a Stream,
+    pub(super) origin: &'a Stream,
     /// Received from the origin and not taken yet; what is left when the body is whole belongs to nobody.
     pub(super) input: &'a mut Option<RecvBuf>,
     pub(super) timer: &'a Timer,
@@ -286,6 +343,26 @@ pub(super) struct Downloading<'a> {
 impl Downloading<'_> {
     /// Sends `head` and the body that follows it.
     pub(super) async fn run(
+        self,
+        head: Vec<u8>,
+        from: ResponseFraming,
+        to: ResponseFraming,
+    ) -> Result<(), RelayError> {
+        let client = self.client;
+        let is_unframed = to == ResponseFraming::UntilClose;
+        if is_unframed {
+            // It has no end but the connection's: until it is whole, whatever ends this, a deadline or the end of a drain
+            // too, must reset.
+            client.reset_on_close(true);
+        }
+        let result = self.body(head, from, to).await;
+        if is_unframed && result.is_ok() {
+            client.reset_on_close(false);
+        }
+        result
+    }
+
+    async fn body(
         mut self,
         head: Vec<u8>,
         from: ResponseFraming,

@@ -10,7 +10,8 @@ use policy::decision::{Outcome, Reason};
 
 use crate::http1::{Parse, ResponseFacts, ResponseFraming, Upgrade, parse_response};
 use crate::message::{self, ResponseEdit, client_framing};
-use crate::net::{RecvBuf, Socket, Timer};
+use crate::net::{RecvBuf, Timer};
+use crate::stream::Stream;
 
 use super::Shard;
 use super::plan::Exchange;
@@ -37,8 +38,8 @@ pub(super) enum Ended {
     Whole { keep_client: bool, keep_origin: bool },
     /// The client has nothing of an answer.
     Failed(Failure),
-    /// The client has a part; `reset` where only a reset connection shows that.
-    Broken { reset: bool },
+    /// The client has a part.
+    Broken,
     /// What the client sent as a body is none, or did not come.
     BadBody(Reason),
     /// The client went away.
@@ -50,9 +51,9 @@ pub(super) enum Ended {
 /// What fetching an answer works on.
 pub(super) struct Fetching<'a> {
     pub(super) shard: &'a Shard,
-    pub(super) client: &'a Socket,
+    pub(super) client: &'a Stream,
     pub(super) timer: &'a Timer,
-    pub(super) origin: &'a Socket,
+    pub(super) origin: &'a Stream,
     pub(super) input: &'a mut Option<RecvBuf>,
     pub(super) exchange: &'a mut Exchange,
     /// How the upload ended; `None` while it runs.
@@ -210,14 +211,14 @@ impl Fetching<'_> {
     async fn deliver(mut self, rewritten: Rewritten) -> Ended {
         self.count();
         let Rewritten { head, from, to, close, keep_origin, is_stream } = rewritten;
-        let settings = &self.shard.settings;
+        let deadlines = &self.shard.settings.deadlines;
         let downloading = Downloading {
             shard: self.shard,
             client: self.client,
             origin: self.origin,
             input: self.input,
             timer: self.timer,
-            quiet: if is_stream { settings.quiet_timeout } else { settings.stall_timeout },
+            quiet: if is_stream { deadlines.quiet } else { deadlines.stall },
             sent: &mut self.exchange.response_bytes,
             waited_ns: &mut self.exchange.origin_ns,
         };
@@ -230,7 +231,7 @@ impl Fetching<'_> {
                     site = site.slug(),
                     "the origin broke off in the middle of an answer"
                 );
-                Ended::Broken { reset: to == ResponseFraming::UntilClose }
+                Ended::Broken
             }
         }
     }
@@ -280,6 +281,7 @@ fn rewrite(
     let edit = ResponseEdit {
         is_metered: exchange.decision.outcome == Outcome::Meter,
         figures: exchange.figures.as_ref(),
+        hsts: exchange.policy.site(exchange.decision.site).hsts().filter(|_| exchange.is_tls),
         now_s: shard.now().unix_s(),
         request_id: &exchange.request_id,
         client_version: exchange.version,

@@ -1,6 +1,6 @@
-//! The tasks that a drain must reach while they wait for nothing in particular.
+//! Lists of tasks that wait for the same thing, such as those that a drain must reach while they wait for nothing in particular.
 //!
-//! In: a task's waker, once. Out: all of them woken when the drain begins. Always holds: a task that has ended is not listed.
+//! In: a task's waker, once. Out: all of them woken when the thing happens. Always holds: a task that has ended is not listed.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -10,9 +10,9 @@ use std::task::{Poll, Waker};
 
 use super::Shard;
 
-/// The listed tasks of one shard.
+/// Listed tasks of one shard.
 #[derive(Default)]
-pub(super) struct Tasks(RefCell<Listed>);
+pub(super) struct Tasks(Rc<RefCell<Listed>>);
 
 #[derive(Default)]
 struct Listed {
@@ -26,26 +26,32 @@ impl Tasks {
         let wakers: Vec<Waker> = self.0.borrow().wakers.iter().flatten().cloned().collect();
         wakers.into_iter().for_each(Waker::wake);
     }
-}
 
-/// Lists the calling task for as long as the answer lives.
-pub(super) async fn list(shard: &Rc<Shard>) -> Listing {
-    std::future::poll_fn(|context| {
-        let mut listed = shard.tasks.0.borrow_mut();
-        let waker = Some(context.waker().clone());
-        let index = match listed.free.pop() {
-            Some(index) => {
-                listed.wakers[index] = waker;
-                index
-            }
-            None => {
-                listed.wakers.push(waker);
-                listed.wakers.len() - 1
-            }
-        };
-        std::task::Poll::Ready(Listing { shard: Rc::clone(shard), index })
-    })
-    .await
+    /// Whether no task is listed.
+    pub(super) fn is_empty(&self) -> bool {
+        let listed = self.0.borrow();
+        listed.wakers.len() == listed.free.len()
+    }
+
+    /// Lists the calling task for as long as the answer lives.
+    pub(super) async fn list(&self) -> Listing {
+        std::future::poll_fn(|context| {
+            let mut listed = self.0.borrow_mut();
+            let waker = Some(context.waker().clone());
+            let index = match listed.free.pop() {
+                Some(index) => {
+                    listed.wakers[index] = waker;
+                    index
+                }
+                None => {
+                    listed.wakers.push(waker);
+                    listed.wakers.len() - 1
+                }
+            };
+            Poll::Ready(Listing { tasks: Rc::clone(&self.0), index })
+        })
+        .await
+    }
 }
 
 impl Shard {
@@ -66,13 +72,13 @@ impl Shard {
 
 /// A listed task.
 pub(super) struct Listing {
-    shard: Rc<Shard>,
+    tasks: Rc<RefCell<Listed>>,
     index: usize,
 }
 
 impl Drop for Listing {
     fn drop(&mut self) {
-        let mut listed = self.shard.tasks.0.borrow_mut();
+        let mut listed = self.tasks.borrow_mut();
         listed.wakers[self.index] = None;
         listed.free.push(self.index);
     }

@@ -9,20 +9,21 @@ use std::rc::Rc;
 
 use futures_lite::future;
 
-use crate::net::{Group, RecvBuf, Socket, Timer};
+use crate::net::{Group, RecvBuf, Timer};
+use crate::stream::Stream;
 
 use super::{Shard, relay};
 
 /// One direction of a tunnel: its bytes, or the error that ends the whole.
 async fn pump(
     shard: &Rc<Shard>,
-    from: &Socket,
-    to: &Socket,
+    from: &Stream,
+    to: &Stream,
     mut first: Option<RecvBuf>,
     (timer, group): (&Timer, Group),
     last_ns: &Cell<u64>,
 ) -> Result<u64, ()> {
-    let quiet_ns = shard.settings.quiet_timeout.as_nanos() as u64;
+    let quiet_ns = shard.settings.deadlines.quiet.as_nanos() as u64;
     let mut moved = 0;
     loop {
         let buffer = match first.take() {
@@ -55,7 +56,7 @@ async fn pump(
 
 /// One end of a tunnel.
 pub(super) struct End<'a> {
-    pub(super) socket: &'a Socket,
+    pub(super) stream: &'a Stream,
     pub(super) input: Option<RecvBuf>,
     pub(super) timer: &'a Timer,
 }
@@ -65,8 +66,8 @@ pub(super) async fn run(shard: &Rc<Shard>, client: End<'_>, origin: End<'_>) -> 
     shard.metrics.tunnels.inc();
     let last_ns = Cell::new(shard.ring.now_ns());
     let (client_way, origin_way) = ((client.timer, Group::Small), (origin.timer, Group::Large));
-    let up = pump(shard, client.socket, origin.socket, client.input, client_way, &last_ns);
-    let down = pump(shard, origin.socket, client.socket, origin.input, origin_way, &last_ns);
+    let up = pump(shard, client.stream, origin.stream, client.input, client_way, &last_ns);
+    let down = pump(shard, origin.stream, client.stream, origin.input, origin_way, &last_ns);
     let moved = future::try_zip(up, down).await.unwrap_or_default();
     shard.metrics.tunnels.dec();
     moved

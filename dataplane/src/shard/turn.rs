@@ -20,7 +20,7 @@ use super::{Shard, accept};
 const MAIL_PER_TURN: usize = 512;
 /// How often the budgets' counts are copied into the metrics.
 const COPY: Duration = Duration::from_secs(1);
-/// Idle upstream connections are looked over at every so manieth copy: every 5 s.
+/// Idle upstream connections and buffers are looked over at every so manieth copy: every 5 s.
 const COPIES_PER_SWEEP: u32 = 5;
 
 /// Drives `shard` until it is drained.
@@ -31,8 +31,13 @@ pub(super) async fn drive(shard: &Rc<Shard>) -> io::Result<()> {
         run_budgets(shard, &budget_timer);
         let is_idle =
             || !shard.links.has_mail(shard.index()) && shard.undelivered.borrow().is_empty();
-        shard.ring.turn(|| shard.waker().try_sleep(|| !is_idle() || shard.drain_is_news()))?;
+        let has_news = || shard.drain_is_news() || shard.names.has_news();
+        shard.ring.turn(|| shard.waker().try_sleep(|| !is_idle() || has_news()))?;
         shard.waker().awake();
+        if shard.handshakes.next_turn() {
+            shard.ring.note_runnable();
+        }
+        shard.names.pass_on(&shard.ring);
         if shard.drain_is_news() {
             shard.begin_drain();
         }
@@ -51,9 +56,9 @@ fn read_mail(shard: &Rc<Shard>) {
             Some(Mail::Budget(from, message)) => {
                 shard.budgets.borrow_mut().on_message(shard.budget_now(), from, message);
             }
-            Some(Mail::Connection(fd, peer)) => {
+            Some(Mail::Connection(fd, peer, listens)) => {
                 let socket = Socket::adopt(fd, Rc::clone(&shard.ring));
-                accept::serve(shard, socket, peer);
+                accept::serve(shard, socket, peer, listens);
             }
         }
     }
@@ -129,6 +134,7 @@ pub(super) async fn keep_house(shard: Rc<Shard>) {
             // Also drops the pools of origins that are no longer in the policy.
             let _view = shard.policy();
             shard.pools.borrow_mut().sweep(shard.ring.now_ns());
+            shard.ring.give_memory_back();
         }
     }
 }

@@ -9,20 +9,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use policy::model::Scheme;
 use policy::snapshot::OriginView;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 
 use crate::metrics::ShardMetrics;
 use crate::net::{Group, RecvBuf, Ring, Socket, Timer};
-use crate::offcore::resolver::{Resolution, ResolverHandle};
+use crate::offcore::resolver::Resolution;
+use crate::stream::{HandshakeError, Stream, TlsStream};
+use crate::tls::Cause;
+
+use super::Shard;
 
 /// Idle connections kept per origin and shard.
 const IDLE_MAX: usize = 256;
 /// How long a connection may be idle, in nanoseconds.
 const IDLE_NS_MAX: u64 = 60_000_000_000;
-/// How often an answer of the resolver is looked for while it is pending, in nanoseconds.
-const RESOLVE_POLL_NS: u64 = 10_000_000;
 
 /// Why an origin could not be reached. The text is for logs, never for clients.
 #[derive(Debug, thiserror::Error)]
@@ -33,18 +38,34 @@ pub enum ConnectError {
     /// No address took the connection.
     #[error("cannot connect to {0}: {1}")]
     Connect(SocketAddr, io::Error),
-    /// It is an https origin.
-    #[error("https origins are not served by this version: nothing was sent")]
-    Https,
+    /// It is an https origin, and how to speak with it is not known.
+    #[error("no TLS configuration for `{0}`: nothing was sent")]
+    Unprepared(Box<str>),
+    /// Too many handshakes are under way.
+    #[error("too many TLS handshakes are under way to begin one with `{0}`")]
+    Busy(Box<str>),
+    /// There is no TLS session with it: its certificate is not to be trusted, or the two cannot agree.
+    #[error("no TLS session with `{0}`: {1}")]
+    Tls(Box<str>, HandshakeError),
     /// Neither happened in time.
     #[error("`{0}` took longer than {1} ms to connect")]
     Timeout(Box<str>, u32),
 }
 
+impl ConnectError {
+    /// Why there is no TLS session, where that is it.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Tls(_, error) => Some(error.cause()),
+            _ => None,
+        }
+    }
+}
+
 /// A connection to an origin.
 pub struct Upstream {
     /// The connection.
-    pub socket: Socket,
+    pub stream: Stream,
     /// Whether it has served a request before.
     pub reused: bool,
     /// What was received and not taken yet.
@@ -54,7 +75,7 @@ pub struct Upstream {
 }
 
 /// Counts an open connection until it is dropped.
-struct Open(std::sync::Arc<ShardMetrics>);
+struct Open(Arc<ShardMetrics>);
 
 impl Drop for Open {
     fn drop(&mut self) {
@@ -62,11 +83,24 @@ impl Drop for Open {
     }
 }
 
+/// How sessions with an https origin are made.
+#[derive(Clone, Debug)]
+pub struct OriginSession {
+    /// Whom to trust, what to show. Equal settings share one, and with it the sessions that can be resumed.
+    pub config: Arc<ClientConfig>,
+    /// Whose certificate is asked for.
+    pub name: ServerName<'static>,
+}
+
+/// Everything that makes one connection different from another.
+type PoolKey = (Box<str>, u16, bool, Option<(usize, ServerName<'static>)>);
+
 /// The connections of one shard to one origin.
 pub struct Pool {
     host: Box<str>,
     port: u16,
     is_https: bool,
+    session: Option<OriginSession>,
     idle: RefCell<Vec<Upstream>>,
     /// Which of several addresses the next connection tries first.
     turn: Cell<usize>,
@@ -74,7 +108,7 @@ pub struct Pool {
 
 /// The pools of one shard.
 pub struct Pools {
-    by_origin: HashMap<(Box<str>, u16, bool), Weak<Pool>>,
+    by_origin: HashMap<PoolKey, Weak<Pool>>,
 }
 
 impl Pools {
@@ -83,9 +117,15 @@ impl Pools {
     }
 
     /// The pool of `origin`, which lives as long as some policy view holds it.
-    pub(super) fn of(&mut self, origin: OriginView<'_>) -> Rc<Pool> {
+    pub(super) fn of(
+        &mut self,
+        origin: OriginView<'_>,
+        session: Option<OriginSession>,
+    ) -> Rc<Pool> {
         let is_https = origin.scheme() == Scheme::Https;
-        let key = (Box::from(origin.host()), origin.port(), is_https);
+        // A live pool holds its configuration, so that its address stands for it.
+        let by = session.as_ref().map(|by| (Arc::as_ptr(&by.config).addr(), by.name.clone()));
+        let key = (Box::from(origin.host()), origin.port(), is_https, by);
         if let Some(pool) = self.by_origin.get(&key).and_then(Weak::upgrade) {
             return pool;
         }
@@ -94,6 +134,7 @@ impl Pools {
             host: key.0.clone(),
             port: key.1,
             is_https,
+            session,
             idle: RefCell::new(Vec::new()),
             turn: Cell::new(0),
         });
@@ -105,7 +146,7 @@ impl Pools {
     pub(super) fn sweep(&mut self, now_ns: u64) {
         for pool in self.by_origin.values().filter_map(Weak::upgrade) {
             pool.idle.borrow_mut().retain(|upstream| {
-                upstream.socket.is_quiet()
+                upstream.stream.is_quiet()
                     && now_ns.saturating_sub(upstream.idle_since_ns) < IDLE_NS_MAX
             });
         }
@@ -124,7 +165,7 @@ impl Pool {
     pub(super) fn take(&self) -> Option<Upstream> {
         let mut idle = self.idle.borrow_mut();
         while let Some(upstream) = idle.pop() {
-            if upstream.socket.is_quiet() {
+            if upstream.stream.is_quiet() {
                 return Some(upstream);
             }
         }
@@ -134,7 +175,7 @@ impl Pool {
     /// Takes a connection back whose last answer was read to its end.
     pub(super) fn put_back(&self, mut upstream: Upstream, now_ns: u64) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < IDLE_MAX && upstream.input.is_none() && upstream.socket.is_quiet() {
+        if idle.len() < IDLE_MAX && upstream.input.is_none() && upstream.stream.is_quiet() {
             upstream.reused = true;
             upstream.idle_since_ns = now_ns;
             idle.push(upstream);
@@ -144,18 +185,17 @@ impl Pool {
     /// Opens a connection, trying the origin's addresses in turn, within `timeout_ms` altogether.
     pub(super) async fn connect(
         &self,
-        ring: &Rc<Ring>,
+        shard: &Shard,
         timer: &Timer,
-        resolver: &ResolverHandle,
-        metrics: &std::sync::Arc<ShardMetrics>,
         timeout_ms: u32,
     ) -> Result<Upstream, ConnectError> {
-        if self.is_https {
+        let (ring, metrics) = (&shard.ring, &shard.metrics);
+        if self.is_https && self.session.is_none() {
             // Never in the clear what was meant to be encrypted.
-            return Err(ConnectError::Https);
+            return Err(ConnectError::Unprepared(self.host.clone()));
         }
         let deadline_ns = ring.now_ns() + u64::from(timeout_ms) * 1_000_000;
-        let addresses = self.resolve(ring, timer, resolver, deadline_ns, timeout_ms).await?;
+        let addresses = self.resolve(shard, timer, deadline_ns, timeout_ms).await?;
         let first = self.turn.get();
         self.turn.set(first.wrapping_add(1));
         let mut failure = None;
@@ -169,13 +209,25 @@ impl Pool {
                 Some(Ok(socket)) => {
                     metrics.upstream_opened.inc();
                     metrics.upstream_connections.inc();
-                    socket.watch(Group::Large);
+                    let open = Open(Arc::clone(metrics));
+                    timer.set(deadline_ns);
+                    let stream = match &self.session {
+                        None => Stream::Plain(socket),
+                        // Apart: what waits for an answer does not carry the handshake's state.
+                        Some(by) => match timer.race(Box::pin(secure(shard, socket, by))).await {
+                            Some(secured) => secured?,
+                            None => {
+                                return Err(ConnectError::Timeout(self.host.clone(), timeout_ms));
+                            }
+                        },
+                    };
+                    stream.watch(Group::Large);
                     return Ok(Upstream {
-                        socket,
+                        stream,
                         reused: false,
                         input: None,
                         idle_since_ns: 0,
-                        _open: Open(std::sync::Arc::clone(metrics)),
+                        _open: open,
                     });
                 }
                 Some(Err(error)) => failure = Some(ConnectError::Connect(address, error)),
@@ -190,25 +242,21 @@ impl Pool {
 
     async fn resolve(
         &self,
-        ring: &Rc<Ring>,
+        shard: &Shard,
         timer: &Timer,
-        resolver: &ResolverHandle,
         deadline_ns: u64,
         timeout_ms: u32,
-    ) -> Result<std::sync::Arc<[SocketAddr]>, ConnectError> {
+    ) -> Result<Arc<[SocketAddr]>, ConnectError> {
         loop {
-            match resolver.lookup(&self.host, self.port) {
+            match shard.resolver.lookup(&self.host, self.port) {
                 Resolution::Ready(addresses) => return Ok(addresses),
                 Resolution::Failed(why) => {
                     return Err(ConnectError::Resolve(self.host.clone(), (&*why).into()));
                 }
-                Resolution::Pending if ring.now_ns() >= deadline_ns => {
+                Resolution::Pending if shard.ring.now_ns() >= deadline_ns => {
                     return Err(ConnectError::Timeout(self.host.clone(), timeout_ms));
                 }
-                Resolution::Pending => {
-                    timer.set(ring.now_ns() + RESOLVE_POLL_NS);
-                    timer.wait().await;
-                }
+                Resolution::Pending => shard.names.change(timer, deadline_ns).await,
             }
         }
     }
@@ -218,4 +266,29 @@ async fn open(ring: &Rc<Ring>, address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::for_address(&address, Rc::clone(ring))?;
     socket.connect(address).await?;
     Ok(socket)
+}
+
+/// Does the handshake with an origin.
+async fn secure(shard: &Shard, socket: Socket, by: &OriginSession) -> Result<Stream, ConnectError> {
+    let name = || by.name.to_str().into();
+    let Some(_under_way) = shard.handshakes.begin() else {
+        return Err(ConnectError::Busy(name()));
+    };
+    let turn = async || shard.handshakes.turn().await;
+    match TlsStream::connect(socket, Arc::clone(&by.config), by.name.clone(), turn).await {
+        // What comes before anything was asked is no answer.
+        Ok(hello) if hello.first.is_some() => {
+            let error = rustls::Error::General("data came before the request".to_owned());
+            Err(ConnectError::Tls(name(), HandshakeError::Tls(error, hello.stream.version())))
+        }
+        Ok(hello) => {
+            let (version, is_resumed) = (hello.stream.version(), hello.stream.is_resumed());
+            shard.metrics.origin_handshakes.done(version, is_resumed);
+            Ok(Stream::Tls(Box::new(hello.stream)))
+        }
+        Err(error) => {
+            shard.metrics.origin_handshakes.failed(error.version(), error.cause());
+            Err(ConnectError::Tls(name(), error))
+        }
+    }
 }

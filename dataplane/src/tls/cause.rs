@@ -33,8 +33,14 @@ pub enum Cause {
     Alert,
     /// The peer does not speak TLS, or not as it must.
     Malformed,
-    /// The connection ended or its time was up first. Never from [`classify`]: the shard knows.
+    /// The peer sent a plain HTTP request. This and the next three never come from [`classify`]: the shard knows.
+    PlainHttp,
+    /// The connection ended first.
     Closed,
+    /// Its time was up first.
+    Timeout,
+    /// Too many handshakes were under way.
+    Busy,
     /// The node itself failed.
     Internal,
 }
@@ -55,7 +61,10 @@ impl Cause {
             Self::Protocol => "protocol",
             Self::Alert => "alert",
             Self::Malformed => "malformed",
+            Self::PlainHttp => "plain_http",
             Self::Closed => "closed",
+            Self::Timeout => "timeout",
+            Self::Busy => "busy",
             Self::Internal => "internal",
         }
     }

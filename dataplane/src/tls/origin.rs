@@ -5,10 +5,11 @@
 //! still found, since requests that run still use it; nothing changes when one of the files is bad.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use policy::snapshot::OriginTlsView;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
@@ -35,6 +36,19 @@ pub struct OriginTlsKey {
     pub client_cert: Option<PathBuf>,
     /// PEM with its key; none: in the same file.
     pub client_key: Option<PathBuf>,
+}
+
+impl OriginTlsKey {
+    /// What `view` says, with files that it names without a folder in `folder`.
+    #[must_use]
+    pub fn new(view: OriginTlsView<'_>, folder: &Path) -> Self {
+        Self {
+            ca: view.ca.map(|file| folder.join(file)),
+            pins: view.pins.to_vec(),
+            client_cert: view.client.map(|files| folder.join(files.cert)),
+            client_key: view.client.map(|files| folder.join(files.key)),
+        }
+    }
 }
 
 /// What the files of an [`OriginTlsKey`] hold.

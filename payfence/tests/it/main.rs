@@ -16,6 +16,7 @@ mod wait;
 
 mod connection_limits;
 mod cors;
+mod deadlines;
 mod decisions;
 mod desync;
 mod forwarding;

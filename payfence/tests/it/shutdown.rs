@@ -57,6 +57,25 @@ fn draining_ends_at_its_deadline() {
 }
 
 #[test]
+fn an_unframed_answer_that_draining_cuts_off_does_not_look_whole() {
+    let origin = Origin::start(|_| {
+        vec![Step::Send(b"HTTP/1.1 200 OK\r\n\r\nhello".to_vec()), Step::Await("never")]
+    });
+    let policy = site(origin.address, "", "");
+    let flags = ["--drain-seconds", "1"];
+    let Some(mut gateway) = Gateway::start_with(&policy, &flags) else { return };
+    let mut running = gateway.connect();
+    running.send("GET /x HTTP/1.0\r\nHost: shop.test\r\n\r\n");
+    assert_eq!(running.head().status, 200);
+    assert_eq!(running.exactly(5), b"hello");
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait_end().code(), Some(0), "{}", gateway.log());
+    let (_, orderly) = running.until_broken("draining");
+    assert!(!orderly, "only a reset shows where it broke");
+    origin.release("never");
+}
+
+#[test]
 fn an_idle_gateway_ends_at_once() {
     let origin = Origin::ok();
     let Some(mut gateway) = Gateway::start(&site(origin.address, "", "")) else { return };

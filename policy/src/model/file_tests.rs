@@ -1,9 +1,11 @@
 //! Tests of `file.rs` and of the readers of the keys.
 
+use super::super::tls_keys;
 use super::*;
 use crate::matcher::Access;
 use crate::model::{
-    HostName, OnLedgerLoss, Origin, Overage, Quota, RateLimit, Scheme, Status, Unit,
+    ClientFiles, HostName, Hsts, OnLedgerLoss, Origin, OriginTls, Overage, Quota, RateLimit,
+    Scheme, Status, Unit,
 };
 use crate::token::{self, Mode};
 
@@ -23,6 +25,11 @@ const EVERYTHING: &str = r#"
 slug = "weather"
 name = "Wetter"
 origin = "https://origin.example:8443/base/"
+origin_ca = "ca.pem"
+origin_pins = ["sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]
+origin_client_cert = "/etc/payfence/client.pem"
+origin_client_key = "keys/client key.pem"
+hsts = { max_age_seconds = 63_072_000, include_subdomains = true, preload = true }
 hosts = ["API.weather.example.", "192.0.2.1", "[2001:DB8::1]"]
 upgrade_url = "https://weather.example/pricing"
 default = "paid"
@@ -104,6 +111,15 @@ fn reads_every_key() {
             path_prefix: "/base".to_owned(),
         }
     );
+    let client = ClientFiles {
+        cert: "/etc/payfence/client.pem".to_owned(),
+        key: "keys/client key.pem".to_owned(),
+    };
+    let pins = vec![TokenHash::of(b"").0, [0; 32]];
+    let tls = OriginTls { ca: Some("ca.pem".to_owned()), pins, client: Some(client) };
+    assert_eq!(site.origin_tls, tls);
+    let hsts = Hsts { max_age_s: 63_072_000, include_subdomains: true, preload: true };
+    assert_eq!(site.hsts, Some(hsts));
     let hosts: Vec<String> = site.hosts.iter().map(ToString::to_string).collect();
     assert_eq!(hosts, ["api.weather.example", "192.0.2.1", "[2001:db8::1]"]);
     assert_eq!(site.upgrade_url.as_deref(), Some("https://weather.example/pricing"));
@@ -135,7 +151,7 @@ fn reads_every_key() {
     check_customers(site);
     let warnings: Vec<String> = parsed.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 1);
-    assert!(warnings[0].starts_with("line 13: sites.token_query: "), "{warnings:?}");
+    assert!(warnings[0].starts_with("line 18: sites.token_query: "), "{warnings:?}");
 }
 
 fn check_customers(site: &Site) {
@@ -186,6 +202,10 @@ fn names_file_line_and_key_of_every_fault() {
         ("bad slugs", "[[sites]]\nslug = \"A_b\"\norigin = \"http://a\"".to_owned()),
         ("the same slug", format!("{SITE}{SITE}")),
         ("origins", ORIGINS.replace('|', "\n[[sites]]\nslug = \"a\"\norigin = ")),
+        (
+            "TLS with the origin",
+            ORIGIN_TLS.replace('|', "\n[[sites]]\nslug = \"a\"\norigin = \"https://a\"\n"),
+        ),
         ("the same host", format!("{SITE}hosts=[\"x.y\", \"X.Y.\"]\n")),
         ("two tables of one host", {
             format!("{SITE}hosts=[\"x.y\"]\n{}hosts=[\"x.y\"]", SITE.replace("\"a\"", "\"b\""))
@@ -197,6 +217,7 @@ fn names_file_line_and_key_of_every_fault() {
         ("wrong types", "name = 1\nhosts = \"a\"\ncase_sensitive = \"yes\"\norigin_headers = []\ntoken_header = true\ncors_origins = [1]\nresources = {}".to_owned()),
         ("wrong values", "name = \"\"\nhosts = [\"*.a\", \"a:80\", \"1.2.3\", \"a..b\"]\nupgrade_url = \"javascript:x\"\ndefault = \"open\"\ntoken_query = \"a b\"\non_ledger_loss = \"maybe\"\nconnect_timeout_ms = 0\nresponse_timeout_ms = -1".to_owned()),
         ("headers", "token_header = \"Authorization\"\n[sites.origin_headers]\nHost = \"a\"\nContent_Length = \"1\"\nPayFence-Plan = \"x\"\n\"a b\" = \"c\"\nX-A = \"line\\nbreak\"\nx-a = \"1\"\nX-B = \"1\"\nx-b = \"2\"\nX-C = 1".to_owned()),
+        ("what browsers remember", HSTS.replace('|', "\n[[sites]]\nslug = \"c\"\norigin = \"http://a\"\nhsts = ")),
         ("cors", "cors_origins = [\"app.example\", \"https://App.example\", \"https://a/\", \"null\"]".to_owned()),
         ("resources", "[[sites.resources]]\ncost = 0\n[[sites.resources]]\npattern = \"api\"\nmethods = []\naccess = \"payd\"\ncost = 1000000001\n[[sites.resources]]\npattern = \"/a\"\nmethods = [\"G T\"]\ncosts = 1".to_owned()),
         ("rules that conflict", "[[sites.resources]]\npattern = \"/a/*\"\nmethods = [\"GET\", \"PUT\"]\n[[sites.resources]]\npattern = \"/a/*\"\nmethods = [\"PUT\", \"POST\"]".to_owned()),
@@ -218,6 +239,22 @@ fn names_file_line_and_key_of_every_fault() {
     insta::assert_snapshot!(golden);
 }
 
+const ORIGIN_TLS: &str = "|origin_ca = \"\"\norigin_pins = []\norigin_client_cert = \"a.pem\"\n\
+    |origin_ca = 1\norigin_pins = \"sha256/a\"\norigin_client_key = \"a\\nb\"\n\
+    |origin_ca = \"/etc/ssl/\"\norigin_pins = [\"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\", \
+    \"sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\", \"sha1/AAAA\", \"sha256/AAAA\", 1, \
+    \"sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\", \"sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"]\n\
+    |origin_pins = [1, 2, 3, 4, 5, 6, 7, 8, 9]\norigin_cert = \"a\"\n\
+    |origin_ca = \"a.pem\"\n\
+    [[sites]]\nslug = \"b\"\norigin = \"ftp://a\"\norigin_ca = \"a.pem\"\n\
+    [[sites]]\nslug = \"c\"\norigin = \"http://a\"\norigin_ca = \"a.pem\"\norigin_pins = []\n\
+    origin_client_cert = \"a.pem\"\norigin_client_key = \"a.pem\"\n";
+
+const HSTS: &str = "|31536000|{}|{ max_age_seconds = -1, subdomains = true }|\
+    { max_age_seconds = 315360001, include_subdomains = 1 }|{ max_age_seconds = \"365d\", preload = true }|\
+    { max_age_seconds = 31535999, include_subdomains = true, preload = true }|\
+    { max_age_seconds = 31536000, preload = true }";
+
 const ORIGINS: &str = "|\"a.example\"|\"ftp://a\"|\"http://\"|\"http://a:x\"|\"http://a:0\"|\
     \"http://u:p@a\"|\"http://a/?q\"|\"http://a/../b\"|\"http://[::1\"|\"http://a b\"|1";
 
@@ -225,6 +262,9 @@ const ORIGINS: &str = "|\"a.example\"|\"ftp://a\"|\"http://\"|\"http://a:x\"|\"h
 #[test]
 fn every_key_is_documented() {
     let page = include_str!("../../../docs/POLICY.md");
+    for key in tls_keys::HSTS_KEYS {
+        assert!(page.contains(&format!(" `{key}`")), "docs/POLICY.md lacks hsts.{key}");
+    }
     let keys = [site_keys::KEYS, site_keys::RESOURCE_KEYS, plan_keys::KEYS]
         .into_iter()
         .chain([subscription_keys::KEYS, subscription_keys::TOKEN_KEYS])
@@ -255,7 +295,7 @@ proptest::proptest! {
 
     /// A file with any one line left out or doubled is either read or refused with a line of it.
     #[test]
-    fn any_line_may_be_missing_or_doubled(at in 0usize..70, doubled: bool) {
+    fn any_line_may_be_missing_or_doubled(at in 0usize..90, doubled: bool) {
         let text = everything();
         let mut lines: Vec<&str> = text.lines().collect();
         let at = at.min(lines.len() - 1);

@@ -13,12 +13,15 @@ mod plan_keys;
 mod site_keys;
 mod subscription_keys;
 mod table;
+pub(crate) mod tls;
+mod tls_keys;
 
 use ipnet::IpNet;
 
 pub use self::address::{HostName, Origin, Scheme};
 #[cfg(test)]
 pub(crate) use self::site_keys::{rules_of, settings_of};
+pub use self::tls::{ClientFiles, Hsts, OriginTls, PINS_MAX, Pin};
 pub use crate::budget::{Overage, Unit};
 use crate::matcher::{Access, Pattern};
 use crate::method::MethodSet;
@@ -59,6 +62,10 @@ pub struct Site {
     pub name: String,
     /// Where requests go.
     pub origin: Origin,
+    /// How the origin is known, and what it is shown; empty where it is spoken to in the clear.
+    pub origin_tls: OriginTls,
+    /// What browsers are to remember of its HTTPS.
+    pub hsts: Option<Hsts>,
     /// Custom hosts.
     pub hosts: Vec<HostName>,
     /// Where a customer can buy more.

@@ -11,7 +11,7 @@ use super::header::{self, VALUE_BYTES_MAX};
 use super::table::{Table, expected, header_text, text};
 use super::{
     ACCESS_WORDS, CONNECT_TIMEOUT_MS_DEFAULT, COST_MAX, HostName, OnLedgerLoss, Origin,
-    RESPONSE_TIMEOUT_MS_DEFAULT, Resource, Scheme, Site, TOKEN_HEADER_DEFAULT, address,
+    RESPONSE_TIMEOUT_MS_DEFAULT, Resource, Scheme, Site, TOKEN_HEADER_DEFAULT, address, tls_keys,
 };
 use crate::matcher::{Access, Matcher, Pattern, Rule, Settings};
 use crate::method::MethodSet;
@@ -21,7 +21,12 @@ pub(super) const KEYS: &[&str] = &[
     "slug",
     "name",
     "origin",
+    "origin_ca",
+    "origin_pins",
+    "origin_client_cert",
+    "origin_client_key",
     "hosts",
+    "hsts",
     "upgrade_url",
     "default",
     "case_sensitive",
@@ -60,6 +65,8 @@ pub(super) fn read(table: &Table<'_>, sink: &mut Sink<'_>) -> Site {
         port: 80,
         path_prefix: String::new(),
     };
+    let origin = origin(table, sink);
+    let origin_tls = tls_keys::read_origin(table, origin.as_ref(), sink);
     let flag = |name: &str, sink: &mut Sink<'_>| table.boolean(name, sink).unwrap_or_default();
     let connect_timeout_ms = timeout_ms(table, "connect_timeout_ms", CONNECT_TIMEOUT_MS_MAX, sink);
     let response_timeout_ms =
@@ -67,7 +74,9 @@ pub(super) fn read(table: &Table<'_>, sink: &mut Sink<'_>) -> Site {
     Site {
         name: table.read("name", sink, text).unwrap_or_else(|| slug.clone()),
         slug,
-        origin: origin(table, sink).unwrap_or(nowhere),
+        origin: origin.unwrap_or(nowhere),
+        origin_tls,
+        hsts: tls_keys::read_hsts(table, sink),
         hosts: table
             .list("hosts", HOSTS_MAX, sink, HostName::parse)
             .map(|hosts| hosts.into_iter().map(|(host, _)| host).collect())

@@ -6,14 +6,14 @@
 
 use super::SiteNames;
 use super::layout::{
-    ArchivedBody, ArchivedPlanRow, ArchivedResourceRow, ArchivedSiteRow, ArchivedSpan,
-    ArchivedTokenRow, NO_INDEX, access_of, status_of, unit_of,
+    ArchivedBody, ArchivedOriginRow, ArchivedPlanRow, ArchivedResourceRow, ArchivedSiteRow,
+    ArchivedSpan, ArchivedTokenRow, NO_INDEX, access_of, status_of, unit_of,
 };
 use super::token_table;
 use crate::ids::SiteIndex;
 use crate::matcher::{Access, Matcher, Pattern, Rule, Settings};
 use crate::method::MethodSet;
-use crate::model::{HostName, address, header};
+use crate::model::{HostName, address, header, tls};
 
 /// A contradiction within a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +94,9 @@ fn check_names(site: &ArchivedSiteRow, row: usize, names: &mut SiteNames) -> Res
         && (origin.path_prefix.is_empty() || origin.path_prefix.starts_with('/'))
         && origin.path_prefix.bytes().all(|byte| byte.is_ascii_graphic());
     ensure(origin_is_good, "the origin", "site", row)?;
+    ensure(is_good_tls(origin), "TLS with the origin", "site", row)?;
+    let hsts_is_good = site.hsts.as_ref().is_none_or(|value| tls::is_hsts_value(value));
+    ensure(hsts_is_good, "hsts", "site", row)?;
     ensure(header::check_token_header(&site.token_header).is_ok(), "token_header", "site", row)?;
     for header in site.origin_headers.iter() {
         let is_good = header::check_name(&header.name).is_ok() && header::is_value(&header.value);
@@ -103,6 +106,21 @@ fn check_names(site: &ArchivedSiteRow, row: usize, names: &mut SiteNames) -> Res
         ensure(address::check_cors_origin(origin).is_ok(), "a CORS origin", "site", row)?;
     }
     Ok(())
+}
+
+/// Whether names of files can be names, and whether what is not spoken has no settings.
+fn is_good_tls(origin: &ArchivedOriginRow) -> bool {
+    let tls = &origin.tls;
+    let ca = tls.ca.as_ref();
+    let client = tls.client.as_ref();
+    let mut files = ca.into_iter().chain(client.into_iter().flat_map(|of| [&of.cert, &of.key]));
+    let is_distinct =
+        |(position, pin): (usize, &_)| !tls.pins.iter().take(position).any(|other| other == pin);
+    let is_empty = ca.is_none() && client.is_none() && tls.pins.is_empty();
+    files.all(|file| tls::check_file_name(file).is_ok())
+        && tls.pins.len() <= tls::PINS_MAX
+        && tls.pins.iter().enumerate().all(is_distinct)
+        && (origin.is_https || is_empty)
 }
 
 fn matcher_of(body: &ArchivedBody, site: &ArchivedSiteRow, row: usize) -> Result<Matcher, Invalid> {

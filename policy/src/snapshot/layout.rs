@@ -56,6 +56,8 @@ pub(crate) struct SiteRow {
     pub(crate) slug: String,
     pub(crate) name: String,
     pub(crate) origin: OriginRow,
+    /// As `Hsts::field_value` writes it.
+    pub(crate) hsts: Option<String>,
     /// As `HostName` displays them.
     pub(crate) hosts: Vec<String>,
     pub(crate) upgrade_url: Option<String>,
@@ -85,6 +87,23 @@ pub(crate) struct OriginRow {
     pub(crate) port: u16,
     pub(crate) path_prefix: String,
     pub(crate) authority: String,
+    /// Empty without https.
+    pub(crate) tls: OriginTlsRow,
+}
+
+/// How an origin is known, and what it is shown; files by their names as written.
+#[derive(Archive, Serialize)]
+pub(crate) struct OriginTlsRow {
+    pub(crate) ca: Option<String>,
+    pub(crate) pins: Vec<[u8; 32]>,
+    pub(crate) client: Option<ClientFilesRow>,
+}
+
+/// A certificate and its key.
+#[derive(Archive, Serialize)]
+pub(crate) struct ClientFilesRow {
+    pub(crate) cert: String,
+    pub(crate) key: String,
 }
 
 /// A header that a site adds.

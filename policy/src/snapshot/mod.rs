@@ -19,7 +19,10 @@ use std::net::IpAddr;
 pub use self::check::Invalid;
 pub use self::header::{FORMAT_VERSION, HeaderError};
 pub(crate) use self::views::to_v6;
-pub use self::views::{OriginView, PlanView, ResourceView, SiteView, SubscriptionView, TokenView};
+pub use self::views::{
+    ClientFilesView, OriginTlsView, OriginView, PlanView, ResourceView, SiteView, SubscriptionView,
+    TokenView,
+};
 use crate::budget::Terms;
 use crate::decide::calendar_of;
 use crate::ids::{PlanIndex, ResourceIndex, SiteIndex, SubscriptionIndex, TokenIndex};

@@ -9,7 +9,7 @@ use super::*;
 use crate::compile::compile;
 use crate::decision::Outcome;
 use crate::ids::entitlement_id;
-use crate::model::{Policy, file};
+use crate::model::{Policy, Scheme, file};
 use crate::{budget, decide, facts, matcher};
 
 pub(crate) const POLICY: &str = r#"
@@ -49,6 +49,11 @@ tokens = [
 [[sites]]
 slug = "maps"
 origin = "https://[::1]"
+origin_ca = "ca.pem"
+origin_pins = ["sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]
+origin_client_cert = "/c.pem"
+origin_client_key = "/k.pem"
+hsts = { max_age_seconds = 300, include_subdomains = true }
 [[sites.resources]]
 pattern = "/tiles/*"
 [[sites.plans]]
@@ -92,6 +97,7 @@ fn dump(snapshot: &Snapshot) -> String {
             site.response_timeout_ms(),
             site.on_ledger_loss(),
         );
+        text += &format!("  {:?} hsts={:?}\n", site.origin_tls(), site.hsts());
         text += &dump_rows(site);
     }
     for byte in [0x11, 0x22, 0x33, 0x44] {
@@ -237,17 +243,19 @@ fn broken_headers_are_named() {
     );
 }
 
+/// A policy so changed is refused, at the latest by the snapshot made of it.
+fn check(change: fn(&mut Policy), expected: &str) {
+    let mut policy = policy();
+    change(&mut policy);
+    let outcome = compile(&policy, 1)
+        .map_err(|error| error.to_string())
+        .and_then(|bytes| Snapshot::from_bytes(&bytes).map_err(|error| error.to_string()));
+    let error = outcome.expect_err(expected);
+    assert!(error.contains(expected), "{error}");
+}
+
 #[test]
 fn models_that_contradict_themselves_are_refused() {
-    let check = |change: fn(&mut Policy), expected: &str| {
-        let mut policy = policy();
-        change(&mut policy);
-        let outcome = compile(&policy, 1)
-            .map_err(|error| error.to_string())
-            .and_then(|bytes| Snapshot::from_bytes(&bytes).map_err(|error| error.to_string()));
-        let error = outcome.expect_err(expected);
-        assert!(error.contains(expected), "{error}");
-    };
     check(|policy| policy.sites.clear(), "the list of site number 0");
     check(|policy| policy.sites[1].slug = "weather".into(), "the slug of site number 1");
     check(|policy| policy.sites[0].slug = "Weather".into(), "the slug of site number 0");
@@ -283,6 +291,21 @@ fn models_that_contradict_themselves_are_refused() {
             policy.sites[1].subscriptions[0].tokens.push(token);
         },
         "stands in the policy twice",
+    );
+}
+
+#[test]
+fn tls_that_contradicts_itself_is_refused() {
+    const WHAT: &str = "TLS with the origin of site number 1";
+    check(|policy| policy.sites[1].origin_tls.ca = Some("a\nb".into()), WHAT);
+    check(|policy| policy.sites[1].origin_tls.ca = Some(String::new()), WHAT);
+    check(|policy| policy.sites[1].origin_tls.pins = vec![[1; 32]; 2], WHAT);
+    check(|policy| policy.sites[1].origin_tls.pins = (0..9).map(|byte| [byte; 32]).collect(), WHAT);
+    check(|policy| policy.sites[1].origin_tls.client.as_mut().unwrap().key.push('\0'), WHAT);
+    check(|policy| policy.sites[1].origin.scheme = Scheme::Http, WHAT);
+    check(
+        |policy| policy.sites[1].hsts.as_mut().unwrap().max_age_s = 315_360_001,
+        "hsts of site number 1",
     );
 }
 

@@ -17,7 +17,7 @@ use crate::ids::{
     EntitlementId, PlanIndex, ResourceIndex, SiteIndex, SubscriptionIndex, TokenIndex,
 };
 use crate::matcher::{Access, Matcher, RuleRef};
-use crate::model::{OnLedgerLoss, Overage, Quota, Scheme, Status, Unit};
+use crate::model::{OnLedgerLoss, Overage, Pin, Quota, Scheme, Status, Unit};
 
 /// A site.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +90,27 @@ impl<'a> SiteView<'a> {
     #[must_use]
     pub fn origin(&self) -> OriginView<'a> {
         OriginView { row: &self.row.origin }
+    }
+
+    /// How its origin is known over TLS, and what it is shown; `None` where it is spoken to in the clear.
+    #[must_use]
+    pub fn origin_tls(&self) -> Option<OriginTlsView<'a>> {
+        let origin = &self.row.origin;
+        origin.is_https.then(|| OriginTlsView {
+            ca: origin.tls.ca.as_ref().map(|file| file.as_str()),
+            pins: &origin.tls.pins,
+            client: origin
+                .tls
+                .client
+                .as_ref()
+                .map(|files| ClientFilesView { cert: &files.cert, key: &files.key }),
+        })
+    }
+
+    /// The value of `Strict-Transport-Security` on what is sent to its clients over TLS.
+    #[must_use]
+    pub fn hsts(&self) -> Option<&'a str> {
+        self.row.hsts.as_ref().map(|value| value.as_str())
     }
 
     /// Its custom hosts, normal form; IPv6 in brackets.
@@ -235,6 +256,27 @@ impl<'a> OriginView<'a> {
     pub fn authority(&self) -> &'a str {
         &self.row.authority
     }
+}
+
+/// How an origin is known over TLS, and what it is shown. Two that are equal can share connections to one address.
+/// Files are named as in the policy: absolute, or relative to the policy file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct OriginTlsView<'a> {
+    /// A PEM file with the certificate authorities that are trusted; `None` for the public ones.
+    pub ca: Option<&'a str>,
+    /// Where there are any, the origin must show one of them too; at most [`PINS_MAX`](crate::model::PINS_MAX).
+    pub pins: &'a [Pin],
+    /// What the gateway shows.
+    pub client: Option<ClientFilesView<'a>>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientFilesView<'a> {
+    /// A PEM file with the certificate, and those of its issuers after it.
+    pub cert: &'a str,
+    /// A PEM file with its private key.
+    pub key: &'a str,
 }
 
 /// A resource.
