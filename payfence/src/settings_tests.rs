@@ -33,11 +33,6 @@ fn flags_come_before_the_file_and_the_file_before_defaults() {
     let file = r#"
 policy = "file/p.toml"
 listen = ["127.0.0.1:1", "[::1]:2"]
-tls_listen = "127.0.0.1:4"
-tls_certificates = "certs"
-tls_client_ca = "ca.pem"
-tls_client_auth = "optional"
-https_redirect_listen = ["127.0.0.1:5"]
 admin = "127.0.0.1:3"
 shards = 1
 cpus = "0-1"
@@ -57,10 +52,6 @@ journal_full = "refuse"
     assert_eq!(from_file.data_dir, Path::new("file/payfence-data"));
     assert_eq!(from_file.listen.len(), 2);
     assert_eq!(from_file.admin.port(), 3);
-    let tls = from_file.tls.unwrap();
-    assert_eq!((tls.listen.len(), tls.redirect_listen.len()), (1, 1));
-    assert_eq!(tls.certificates.folder.as_deref(), Some(Path::new("certs")));
-    assert_eq!(tls.client_auth.unwrap().mode, ClientAuth::Optional);
     assert_eq!(from_file.cpus.unwrap().numbers(), [0, 1]);
     assert_eq!(from_file.gateway_domain.as_str(), "file.example");
     assert_eq!(from_file.trusted_proxies.len(), 1);
@@ -69,8 +60,7 @@ journal_full = "refuse"
     assert_eq!(from_file.journal_full, JournalFull::Refuse);
 
     let flags = "--policy p.toml --listen 127.0.0.1:9 --admin 127.0.0.1:8 --cpus 5 --data-dir d --drain-seconds 0 \
-                 --gateway-domain flag.example --trusted-proxy ::1 --journal-full continue --tls-listen 127.0.0.1:7 \
-                 --tls-certificates other --tls-client-auth required --https-redirect-listen 127.0.0.1:6 \
+                 --gateway-domain flag.example --trusted-proxy ::1 --journal-full continue \
                  --head-timeout-ms 11 --idle-timeout-ms 12 --stall-timeout-ms 13 --quiet-timeout-ms 14 \
                  --linger-ms 15 --linger-max-ms 16";
     let from_flags = settle(flags, file).unwrap();
@@ -78,10 +68,6 @@ journal_full = "refuse"
     assert_eq!(from_flags.data_dir, Path::new("d"));
     assert_eq!(from_flags.listen, [address("127.0.0.1:9")]);
     assert_eq!(from_flags.admin.port(), 8);
-    let tls = from_flags.tls.unwrap();
-    assert_eq!((tls.listen[0].port(), tls.redirect_listen[0].port()), (7, 6));
-    assert_eq!(tls.certificates.folder.as_deref(), Some(Path::new("other")));
-    assert_eq!(tls.client_auth.unwrap().mode, ClientAuth::Required);
     assert_eq!(from_flags.shards.get(), 1);
     assert_eq!(from_flags.cpus.unwrap().numbers(), [5]);
     assert_eq!(from_flags.gateway_domain.as_str(), "flag.example");
@@ -139,6 +125,28 @@ fn what_is_wrong_is_named() {
     check("--policy p --tls-listen 127.0.0.1:1", "", "--tls-listen needs a certificate");
     check("--policy p", "tls_client_auth = \"x\"", "neither `optional` nor `required`");
     check("--policy p --listen 127.0.0.1:1,127.0.0.1:1", "", "127.0.0.1:1 is given twice");
+}
+
+#[test]
+fn the_same_for_tls() {
+    let file = r#"
+policy = "p"
+tls_listen = "127.0.0.1:4"
+tls_certificates = "certs"
+tls_client_ca = "ca.pem"
+tls_client_auth = "optional"
+https_redirect_listen = ["127.0.0.1:5"]
+"#;
+    let check = |flags: &str, ports: (u16, u16), folder: &str, mode: ClientAuth| {
+        let tls = settle(flags, file).unwrap().tls.unwrap();
+        assert_eq!((tls.listen[0].port(), tls.redirect_listen[0].port()), ports);
+        assert_eq!(tls.certificates.folder.as_deref(), Some(Path::new(folder)));
+        assert_eq!(tls.client_auth.unwrap().mode, mode);
+    };
+    check("", (4, 5), "certs", ClientAuth::Optional);
+    let flags = "--tls-listen 127.0.0.1:7 --tls-certificates other --tls-client-auth required \
+                 --https-redirect-listen 127.0.0.1:6";
+    check(flags, (7, 6), "other", ClientAuth::Required);
 }
 
 #[test]

@@ -80,6 +80,12 @@ fn exit_codes_and_words() {
     desk.check("dataplane --policy bad.toml", 2, "", "bad.toml: line 3");
     desk.check("dataplane --policy good.toml --listen 8080", 2, "", "such as 127.0.0.1:8080");
     desk.check("dataplane --policy good.toml --admin 127.0.0.1:8080", 2, "", "given twice");
+    let tls = "dataplane --policy good.toml --tls-listen 127.0.0.1:0";
+    desk.check(tls, 2, "", "--tls-listen needs a certificate: give --tls-cert FILE");
+    desk.check(&format!("{tls} --tls-certificates none"), 2, "", "none: cannot be read");
+    let pair = format!("{tls} --tls-cert none.crt --tls-key none.key");
+    desk.check(&pair, 2, "", "none.crt: cannot be read (No such file");
+    desk.check(&pair.replace("dataplane", "doctor"), 1, "FAIL  certificate none.crt", "see above");
     desk.check("dataplane --control-url http://127.0.0.1:1", 2, "", "--control-url");
     desk.check("--log =x= token new", 2, "", "is no filter");
     desk.check("dev --origin ftp://example.com", 2, "", "--origin `ftp://example.com`");

@@ -316,3 +316,7 @@ pub(super) fn read(path: &Path) -> Result<(Vec<u8>, Metadata), CertificateFault>
     }
     Ok((bytes, metadata))
 }
+
+#[cfg(test)]
+#[path = "certificate_files_tests.rs"]
+mod tests;

@@ -12,7 +12,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
 
 use crate::net::{Group, RecvBuf, Socket};
-use crate::tls::{Cause, classify};
+use crate::tls::{Cause, UNRECOGNIZED_NAME_ALERT, classify, is_unknown_name};
 
 use super::session::Session;
 use super::tls::TlsStream;
@@ -131,6 +131,9 @@ async fn run(
         match session.receive(&mut input, &mut plain, &mut out) {
             Ok(ended) => is_ended = ended,
             Err(error) => {
+                if is_unknown_name(&error) {
+                    out = UNRECOGNIZED_NAME_ALERT.to_vec();
+                }
                 send(&socket, out).await?;
                 return Err(HandshakeError::Tls(error, session.version()));
             }

@@ -104,3 +104,7 @@ fn of_certificate(error: &CertificateError) -> Cause {
         _ => Cause::Certificate,
     }
 }
+
+#[cfg(test)]
+#[path = "cause_tests.rs"]
+mod tests;

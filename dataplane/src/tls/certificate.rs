@@ -86,3 +86,7 @@ pub fn client_subject(chain: &[CertificateDer<'_>]) -> Option<String> {
     }
     (1..=SUBJECT_BYTES_MAX).contains(&subject.len()).then_some(subject)
 }
+
+#[cfg(test)]
+#[path = "certificate_tests.rs"]
+mod tests;

@@ -67,3 +67,7 @@ impl TimeProvider for NodeTime {
         Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
     }
 }
+
+#[cfg(test)]
+#[path = "fixture_tests.rs"]
+pub(crate) mod fixture;

@@ -222,3 +222,7 @@ fn fingerprint(key: &OriginTlsKey, files: &OriginFiles, roots: &SystemRoots) -> 
     }
     hash.finalize().into()
 }
+
+#[cfg(test)]
+#[path = "origin_tests.rs"]
+mod tests;

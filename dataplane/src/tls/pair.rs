@@ -226,3 +226,7 @@ fn key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Fault> {
         other => Fault::BadPem(other.to_string()),
     })
 }
+
+#[cfg(test)]
+#[path = "pair_tests.rs"]
+mod tests;

@@ -114,3 +114,7 @@ impl ResolvesServerCert for Certificates {
         self.0.load().choose(hello.server_name(), hello.signature_schemes())
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

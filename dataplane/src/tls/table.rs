@@ -112,3 +112,7 @@ impl CertificateTable {
         &self.pairs
     }
 }
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;
