@@ -28,9 +28,8 @@ fn deadlines(ms: [u64; 6]) -> Deadlines {
     Deadlines { head, idle, stall, quiet, linger, linger_max }
 }
 
-#[test]
-fn flags_come_before_the_file_and_the_file_before_defaults() {
-    let file = r#"
+/// A file with every kind of key.
+const WHOLE_FILE: &str = r#"
 policy = "file/p.toml"
 listen = ["127.0.0.1:1", "[::1]:2"]
 admin = "127.0.0.1:3"
@@ -47,6 +46,10 @@ linger_ms = 5
 linger_max_ms = 6
 journal_full = "refuse"
 "#;
+
+#[test]
+fn flags_come_before_the_file_and_the_file_before_defaults() {
+    let file = WHOLE_FILE;
     let from_file = settle("", file).unwrap();
     assert_eq!(from_file.policy, Path::new("file/p.toml"));
     assert_eq!(from_file.data_dir, Path::new("file/payfence-data"));

@@ -19,7 +19,7 @@ use crate::tls::Cause;
 
 use super::connection::{After, Connection};
 use super::own_answer::problem_of;
-use super::plan::{Exchange, Upload};
+use super::planned::{Exchange, Upload};
 use super::relay::{self, SendError, UploadEnd, Uploading};
 use super::response::{Ended, Failure, Fetching};
 use super::upstream::{ConnectError, Upstream};
@@ -250,7 +250,7 @@ fn origin_problem(shard: &Shard, exchange: &Exchange, reason: Reason, close: boo
         close,
         request_id: &exchange.request_id,
         token_sent: exchange.token_sent,
-        is_tls: exchange.is_tls,
+        is_tls: exchange.sends_hsts,
         http10_keep_alive: !close && exchange.version == crate::http1::Version::Http10,
     };
     let mut problem = problem_of(reason, shard.now());

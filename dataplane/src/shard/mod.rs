@@ -14,6 +14,7 @@ mod names;
 mod own_answer;
 mod peer;
 mod plan;
+mod planned;
 mod policy_view;
 mod proxy_protocol;
 mod relay;

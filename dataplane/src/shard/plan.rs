@@ -4,11 +4,12 @@
 //! runs without waiting, on the shard's scratch; what it returns borrows nothing; `decide` says what is done, this only prepares
 //! it.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use policy::budget::{
     Admission, Admitted, Decided, Figures, Outcome as Resolved, Reason as Within, Refusal, Refused,
-    Ticket, Usage, WaitId,
+    Usage, WaitId,
 };
 use policy::decide::{decide, decide_usage};
 use policy::decision::{Decision, Outcome, Reason};
@@ -29,90 +30,11 @@ use crate::message::{
 use super::Shard;
 use super::own_answer::{malformed, problem_of};
 use super::peer::{Listens, Peer};
+use super::planned::{Answer, Exchange, Plan, Resumed, Upload, Waiting};
 use super::policy_view::PolicyView;
 
 /// Longest unread body that is skipped to keep a connection after an answer of our own.
 const SKIP_BYTES_MAX: u64 = 64 * 1024;
-
-/// What is to be done next.
-pub(super) enum Plan {
-    /// The head is not complete.
-    Partial,
-    /// The gateway answers.
-    Answer(Answer),
-    /// It has to be known first whether units are left: plan again with the outcome.
-    Wait(Waiting),
-    /// The request goes to the origin.
-    Forward(Box<Exchange>),
-}
-
-/// An answer of the gateway's own, ready to be sent.
-pub(super) struct Answer {
-    pub(super) bytes: Vec<u8>,
-    /// Bytes of the input that were the head.
-    pub(super) head_len: usize,
-    /// Bytes of a body to be skipped before the next request.
-    pub(super) skip: u64,
-    /// The connection ends with this answer.
-    pub(super) close: bool,
-}
-
-/// A request that waits for units.
-pub(super) struct Waiting {
-    pub(super) id: WaitId,
-    pub(super) policy: Rc<PolicyView>,
-    pub(super) request_id: RequestId,
-}
-
-/// What a request came to that had waited.
-pub(super) struct Resumed {
-    pub(super) policy: Rc<PolicyView>,
-    pub(super) request_id: RequestId,
-    pub(super) outcome: Resolved,
-}
-
-/// A request body's part that has not been sent to the origin.
-pub(super) enum Upload {
-    /// Nothing.
-    Done,
-    /// This many bytes.
-    Length(u64),
-    /// Until the last chunk.
-    Chunked(Box<ChunkDecoder>),
-}
-
-/// Everything an exchange needs once its request is planned.
-pub(super) struct Exchange {
-    pub(super) policy: Rc<PolicyView>,
-    pub(super) decision: Decision,
-    pub(super) reason: Reason,
-    pub(super) ticket: Option<Ticket>,
-    pub(super) figures: Option<Figures>,
-    pub(super) request_id: RequestId,
-    /// The request for the origin, with what of its body had come along.
-    pub(super) request: Vec<u8>,
-    /// Bytes of the input that are in it.
-    pub(super) consumed: usize,
-    pub(super) upload: Upload,
-    pub(super) request_bytes: u64,
-    pub(super) response_bytes: u64,
-    /// From the first byte sent to the origin to its response head, nanoseconds.
-    pub(super) origin_ns: u64,
-    pub(super) is_counted: bool,
-    /// The client waits for `100 Continue` before it sends the body.
-    pub(super) expects_continue: bool,
-    pub(super) version: Version,
-    pub(super) keep_alive: bool,
-    pub(super) is_head: bool,
-    /// The client speaks TLS.
-    pub(super) is_tls: bool,
-    pub(super) is_idempotent: bool,
-    pub(super) asks_websocket: bool,
-    pub(super) token_sent: bool,
-    /// The `Origin` header, where the site answers browsers.
-    pub(super) cors: Option<Box<[u8]>>,
-    pub(super) started: Now,
-}
 
 /// A parsed request at an address that names a site.
 struct Asked<'a> {
@@ -125,6 +47,8 @@ struct Asked<'a> {
     head_len: usize,
     bytes: &'a [u8],
     started: Now,
+    /// Whether the host is the site's own, so that its HSTS binds no other site.
+    has_own_host: Cell<bool>,
 }
 
 /// Plans what to do with `bytes`, of which `seen` were too few before. `started` is when the first of them came.
@@ -159,6 +83,7 @@ pub(super) fn plan(
         head_len,
         bytes,
         started,
+        has_own_host: Cell::new(false),
     };
     if peer.listens == Listens::Redirect {
         return asked.redirect();
@@ -188,6 +113,7 @@ impl Asked<'_> {
         {
             return self.misdirected();
         }
+        self.has_own_host.set(found.prefix_len == 0);
         let site = self.policy.site(found.site);
         let path = path.get(found.prefix_len..).unwrap_or_default();
         let line = RequestLine { method: self.request.method(), path, query: self.request.query() };
@@ -368,8 +294,12 @@ impl Asked<'_> {
             http10_keep_alive: !close && facts.version == Version::Http10,
             request_id: &self.request_id,
             token_sent,
-            is_tls: self.peer.is_tls(),
+            is_tls: self.sends_hsts(),
         }
+    }
+
+    fn sends_hsts(&self) -> bool {
+        self.peer.is_tls() && self.has_own_host.get()
     }
 
     /// The answer of a listener that only sends clients on.
@@ -512,7 +442,7 @@ impl Asked<'_> {
             version: http.version,
             keep_alive: http.keep_alive,
             is_head: self.request.is_head(),
-            is_tls: self.peer.is_tls(),
+            sends_hsts: self.sends_hsts(),
             is_idempotent: self.request.is_idempotent(),
             asks_websocket,
             token_sent: !matches!(facts.token, Presented::Nothing),

@@ -17,7 +17,7 @@ use crate::stream::{Stream, TlsStream};
 
 use super::Shard;
 use super::input::Input;
-use super::plan::Upload;
+use super::planned::Upload;
 use super::policy_view::PolicyView;
 
 /// Body bytes that are copied behind a head rather than sent from where they are.

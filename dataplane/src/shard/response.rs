@@ -14,7 +14,7 @@ use crate::net::{RecvBuf, Timer};
 use crate::stream::Stream;
 
 use super::Shard;
-use super::plan::Exchange;
+use super::planned::Exchange;
 use super::relay::{self, Downloading, Heard, RelayError, UploadEnd};
 
 /// Interim responses that one answer may have before it.
@@ -281,7 +281,7 @@ fn rewrite(
     let edit = ResponseEdit {
         is_metered: exchange.decision.outcome == Outcome::Meter,
         figures: exchange.figures.as_ref(),
-        hsts: exchange.policy.site(exchange.decision.site).hsts().filter(|_| exchange.is_tls),
+        hsts: exchange.policy.site(exchange.decision.site).hsts().filter(|_| exchange.sends_hsts),
         now_s: shard.now().unix_s(),
         request_id: &exchange.request_id,
         client_version: exchange.version,

@@ -9,7 +9,7 @@ use policy::decision::Reason;
 use crate::message::Cost;
 
 use super::Shard;
-use super::plan::Exchange;
+use super::planned::Exchange;
 
 impl Shard {
     /// Gives back what an admitted request was charged that will not be forwarded.
