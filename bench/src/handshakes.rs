@@ -8,7 +8,7 @@ use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustls::client::Resumption;
@@ -16,7 +16,6 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
 
-use crate::clock;
 use crate::load::Request;
 use crate::peers::HOST;
 
@@ -52,12 +51,12 @@ impl Client {
         Ok(StreamOwned::new(ClientConnection::new(Arc::clone(&self.config), name)?, socket))
     }
 
-    /// Connects again and again until `end`; how many handshakes there were.
-    pub fn run(&self, address: &str, request: &Request, end: Instant) -> Result<u64> {
+    /// Connects again and again until `is_over`; how many handshakes there were.
+    pub fn run(&self, address: &str, request: &Request, is_over: impl Fn() -> bool) -> Result<u64> {
         let mut count = 0;
         // The first has nothing to resume.
         self.one(address, request)?;
-        while clock::now() < end {
+        while !is_over() {
             let kind = self.one(address, request)?;
             ensure!(kind == Some(self.kind), "a handshake was {kind:?}, not {:?}", self.kind);
             count += 1;

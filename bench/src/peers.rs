@@ -27,6 +27,8 @@ pub const TOKEN_POOR: &str = "pf_test_BenchmarkTokenWithFewUnitsLeft002MkKWi";
 pub struct Peer {
     pub server: Server,
     pub address: String,
+    /// The same in the clear, where `address` is over TLS.
+    pub plain_address: String,
 }
 
 /// Folders, programs and cores of one comparison.
@@ -139,9 +141,11 @@ impl Bench {
         let home = self.folder.path().join(name);
         fs::create_dir_all(&home)?;
         let address = format!("127.0.0.1:{}", free_port()?);
+        let plain_address = format!("127.0.0.1:{}", free_port()?);
         let text = NGINX_CONF
             .replace("HOME", &home.display().to_string())
             .replace("ADDRESS", &address)
+            .replace("PLAIN", &plain_address)
             .replace("LISTEN", listen)
             .replace("HTTP", http)
             .replace("SERVER", server);
@@ -151,7 +155,7 @@ impl Bench {
         let log = home.join("log");
         let mut server = Server::start(name, core, &self.nginx, &arguments, &log)?;
         server.wait_ready(&address, &log)?;
-        Ok(Peer { server, address })
+        Ok(Peer { server, address, plain_address })
     }
 
     /// PayFence on one shard, with token, quota and rate limit on.
@@ -190,6 +194,7 @@ impl Bench {
                 .replace("POOR", TOKEN_POOR),
         )?;
         let address = format!("127.0.0.1:{}", free_port()?);
+        let plain_address = format!("127.0.0.1:{}", free_port()?);
         let admin = format!("127.0.0.1:{}", free_port()?);
         let core = self.core_subject.to_string();
         let (certificate, key) = (self.certificate_file(), self.folder.path().join("tls.key"));
@@ -202,14 +207,14 @@ impl Bench {
             Front::Plain => arguments.extend(["--listen", &address]),
             #[rustfmt::skip]
             Front::Tls => arguments.extend([
-                "--tls-listen", &address, "--tls-cert", path(&certificate), "--tls-key", path(&key),
+                "--listen", &plain_address, "--tls-listen", &address, "--tls-cert", path(&certificate), "--tls-key", path(&key),
             ]),
         }
         let log = home.join("log");
         let mut server =
             Server::start("payfence", self.core_subject, &self.payfence, &arguments, &log)?;
         server.wait_ready(&address, &log)?;
-        Ok((Peer { server, address }, admin))
+        Ok((Peer { server, address, plain_address }, admin))
     }
 }
 
@@ -246,6 +251,7 @@ http {
     HTTP
     server {
         listen ADDRESS LISTEN backlog=4096;
+        listen PLAIN backlog=4096;
         SERVER
     }
 }

@@ -1,16 +1,19 @@
-//! TLS against nginx with the same certificate: requests, bodies, handshakes, origins over TLS, idle connections.
+//! TLS against nginx with the same certificate: requests, bodies, handshakes, origins over TLS, idle connections, and
+//! what a storm of handshakes does to the requests that run.
 //!
 //! In: rounds, seconds, a filter. Out: a record like that of `compare`.
 //! Always holds: as in `compare`; both sides choose versions and suites with the same clients.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 
 use crate::compare::{Measured, measure_capacity, note, pin_to};
 use crate::handshakes::Client;
 use crate::load::Request;
+use crate::open_loop::open_loop;
 use crate::peers::{Bench, Peer, TOKEN_RICH};
 use crate::process::find_program;
 use crate::record::{Case, Comparison, Machine, write};
@@ -54,11 +57,13 @@ enum What {
     Origin(&'static str),
     /// Connections with one request each.
     Handshakes { resumed: bool },
+    /// Requests that run while handshakes come as fast as they can.
+    Storm,
     /// Memory of idle connections.
     Idle,
 }
 
-const CASES: [(&str, What); 8] = [
+const CASES: [(&str, What); 9] = [
     ("tls-100B-c64", What::Front("100B")),
     ("tls-10KiB-c64", What::Front("10KiB")),
     ("tls-1MiB-c64", What::Front("1MiB")),
@@ -66,8 +71,12 @@ const CASES: [(&str, What); 8] = [
     ("origin-tls-1MiB-c64", What::Origin("1MiB")),
     ("handshake-full", What::Handshakes { resumed: false }),
     ("handshake-resumed", What::Handshakes { resumed: true }),
+    ("handshake-storm", What::Storm),
     ("tls-idle", What::Idle),
 ];
+
+/// Requests a second that run in a storm: a tenth of what either side can do.
+const STORM_RATE: f64 = 4_000.0;
 
 /// Connections that carry requests.
 const CONNECTIONS: usize = 64;
@@ -151,15 +160,49 @@ fn measure_side(options: &Options, bench: &Bench, what: What, peer: &Peer) -> Re
             let client = Client::new(&bench.certificate_file(), resumed)?;
             let before = peer.server.cpu_ns()?;
             let end = clock::now() + Duration::from_secs(options.seconds);
-            let count = client.run(&peer.address, &request("100B", true), end)?;
+            let is_over = || clock::now() >= end;
+            let count = client.run(&peer.address, &request("100B", true), is_over)?;
             let cpu_us = (peer.server.cpu_ns()? - before) as f64 / 1e3;
             // The first handshake, which finds nothing to resume, is in the time and not in the count: one among thousands.
             let each = cpu_us / count.max(1) as f64;
             Ok(vec![("CPU per connection", "µs", each), ("a core could do", "/s", 1e6 / each)])
         }
+        What::Storm => storm(options, bench, peer, &request("100B", false)),
         What::Idle => {
             let client = Client::new(&bench.certificate_file(), true)?;
             idle::measure_tls(&client, peer, &request("100B", true), options.idle)
         }
     }
+}
+
+/// Latencies of requests in the clear at a fixed rate, without and with full handshakes one after the other on the TLS port. The
+/// handshakes' client yields the load's core to the requests.
+fn storm(options: &Options, bench: &Bench, peer: &Peer, request: &Request) -> Result<Measured> {
+    let load = || open_loop(&peer.plain_address, request, CONNECTIONS, STORM_RATE, options.seconds);
+    let calm = load()?;
+    let client = Client::new(&bench.certificate_file(), false)?;
+    let over = AtomicBool::new(false);
+    let (storm, handshakes) = std::thread::scope(|scope| {
+        let handshakes = scope.spawn(|| {
+            yield_core()?;
+            let request = Request { is_tls: true, ..request.clone() };
+            client.run(&peer.address, &request, || over.load(Relaxed))
+        });
+        let storm = load();
+        over.store(true, Relaxed);
+        (storm, handshakes.join())
+    });
+    let (storm, handshakes) = (storm?, handshakes.map_err(|_| anyhow!("the storm panicked"))??);
+    Ok(vec![
+        ("p99 in calm", "µs", calm.quantile_us(0.99)),
+        ("p99 in the storm", "µs", storm.quantile_us(0.99)),
+        ("p50 in the storm", "µs", storm.quantile_us(0.5)),
+        ("handshakes", "/s", handshakes as f64 / options.seconds as f64),
+    ])
+}
+
+/// Lets every other thread on this core go first.
+fn yield_core() -> Result<()> {
+    let thread = rustix::thread::gettid();
+    Ok(rustix::process::setpriority_process(Some(thread), 19)?)
 }
