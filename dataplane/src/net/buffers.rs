@@ -327,6 +327,13 @@ impl RecvBuf {
         Self::owned(memory, len)
     }
 
+    /// Lets the buffer be without giving it back: another of the same will be made of it.
+    pub(super) fn forget(self) {
+        let mut this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so its memory's owner is dropped here, once: a reference to the group, or a vector.
+        unsafe { std::ptr::drop_in_place(&mut this.memory) };
+    }
+
     /// Leaves out the first `count` bytes, at most all.
     pub fn advance(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);

@@ -9,6 +9,7 @@ mod buffers;
 mod op;
 mod park;
 mod ring;
+mod slots;
 mod socket;
 mod wake;
 mod wheel;
@@ -16,8 +17,9 @@ mod wheel;
 pub use buffers::{Group, RecvBuf};
 pub use op::Timed;
 pub use ring::{Ring, RingConfig, RingError};
+pub use slots::Tap;
 pub use socket::{
-    Listener, Socket, bind_listener, local_address, probe_address, raise_descriptor_limit,
+    Answers, Listener, Socket, bind_listener, local_address, probe_address, raise_descriptor_limit,
 };
 pub use wake::{Waker as ShardWaker, WakerSet};
 pub use wheel::Timer;

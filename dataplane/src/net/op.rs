@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 use io_uring::{opcode, types};
 
 use super::buffers::{Group, RecvBuf};
-use super::ring::{Completion, OpKey, Resource, Ring};
+use super::ring::Ring;
+use super::slots::{Completion, OpKey, Resource, Tap};
 use super::socket::{Receiving, Socket};
 use super::wheel::Timer;
 
@@ -137,6 +138,20 @@ impl Socket {
         let receiving = Receiving { key, group, is_ending: false };
         self.receiving.set(Some(receiving));
         receiving
+    }
+
+    /// Has `tap` shown what is received into small buffers, as soon as it is there, until [`Self::untap`]. Begins to receive where
+    /// nothing does.
+    pub fn tap(&self, tap: Rc<dyn Tap>) {
+        let receiving = self.receiving.get().unwrap_or_else(|| self.start_receiving(Group::Small));
+        self.ring().set_tap(receiving.key, Some(tap));
+    }
+
+    /// Ends what [`Self::tap`] began.
+    pub fn untap(&self) {
+        if let Some(receiving) = self.receiving.get() {
+            self.ring().set_tap(receiving.key, None);
+        }
     }
 
     /// Begins to watch for bytes or an end without waiting for them.

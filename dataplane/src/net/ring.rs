@@ -18,6 +18,9 @@ use crate::clock::{Clock, Now, TurnClock};
 
 use super::buffers::{BufferGroup, Group, RecvBuf};
 use super::park::{self, Turn};
+use super::slots::{
+    Completion, OpKey, Resource, Slot, State, Tap, discard, keep_waker, picked, release,
+};
 use super::wake::{add, eventfd};
 use super::wheel::{Timer, Wheel};
 
@@ -74,41 +77,6 @@ impl RingError {
     }
 }
 
-/// Memory that the kernel works on while an operation runs.
-pub(super) enum Resource {
-    None,
-    /// Whatever buffer of the group the kernel picks.
-    Picked(Group),
-    Bytes(Vec<u8>),
-    Received(RecvBuf),
-    Message(Box<super::op::Message>),
-    Address(Box<socket2::SockAddr>),
-    /// Connections that a listener accepts.
-    Accepted,
-}
-
-enum State {
-    Free,
-    Waiting(Option<Waker>),
-    Done(i32, u32),
-    /// Many completions, one operation: those not taken yet are in the slot's queue.
-    Many {
-        waker: Option<Waker>,
-        ended: bool,
-        cancelled: bool,
-    },
-    /// The future is gone; the memory waits for the completion.
-    Orphan,
-}
-
-struct Slot {
-    generation: u32,
-    state: State,
-    resource: Resource,
-    /// Results not taken yet, of an operation that has many.
-    queue: VecDeque<(i32, u32)>,
-}
-
 struct Inner {
     // Before the groups: the kernel lets go of the buffers first.
     uring: IoUring,
@@ -122,25 +90,8 @@ struct Inner {
     floods: Vec<u64>,
     /// Tasks whose completions were reaped between turns: the next turn wakes them.
     woken_early: Vec<Waker>,
-}
-
-/// What became of an operation.
-pub(super) struct Completion {
-    pub result: i32,
-    pub resource: Resource,
-}
-
-/// Names an operation in its slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OpKey {
-    index: u32,
-    generation: u32,
-}
-
-impl OpKey {
-    const fn user_data(self) -> u64 {
-        (self.generation as u64) << 32 | self.index as u64
-    }
+    /// What taps are to be shown, in the order it came.
+    tapped: Vec<(OpKey, i32, u32)>,
 }
 
 /// One shard's ring. Lives on one thread.
@@ -182,6 +133,7 @@ impl Ring {
                 in_flight: 0,
                 floods: Vec::new(),
                 woken_early: Vec::new(),
+                tapped: Vec::new(),
             }),
             wheel: Rc::new(RefCell::new(Wheel::new(clock.now().mono_ns))),
             clock,
@@ -242,12 +194,35 @@ impl Ring {
             inner.reap(&mut woken);
         }
         let now_ns = self.clock.refresh().mono_ns;
+        self.show_taps(&mut woken);
         self.wheel.borrow_mut().advance(now_ns, &mut woken);
         for waker in woken.drain(..) {
             waker.wake();
         }
         self.woken.replace(woken);
         Ok(())
+    }
+
+    /// Shows taps what has come for them; what they leave is queued as if it had come just now.
+    fn show_taps(&self, woken: &mut Vec<Waker>) {
+        let mut tapped = std::mem::take(&mut self.inner.borrow_mut().tapped);
+        for (key, result, flags) in tapped.drain(..) {
+            let (buffer, tap) = self.inner.borrow_mut().tapped(key, result, flags);
+            let is_done = tap.is_some_and(|tap| tap.received(&buffer));
+            if !is_done {
+                woken.extend(self.inner.borrow_mut().untaken(key, (result, flags), buffer));
+            }
+        }
+        self.inner.borrow_mut().tapped.append(&mut tapped);
+    }
+
+    /// Has `tap` shown what a receive brings from now on; `None` ends that.
+    pub(super) fn set_tap(&self, key: OpKey, tap: Option<Rc<dyn Tap>>) {
+        let mut inner = self.inner.borrow_mut();
+        let slot = &mut inner.slots[key.index as usize];
+        if slot.generation == key.generation && matches!(slot.state, State::Many { .. }) {
+            slot.tap = tap;
+        }
     }
 
     /// Queues an operation that somebody will wait for.
@@ -372,6 +347,8 @@ impl Inner {
                     state: State::Free,
                     resource: Resource::None,
                     queue: VecDeque::new(),
+                    tap: None,
+                    to_show: 0,
                 });
                 u32::try_from(self.slots.len() - 1).expect("operations are bounded by connections")
             }
@@ -406,7 +383,7 @@ impl Inner {
     }
 
     fn reap(&mut self, woken: &mut Vec<Waker>) {
-        let Self { uring, groups, slots, free, in_flight, floods, .. } = self;
+        let Self { uring, groups, slots, free, in_flight, floods, tapped, .. } = self;
         for entry in uring.completion() {
             let user_data = entry.user_data();
             if user_data >= RESERVED {
@@ -428,10 +405,17 @@ impl Inner {
             if let Resource::Picked(group) = slot.resource {
                 groups[usize::from(group.id())].note(entry.result(), entry.flags());
             }
+            let is_tapped = slot.is_tapped(entry.result());
             match &mut slot.state {
                 State::Waiting(waker) => {
                     woken.extend(waker.take());
                     slot.state = State::Done(entry.result(), entry.flags());
+                }
+                State::Many { ended, .. } if is_tapped => {
+                    *ended = !more;
+                    slot.to_show += 1;
+                    let generation = slot.generation;
+                    tapped.push((OpKey { index, generation }, entry.result(), entry.flags()));
                 }
                 State::Many { waker, ended, cancelled } => {
                     slot.queue.push_back((entry.result(), entry.flags()));
@@ -512,11 +496,35 @@ impl Inner {
         Poll::Pending
     }
 
+    /// A buffer that a tap is to be shown, and the tap unless something waits to be taken before it.
+    fn tapped(&mut self, key: OpKey, result: i32, flags: u32) -> (RecvBuf, Option<Rc<dyn Tap>>) {
+        let buffer = picked(&self.groups, Group::Small, result, flags);
+        let slot = &mut self.slots[key.index as usize];
+        let is_there = slot.generation == key.generation;
+        slot.to_show -= usize::from(is_there && slot.to_show > 0);
+        let is_next = is_there && result > 0 && slot.queue.is_empty();
+        let tap = slot.tap.as_ref().filter(|_| is_next).map(Rc::clone);
+        (buffer.unwrap_or_else(|| RecvBuf::owned(Vec::new(), 0)), tap)
+    }
+
+    /// Queues what a tap has left; whom to wake. Where the receive is gone meanwhile, the buffer goes back.
+    fn untaken(&mut self, key: OpKey, next: (i32, u32), buffer: RecvBuf) -> Option<Waker> {
+        let slot = &mut self.slots[key.index as usize];
+        if slot.generation != key.generation {
+            return None;
+        }
+        let State::Many { waker, .. } = &mut slot.state else { return None };
+        buffer.forget();
+        slot.queue.push_back(next);
+        waker.take()
+    }
+
     fn abandon(&mut self, key: OpKey) {
         let slot = &mut self.slots[key.index as usize];
         if slot.generation != key.generation {
             return;
         }
+        slot.tap = None;
         let runs = match slot.state {
             State::Waiting(_) => true,
             State::Many { ended, .. } => !ended,
@@ -535,38 +543,6 @@ impl Inner {
         } else {
             release(slot, key.index, &mut self.free);
         }
-    }
-}
-
-fn keep_waker(kept: &mut Option<Waker>, context: &Context<'_>) {
-    match kept {
-        Some(waker) if waker.will_wake(context.waker()) => {}
-        other => *other = Some(context.waker().clone()),
-    }
-}
-
-fn release(slot: &mut Slot, index: u32, free: &mut Vec<u32>) {
-    slot.state = State::Free;
-    slot.resource = Resource::None;
-    slot.generation = slot.generation.wrapping_add(1);
-    free.push(index);
-}
-
-fn picked(groups: &[Rc<BufferGroup>; 2], group: Group, result: i32, flags: u32) -> Option<RecvBuf> {
-    let id = cqueue::buffer_select(flags)?;
-    let len = usize::try_from(result).unwrap_or(0);
-    Some(groups[usize::from(group.id())].take(id, len))
-}
-
-/// Lets go of what a completion brought that nobody waits for: a picked buffer goes back, an accepted connection is closed.
-fn discard(groups: &[Rc<BufferGroup>; 2], resource: &Resource, result: i32, flags: u32) {
-    match resource {
-        Resource::Picked(group) => drop(picked(groups, *group, result, flags)),
-        Resource::Accepted if result >= 0 => {
-            // SAFETY: the kernel has just made this descriptor, and nobody else has seen it.
-            drop(unsafe { OwnedFd::from_raw_fd(result) });
-        }
-        _ => {}
     }
 }
 

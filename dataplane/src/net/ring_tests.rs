@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 
-use super::super::{Group, Listener, Socket, bind_listener};
+use super::super::{Answers, Group, Listener, Socket, Tap, bind_listener};
 use super::*;
 use crate::runtime;
 
@@ -176,6 +176,61 @@ fn a_client_that_does_not_read_is_not_received_from_without_end() {
     reader.read_to_end(&mut received).expect("an echo");
     writer.join().expect("no panic");
     assert_eq!(received.len(), sent.len());
+    shard.join().expect("no panic").expect("the ring is well");
+}
+
+/// Answers lines that begin with `!` itself, and counts them; leaves the others.
+struct Answerer {
+    answers: Answers,
+    seen: Cell<usize>,
+}
+
+impl Tap for Answerer {
+    fn received(&self, bytes: &[u8]) -> bool {
+        let is_mine = bytes.starts_with(b"!");
+        if is_mine {
+            self.seen.set(self.seen.get() + 1);
+            assert_eq!(self.answers.try_send(b"tap\n").expect("the client is there"), 4);
+        }
+        is_mine
+    }
+}
+
+#[test]
+fn a_tap_answers_what_is_its_own_and_leaves_the_rest_in_order() {
+    let fd = bind_listener("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let address = std::net::TcpListener::from(fd.try_clone().expect("a descriptor"))
+        .local_addr()
+        .expect("bound");
+    let shard = on_ring(move |ring| async move {
+        let mut listener = Listener::new(fd, Rc::clone(&ring));
+        let socket =
+            Socket::adopt(listener.accept().await.expect("a connection"), Rc::clone(&ring));
+        let tap = Rc::new(Answerer { answers: socket.answers(), seen: Cell::new(0) });
+        socket.tap(Rc::<Answerer>::clone(&tap));
+        let first = socket.recv(Group::Small).await.expect("the client is well");
+        assert!(first.starts_with(b"task"), "{:?}", &*first);
+        let mut len = first.len();
+        // More than the buffers hold, and the end in one go: all of it comes, behind what was left first.
+        while len < 4 * 512 * 3 {
+            let more = socket.recv(Group::Small).await.expect("the client is well");
+            assert!(!more.is_empty(), "the end came after {len} bytes");
+            len += more.len();
+        }
+        assert!(socket.recv(Group::Small).await.expect("an end").is_empty());
+        assert_eq!(tap.seen.get(), 100);
+    });
+    let mut stream = TcpStream::connect(address).expect("a listener");
+    for _ in 0..100 {
+        stream.write_all(b"!\n").expect("connected");
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).expect("the tap answers");
+        assert_eq!(&answer, b"tap\n");
+    }
+    let mut rest = vec![b't'; 4 * 512 * 3];
+    rest[..4].copy_from_slice(b"task");
+    stream.write_all(&rest).expect("connected");
+    stream.shutdown(Shutdown::Write).expect("connected");
     shard.join().expect("no panic").expect("the ring is well");
 }
 

@@ -12,7 +12,8 @@ use std::rc::Rc;
 use io_uring::{opcode, types};
 
 use super::buffers::Group;
-use super::ring::{OpKey, Resource, Ring};
+use super::ring::Ring;
+use super::slots::{OpKey, Resource};
 
 /// Connections that may wait in the kernel for their accept.
 const BACKLOG: i32 = 4096;
@@ -101,26 +102,18 @@ impl Socket {
         if ready > 0 { entry.revents } else { 0 }
     }
 
-    /// Sends what the socket takes at once; how many bytes, 0 where it takes none now. Small messages nearly always go whole,
-    /// and this way cost no completion, no wake and no second turn.
+    /// What a tap of this socket answers by.
+    #[must_use]
+    pub const fn answers(&self) -> Answers {
+        Answers { fd: self.fd }
+    }
+
+    /// As [`Answers::try_send`].
     ///
     /// # Errors
     /// The connection's own.
     pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
-        // SAFETY: reads `bytes.len()` bytes from a live slice.
-        let sent = unsafe {
-            libc::send(
-                self.fd,
-                bytes.as_ptr().cast(),
-                bytes.len(),
-                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-            )
-        };
-        usize::try_from(sent).or_else(|_| match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            error if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-            error => Err(error),
-        })
+        self.answers().try_send(bytes)
     }
 
     /// Gives the descriptor up to another shard. Only before the first operation.
@@ -158,6 +151,36 @@ impl Drop for Socket {
     fn drop(&mut self) {
         self.stop_receiving();
         self.ring.submit_unattended(opcode::Close::new(types::Fd(self.fd)).build());
+    }
+}
+
+/// The way out of a socket, for its tap: a tap is dropped before its socket's descriptor is closed.
+#[derive(Clone, Copy, Debug)]
+pub struct Answers {
+    fd: RawFd,
+}
+
+impl Answers {
+    /// Sends what the socket takes at once; how many bytes, 0 where it takes none now. Small messages nearly always go whole,
+    /// and this way cost no completion, no wake and no second turn.
+    ///
+    /// # Errors
+    /// The connection's own.
+    pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        // SAFETY: reads `bytes.len()` bytes from a live slice.
+        let sent = unsafe {
+            libc::send(
+                self.fd,
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        usize::try_from(sent).or_else(|_| match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            error => Err(error),
+        })
     }
 }
 

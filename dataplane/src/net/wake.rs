@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering, fence};
 use io_uring::{opcode, types};
 
 use super::op::{Op, check};
-use super::ring::{Resource, Ring, WAKE};
+use super::ring::{Ring, WAKE};
+use super::slots::Resource;
 
 /// How one shard is woken.
 pub struct Waker {

@@ -12,6 +12,7 @@ use crate::net::{Group, Socket, Timer};
 use crate::stream::Stream;
 
 use super::accept::Here;
+use super::idle::{Idle, Planned};
 use super::input::Input;
 use super::peer::{Listens, Peer};
 use super::plan::plan;
@@ -27,9 +28,11 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     pub(super) input: Input,
     /// For what is received from the client.
-    pub(super) read_timer: Timer,
+    pub(super) read_timer: Rc<Timer>,
     /// For what is sent to the client and received from the origin.
     pub(super) write_timer: Timer,
+    /// Made at the first wait for a request.
+    pub(super) idle: Option<Rc<Idle>>,
 }
 
 /// What becomes of a connection after an exchange.
@@ -82,9 +85,9 @@ impl Connection {
         let address = peer.ip().to_canonical();
         let is_trusted = shard.trusts(address);
         let peer = Peer { address, is_trusted, listens, tls: None };
-        let (read_timer, write_timer) = (shard.ring.timer(), shard.ring.timer());
+        let (read_timer, write_timer) = (Rc::new(shard.ring.timer()), shard.ring.timer());
         let stream = Stream::Plain(socket);
-        Self { shard, stream, peer, input: Input::default(), read_timer, write_timer }
+        Self { shard, stream, peer, input: Input::default(), read_timer, write_timer, idle: None }
     }
 
     /// Reads a trusted proxy's PROXY header, where there is one. Whether to go on.
@@ -126,19 +129,13 @@ impl Connection {
     /// One request from its first byte to the end of its answer.
     async fn exchange(&mut self) -> After {
         if self.input.is_empty() {
-            let idle = self.shard.deadline(self.shard.settings.deadlines.idle);
             if self.shard.is_draining() {
                 return After::Close;
             }
-            let shard = Rc::clone(&self.shard);
-            let received = shard.unless_draining(pin!(self.receive(idle))).await;
-            match received {
-                Some(Received::Bytes) => {}
-                Some(Received::TimedOut) => {
-                    shard.metrics.timeouts.inc("idle");
-                    return After::Close;
-                }
-                Some(Received::End) | None => return After::Close,
+            match self.next().await {
+                Ok(None) => {}
+                Ok(Some((planned, started))) => return self.carry_out(planned, started).await,
+                Err(after) => return after,
             }
         }
         let started = self.shard.now();
@@ -158,6 +155,42 @@ impl Connection {
                 planned => return self.carry_out(planned, started).await,
             }
         }
+    }
+
+    /// Waits for the next request's first bytes, and for what was planned on them already.
+    async fn next(&mut self) -> Result<Option<Planned>, After> {
+        let shard = Rc::clone(&self.shard);
+        let idle = self.idle();
+        if let (Stream::Plain(socket), Some(idle)) = (&self.stream, &idle) {
+            socket.tap(Rc::<Idle>::clone(idle));
+        }
+        let deadline = shard.deadline(shard.settings.deadlines.idle);
+        let mut received = shard.unless_draining(pin!(self.receive(deadline))).await;
+        // From here on what comes belongs to this request, or waits behind it.
+        self.stream.socket().untap();
+        let planned = idle.and_then(|idle| idle.take());
+        if planned.is_some() && !matches!(received, Some(Received::Bytes)) {
+            // The drain began between the plan and this task's turn: the bytes of the plan are there all the same.
+            received = Some(self.receive(deadline).await);
+        }
+        match received {
+            Some(Received::Bytes) => Ok(planned),
+            Some(Received::TimedOut) => {
+                shard.metrics.timeouts.inc("idle");
+                Err(After::Close)
+            }
+            Some(Received::End) | None => Err(After::Close),
+        }
+    }
+
+    /// What looks at this connection's bytes while it waits; nothing where they have to be decrypted first.
+    fn idle(&mut self) -> Option<Rc<Idle>> {
+        let Stream::Plain(socket) = &self.stream else { return None };
+        let make = || {
+            let (shard, timer) = (Rc::clone(&self.shard), Rc::clone(&self.read_timer));
+            Rc::new(Idle::new(shard, self.peer.clone(), socket.answers(), timer))
+        };
+        Some(Rc::clone(self.idle.get_or_insert_with(make)))
     }
 
     async fn carry_out(&mut self, mut planned: Plan, started: Now) -> After {

@@ -8,6 +8,7 @@ mod accept;
 mod connection;
 mod exchange;
 mod handshakes;
+mod idle;
 mod input;
 mod links;
 mod names;

@@ -17,7 +17,7 @@ use super::peer::{Peer, TlsPeer};
 
 /// Does the handshake of `connection`; `None` when it came to nothing.
 pub(super) async fn begin(connection: Connection) -> Option<Connection> {
-    let Connection { shard, stream, peer, mut input, read_timer, write_timer } = connection;
+    let Connection { shard, stream, peer, mut input, read_timer, write_timer, idle } = connection;
     let (Stream::Plain(socket), Some(config)) = (stream, shard.tls.clone()) else { return None };
     let counts = &shard.metrics.client_handshakes;
     let Some(_under_way) = shard.handshakes.begin() else {
@@ -53,13 +53,14 @@ pub(super) async fn begin(connection: Connection) -> Option<Connection> {
                 input,
                 read_timer,
                 write_timer,
+                idle,
             })
         }
         Some(Some(Err(HandshakeError::PlainHttp(socket)))) => {
             counts.failed(None, Cause::PlainHttp);
             let stream = Stream::Plain(socket);
             let shard = Rc::clone(&shard);
-            let plain = Connection { shard, stream, peer, input, read_timer, write_timer };
+            let plain = Connection { shard, stream, peer, input, read_timer, write_timer, idle };
             refuse_plain(plain).await;
             None
         }

@@ -1,0 +1,77 @@
+//! The requests of a connection that waits for its next one: planned as soon as their bytes are there, before its task runs.
+//!
+//! In: received bytes. Out: an answer of the gateway's own, sent at once; or a plan that the task carries out. A refusal costs so no
+//! wake and no turn of a task. Always holds: a plan that was made is carried out, once; whatever is not a whole request with a
+//! whole answer, and nothing after it, is left to the task.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::clock::Now;
+use crate::net::{Answers, Tap, Timer};
+
+use super::Shard;
+use super::peer::Peer;
+use super::plan::plan;
+use super::planned::{Answer, Plan};
+
+/// A plan, and when its request came.
+pub(super) type Planned = (Plan, Now);
+
+/// What looks at a connection's bytes while its task waits.
+pub(super) struct Idle {
+    shard: Rc<Shard>,
+    peer: Peer,
+    answers: Answers,
+    /// The connection's idle deadline.
+    timer: Rc<Timer>,
+    planned: RefCell<Option<Planned>>,
+}
+
+impl Idle {
+    pub(super) fn new(shard: Rc<Shard>, peer: Peer, answers: Answers, timer: Rc<Timer>) -> Self {
+        Self { shard, peer, answers, timer, planned: RefCell::new(None) }
+    }
+
+    /// The plan that waits for the task.
+    pub(super) fn take(&self) -> Option<Planned> {
+        self.planned.borrow_mut().take()
+    }
+
+    /// Sends `answer`; what of it could not be sent, for the task to go on with.
+    fn answer(&self, mut answer: Answer) -> Option<Answer> {
+        // An error shows again when the task sends.
+        let sent = self.answers.try_send(&answer.bytes).unwrap_or(0);
+        if sent < answer.bytes.len() {
+            answer.bytes.drain(..sent);
+            return Some(answer);
+        }
+        self.shard.give_spare(answer.bytes);
+        self.timer.set(self.shard.deadline(self.shard.settings.deadlines.idle));
+        None
+    }
+}
+
+impl Tap for Idle {
+    fn received(&self, bytes: &[u8]) -> bool {
+        let shard = &self.shard;
+        if shard.is_draining() {
+            return false;
+        }
+        let started = shard.now();
+        let plan = match plan(shard, &self.peer, bytes, 0, started, None) {
+            Plan::Partial => return false,
+            Plan::Answer(answer)
+                if answer.head_len == bytes.len() && !answer.close && answer.skip == 0 =>
+            {
+                match self.answer(answer) {
+                    None => return true,
+                    Some(rest) => Plan::Answer(rest),
+                }
+            }
+            plan => plan,
+        };
+        self.planned.replace(Some((plan, started)));
+        false
+    }
+}
