@@ -316,25 +316,29 @@ fn write_or_step<Data>(
     }
 }
 
-/// Appends what `write` writes into at most `room` bytes, or into as many as it then asks for.
+/// Appends what `write` writes into at most `room` bytes, or into as many as it then asks for: the answer to a key update goes
+/// before what is written, and only rustls knows that there is one.
 fn append(
     out: &mut Vec<u8>,
-    room: usize,
-    write: impl FnOnce(&mut [u8]) -> Result<usize, EncryptError>,
+    mut room: usize,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
 ) -> Result<(), Error> {
     let start = out.len();
-    out.resize(start + room, 0);
-    let written = out.get_mut(start..).map(write);
-    match written {
-        Some(Ok(written)) => {
-            out.truncate(start + written);
-            Ok(())
+    loop {
+        out.resize(start + room, 0);
+        match write(out.get_mut(start..).unwrap_or_default()) {
+            Ok(written) => {
+                out.truncate(start + written);
+                return Ok(());
+            }
+            Err(EncryptError::InsufficientSize(needed)) if needed.required_size > room => {
+                room = needed.required_size;
+            }
+            Err(error) => {
+                out.truncate(start);
+                return Err(Error::General(error.to_string()));
+            }
         }
-        Some(Err(error)) => {
-            out.truncate(start);
-            Err(Error::General(error.to_string()))
-        }
-        None => Err(Error::EncryptError),
     }
 }
 
