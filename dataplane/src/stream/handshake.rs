@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
+use rustls::{AlertDescription, ClientConfig, ProtocolVersion, ServerConfig};
 
 use crate::net::{Group, RecvBuf, Socket};
 use crate::tls::{Cause, UNRECOGNIZED_NAME_ALERT, classify, is_unknown_name};
@@ -95,6 +95,7 @@ impl TlsStream {
         }
         if input.first() != Some(&HANDSHAKE_RECORD) {
             let error = rustls::InvalidMessage::InvalidContentType;
+            let _ = socket.try_send(&fatal_alert(AlertDescription::UnexpectedMessage));
             return Err(HandshakeError::Tls(error.into(), None));
         }
         let session = Session::server(config).map_err(|error| HandshakeError::Tls(error, None))?;
@@ -134,7 +135,8 @@ async fn run(
                 if is_unknown_name(&error) {
                     out = UNRECOGNIZED_NAME_ALERT.to_vec();
                 }
-                send(&socket, out).await?;
+                // Whether the peer still takes it or not: what went wrong is what it did before.
+                let _ = send(&socket, out).await;
                 return Err(HandshakeError::Tls(error, session.version()));
             }
         }
@@ -145,6 +147,7 @@ async fn run(
             break;
         }
         if session.partial_len() > HANDSHAKE_BYTES_MAX {
+            let _ = socket.try_send(&fatal_alert(AlertDescription::IllegalParameter));
             return Err(HandshakeError::TooLong);
         }
         input = receive(&socket).await?;
@@ -158,6 +161,11 @@ async fn run(
         server_name,
         peer_subject,
     })
+}
+
+/// The record of an alert before anything is encrypted (RFC 8446 §6).
+fn fatal_alert(description: AlertDescription) -> [u8; 7] {
+    [0x15, 3, 3, 0, 2, 2, u8::from(description)]
 }
 
 async fn receive(socket: &Socket) -> Result<RecvBuf, HandshakeError> {
