@@ -217,6 +217,7 @@ impl Pool {
                         Some(by) => match timer.race(Box::pin(secure(shard, socket, by))).await {
                             Some(secured) => secured?,
                             None => {
+                                metrics.origin_handshakes.failed(None, Cause::Timeout);
                                 return Err(ConnectError::Timeout(self.host.clone(), timeout_ms));
                             }
                         },
@@ -271,23 +272,26 @@ async fn open(ring: &Rc<Ring>, address: SocketAddr) -> io::Result<Socket> {
 /// Does the handshake with an origin.
 async fn secure(shard: &Shard, socket: Socket, by: &OriginSession) -> Result<Stream, ConnectError> {
     let name = || by.name.to_str().into();
+    let counts = &shard.metrics.origin_handshakes;
     let Some(_under_way) = shard.handshakes.begin() else {
+        counts.failed(None, Cause::Busy);
         return Err(ConnectError::Busy(name()));
     };
     let turn = async || shard.handshakes.turn().await;
     match TlsStream::connect(socket, Arc::clone(&by.config), by.name.clone(), turn).await {
         // What comes before anything was asked is no answer.
         Ok(hello) if hello.first.is_some() => {
+            counts.failed(hello.stream.version(), Cause::Malformed);
             let error = rustls::Error::General("data came before the request".to_owned());
             Err(ConnectError::Tls(name(), HandshakeError::Tls(error, hello.stream.version())))
         }
         Ok(hello) => {
             let (version, is_resumed) = (hello.stream.version(), hello.stream.is_resumed());
-            shard.metrics.origin_handshakes.done(version, is_resumed);
+            counts.done(version, is_resumed);
             Ok(Stream::Tls(Box::new(hello.stream)))
         }
         Err(error) => {
-            shard.metrics.origin_handshakes.failed(error.version(), error.cause());
+            counts.failed(error.version(), error.cause());
             Err(ConnectError::Tls(name(), error))
         }
     }
