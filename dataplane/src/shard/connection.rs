@@ -44,6 +44,8 @@ pub(super) enum After {
     Linger,
     /// It is closed.
     Close,
+    /// It is closed without a word: what was sent last is not whole, and an announced end would say that it is.
+    Cut,
     /// It is reset: the client is gone or takes nothing, so nothing is kept for it.
     Reset,
 }
@@ -75,6 +77,7 @@ pub(super) async fn serve(here: Here, socket: Socket, peer: SocketAddr, listens:
             After::Next => {}
             After::Linger => return connection.linger().await,
             After::Close => return connection.stream.say_goodbye(),
+            After::Cut => return,
             After::Reset => return connection.stream.reset_on_close(true),
         }
     }
@@ -276,6 +279,10 @@ impl Connection {
     /// Says that nothing more will be sent and reads on until the client has ended too or is silent: closing with unread bytes
     /// would reset the connection and could take the answer from the client (RFC 9112 section 9.6).
     pub(super) async fn linger(&mut self) {
+        // An answer without another end has this one: it must arrive.
+        if relay::say_goodbye(&self.shard, &self.stream, &self.write_timer).await.is_err() {
+            return;
+        }
         self.stream.shutdown_write();
         let deadlines = self.shard.settings.deadlines;
         let end = self.shard.deadline(deadlines.linger_max);

@@ -57,7 +57,7 @@ pub(super) async fn forward(connection: &mut Connection, mut exchange: Box<Excha
                 may_reuse = false;
             }
             Ended::Failed(failure) => break fail(connection, &mut exchange, failure).await,
-            Ended::Broken => break After::Close,
+            Ended::Broken => break After::Cut,
             Ended::BadBody(reason) => {
                 upstream.stream.reset_on_close(true);
                 break refuse_body(connection, &mut exchange, reason).await;
@@ -68,8 +68,8 @@ pub(super) async fn forward(connection: &mut Connection, mut exchange: Box<Excha
                 break After::Reset;
             }
             Ended::Switched => {
-                tunnel_to(connection, &mut exchange, &mut upstream).await;
-                break After::Close;
+                let is_whole = tunnel_to(connection, &mut exchange, &mut upstream).await;
+                break if is_whole { After::Close } else { After::Cut };
             }
         }
     };
@@ -233,7 +233,7 @@ async fn refuse_body(
     reason: Reason,
 ) -> After {
     if exchange.is_counted {
-        return After::Close;
+        return After::Cut;
     }
     exchange.is_counted = true;
     let shard = Rc::clone(&connection.shard);
@@ -260,7 +260,12 @@ fn origin_problem(shard: &Shard, exchange: &Exchange, reason: Reason, close: boo
     bytes
 }
 
-async fn tunnel_to(connection: &mut Connection, exchange: &mut Exchange, upstream: &mut Upstream) {
+/// Whether both directions ended well.
+async fn tunnel_to(
+    connection: &mut Connection,
+    exchange: &mut Exchange,
+    upstream: &mut Upstream,
+) -> bool {
     let shard = Rc::clone(&connection.shard);
     let client = tunnel::End {
         stream: &connection.stream,
@@ -272,7 +277,8 @@ async fn tunnel_to(connection: &mut Connection, exchange: &mut Exchange, upstrea
         input: upstream.input.take(),
         timer: &connection.write_timer,
     };
-    let (up, down) = tunnel::run(&shard, client, origin).await;
+    let Some((up, down)) = tunnel::run(&shard, client, origin).await else { return false };
     exchange.request_bytes += up;
     exchange.response_bytes += down;
+    true
 }

@@ -58,6 +58,20 @@ pub(super) async fn send_all(
     }
 }
 
+/// Tells a peer that speaks TLS that nothing more will be sent, and waits until its connection has taken that.
+pub(super) async fn say_goodbye(
+    shard: &Shard,
+    stream: &Stream,
+    timer: &Timer,
+) -> Result<(), SendError> {
+    let Stream::Tls(tls) = stream else { return Ok(()) };
+    let mut out = shard.take_spare();
+    tls.seal_goodbye(&mut out);
+    let (result, out) = send_raw(shard, stream.socket(), out, timer).await;
+    shard.give_spare(out);
+    result
+}
+
 /// The records of all `parts`, in memory for one send.
 fn seal(shard: &Shard, tls: &TlsStream, parts: &[&[u8]]) -> Result<Vec<u8>, SendError> {
     let mut out = shard.take_spare();

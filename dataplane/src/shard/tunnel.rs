@@ -61,14 +61,14 @@ pub(super) struct End<'a> {
     pub(super) timer: &'a Timer,
 }
 
-/// Runs a tunnel to its end; the bytes that went to the origin and to the client, of directions that ended well.
-pub(super) async fn run(shard: &Rc<Shard>, client: End<'_>, origin: End<'_>) -> (u64, u64) {
+/// Runs a tunnel to its end; the bytes that went to the origin and to the client, where both ended well.
+pub(super) async fn run(shard: &Rc<Shard>, client: End<'_>, origin: End<'_>) -> Option<(u64, u64)> {
     shard.metrics.tunnels.inc();
     let last_ns = Cell::new(shard.ring.now_ns());
     let (client_way, origin_way) = ((client.timer, Group::Small), (origin.timer, Group::Large));
     let up = pump(shard, client.stream, origin.stream, client.input, client_way, &last_ns);
     let down = pump(shard, origin.stream, client.stream, origin.input, origin_way, &last_ns);
-    let moved = future::try_zip(up, down).await.unwrap_or_default();
+    let moved = future::try_zip(up, down).await.ok();
     shard.metrics.tunnels.dec();
     moved
 }

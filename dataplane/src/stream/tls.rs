@@ -105,10 +105,16 @@ impl TlsStream {
         self.socket.is_quiet() && !self.is_ended.get() && self.session.borrow().partial_len() == 0
     }
 
+    /// Appends to `out` the record that says that nothing more will be sent; nothing, the second time.
+    pub fn seal_goodbye(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&std::mem::take(&mut *self.control.borrow_mut()));
+        self.session.borrow_mut().close(out);
+    }
+
     /// Tells the peer that nothing more will be sent, if the socket takes it at once.
     pub(super) fn close(&self) {
-        let mut out = std::mem::take(&mut *self.control.borrow_mut());
-        self.session.borrow_mut().close(&mut out);
+        let mut out = Vec::new();
+        self.seal_goodbye(&mut out);
         let _ = self.socket.try_send(&out);
     }
 }
