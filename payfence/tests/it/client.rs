@@ -5,9 +5,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 
+use rustls::ClientConfig;
 use serde_json::Value;
 
+use super::tls::Session;
 use super::wait::DEADLINE;
 
 /// One answer.
@@ -59,6 +62,7 @@ impl Answer {
 /// A connection.
 pub struct Client {
     pub stream: TcpStream,
+    session: Option<Session>,
     buffer: Vec<u8>,
 }
 
@@ -69,11 +73,60 @@ impl Client {
         let stream = TcpStream::connect(address).expect("the gateway accepts");
         stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
         stream.set_nodelay(true).expect("a socket");
-        Self { stream, buffer: Vec::new() }
+        Self { stream, session: None, buffer: Vec::new() }
+    }
+
+    /// Connects and begins a TLS session, for which it asks for `name`.
+    #[track_caller]
+    pub fn secure(address: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> Self {
+        let client = Self::try_secure(address, config, name);
+        client.unwrap_or_else(|error| panic!("no TLS session for {name}: {error}"))
+    }
+
+    /// The same where it may come to nothing.
+    #[track_caller]
+    pub fn try_secure(
+        address: SocketAddr,
+        config: &Arc<ClientConfig>,
+        name: &str,
+    ) -> std::io::Result<Self> {
+        Self::connect(address).into_secure(config, name)
+    }
+
+    /// Begins a TLS session on a connection that is open.
+    pub fn into_secure(mut self, config: &Arc<ClientConfig>, name: &str) -> std::io::Result<Self> {
+        self.session = Some(Session::client(&mut self.stream, config, name)?);
+        Ok(self)
+    }
+
+    /// The TLS session.
+    #[track_caller]
+    pub fn session(&self) -> &Session {
+        self.session.as_ref().expect("a connection with TLS")
+    }
+
+    /// Asks for new keys in the middle of a TLS session.
+    #[track_caller]
+    pub fn refresh_keys(&mut self) {
+        self.session.as_mut().expect("TLS").refresh_keys(&mut self.stream);
+    }
+
+    /// Says in TLS that nothing more will be sent, and leaves the connection open.
+    #[track_caller]
+    pub fn say_goodbye(&mut self) {
+        self.session.as_mut().expect("TLS").say_goodbye(&mut self.stream);
     }
 
     /// Sends bytes; the other side may have closed already.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = match &mut self.session {
+            None => self.stream.write_all(bytes.as_ref()),
+            Some(session) => session.write_all(&mut self.stream, bytes.as_ref()),
+        };
+    }
+
+    /// Sends bytes below TLS, as they are.
+    pub fn send_below(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
     }
 
@@ -214,7 +267,11 @@ impl Client {
         let mut piece = [0; 65536];
         let read = loop {
             // A ring that this process closed may interrupt a read.
-            match self.stream.read(&mut piece) {
+            let read = match &mut self.session {
+                None => self.stream.read(&mut piece),
+                Some(session) => session.read(&mut self.stream, &mut piece),
+            };
+            match read {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 done => break done?,
             }
@@ -223,11 +280,25 @@ impl Client {
         Ok(read)
     }
 
+    /// Reads until an error ends it, and tells which.
+    #[track_caller]
+    pub fn until_error(&mut self) -> std::io::Error {
+        match self.try_rest() {
+            Ok(bytes) => panic!("an orderly end after {:?}", String::from_utf8_lossy(&bytes)),
+            Err(error) => error,
+        }
+    }
+
     /// Reads until the other side ends; a reset fails the test.
     #[track_caller]
     pub fn rest(&mut self) -> Vec<u8> {
-        while self.more().expect("an orderly end") > 0 {}
-        std::mem::take(&mut self.buffer)
+        self.try_rest().expect("an orderly end")
+    }
+
+    /// Reads until the other side ends, or an error does.
+    pub fn try_rest(&mut self) -> std::io::Result<Vec<u8>> {
+        while self.more()? > 0 {}
+        Ok(std::mem::take(&mut self.buffer))
     }
 
     /// Reads until the connection ends one way or another: what came, and whether the end was orderly.
@@ -237,7 +308,13 @@ impl Client {
             match self.more() {
                 Ok(0) => return (std::mem::take(&mut self.buffer), true),
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                // With TLS the latter is an end that was not announced.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+                    ) =>
+                {
                     return (std::mem::take(&mut self.buffer), false);
                 }
                 Err(error) => {

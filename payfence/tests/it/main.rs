@@ -8,10 +8,12 @@
 //! Without io_uring nothing here can run: plain `cargo test` then says so and leaves the tests out; under `./test`
 //! (`PAYFENCE_TEST_FULL`) they fail.
 
+mod certificates;
 mod client;
 mod gateway;
 mod origin;
 mod policy;
+mod tls;
 mod wait;
 
 mod connection_limits;
@@ -29,4 +31,8 @@ mod real_client;
 mod reload;
 mod shutdown;
 mod streaming;
+mod tls_bad_clients;
+mod tls_bodies;
+mod tls_client_side;
+mod tls_origin_side;
 mod usage;

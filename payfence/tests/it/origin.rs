@@ -8,6 +8,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+
+use super::tls::Session;
 use super::wait::{DEADLINE, own_address, wait_for};
 
 /// One whole request as the origin received it.
@@ -42,14 +46,30 @@ impl Received {
 pub enum Step {
     /// Sends bytes.
     Send(Vec<u8>),
+    /// Sends bytes below TLS, as they are.
+    SendBelow(Vec<u8>),
     /// Waits until the test calls `release` with this name.
     Await(&'static str),
     /// Sends back whatever comes, until the other side ends.
     Echo,
-    /// Ends its side of the connection, then the connection.
+    /// Ends its side of the connection, then the connection; with TLS it says so first.
     Close,
+    /// The same without a word.
+    Cut,
     /// Breaks the connection off with a reset.
     Reset,
+}
+
+/// What a gateway agreed on in a handshake with this origin.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    pub version: rustls::ProtocolVersion,
+    pub is_resumed: bool,
+    /// The name it asked for.
+    pub name: Option<String>,
+    /// The certificate it showed.
+    pub certificate: Option<CertificateDer<'static>>,
+    pub alpn: Option<Vec<u8>>,
 }
 
 type Script = dyn Fn(&Received) -> Vec<Step> + Send + Sync;
@@ -60,6 +80,7 @@ struct Seen {
     raw: Vec<Vec<u8>>,
     ended: Vec<bool>,
     released: Vec<String>,
+    greetings: Vec<Greeting>,
 }
 
 /// A running origin; its threads end with the test's process.
@@ -67,6 +88,7 @@ struct Seen {
 pub struct Origin {
     pub address: SocketAddr,
     seen: Arc<(Mutex<Seen>, Condvar)>,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl Origin {
@@ -80,8 +102,25 @@ impl Origin {
         address: SocketAddr,
         script: impl Fn(&Received) -> Vec<Step> + Send + Sync + 'static,
     ) -> Self {
+        Self::run(address, None, script)
+    }
+
+    /// An origin that speaks TLS; whoever issues its certificate must know its address first.
+    pub fn start_tls_at(
+        address: SocketAddr,
+        config: ServerConfig,
+        script: impl Fn(&Received) -> Vec<Step> + Send + Sync + 'static,
+    ) -> Self {
+        Self::run(address, Some(Arc::new(config)), script)
+    }
+
+    fn run(
+        address: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+        script: impl Fn(&Received) -> Vec<Step> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(address).expect("an address of its own");
-        let origin = Self { address, seen: Arc::default() };
+        let origin = Self { address, seen: Arc::default(), tls };
         let accepting = origin.clone();
         let script: Arc<Script> = Arc::new(script);
         std::thread::spawn(move || {
@@ -119,7 +158,12 @@ impl Origin {
         })
     }
 
-    /// All bytes received so far, on all connections.
+    /// The handshakes that ended well so far, in order.
+    pub fn greetings(&self) -> Vec<Greeting> {
+        self.lock().greetings.clone()
+    }
+
+    /// All plain bytes received so far, on all connections.
     pub fn raw(&self) -> Vec<u8> {
         self.lock().raw.concat()
     }
@@ -161,7 +205,13 @@ impl Origin {
             seen.ended.push(false);
             seen.raw.len() - 1
         };
-        let mut reader = Reader { origin: self, stream, number, buffer: Vec::new() };
+        let mut reader = Reader { origin: self, stream, session: None, number, buffer: Vec::new() };
+        if let Some(config) = &self.tls
+            && !reader.greet(config)
+        {
+            self.lock().ended[number] = true;
+            return;
+        }
         while let Some(request) = reader.request() {
             self.lock().requests.push(request.clone());
             if !reader.play(script(&request)) {
@@ -189,14 +239,40 @@ pub fn raw(text: &str) -> Vec<Step> {
 struct Reader<'a> {
     origin: &'a Origin,
     stream: TcpStream,
+    session: Option<Session>,
     number: usize,
     buffer: Vec<u8>,
 }
 
 impl Reader<'_> {
+    /// Does the handshake; whether it came to something.
+    fn greet(&mut self, config: &Arc<ServerConfig>) -> bool {
+        let Ok(session) = Session::server(&mut self.stream, config) else { return false };
+        self.origin.lock().greetings.push(Greeting {
+            version: session.version(),
+            is_resumed: session.is_resumed(),
+            name: session.server_name(),
+            certificate: session.peer(),
+            alpn: session.alpn().map(<[u8]>::to_vec),
+        });
+        self.session = Some(session);
+        true
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match &mut self.session {
+            None => self.stream.write_all(bytes),
+            Some(session) => session.write_all(&mut self.stream, bytes),
+        }
+    }
+
     fn more(&mut self) -> bool {
         let mut piece = [0; 65536];
-        let Ok(read @ 1..) = self.stream.read(&mut piece) else { return false };
+        let read = match &mut self.session {
+            None => self.stream.read(&mut piece),
+            Some(session) => session.read(&mut self.stream, &mut piece),
+        };
+        let Ok(read @ 1..) = read else { return false };
         let mut seen = self.origin.lock();
         // The first bytes tell all there is to tell; a gigabyte of body would only fill memory.
         if seen.raw[self.number].len() < 1 << 20 {
@@ -250,7 +326,7 @@ impl Reader<'_> {
             ..Received::default()
         };
         if request.header("Expect").is_some() {
-            self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
         }
         if request.header("Transfer-Encoding").is_some() {
             loop {
@@ -273,6 +349,11 @@ impl Reader<'_> {
         for step in steps {
             match step {
                 Step::Send(bytes) => {
+                    if self.send(&bytes).is_err() {
+                        return false;
+                    }
+                }
+                Step::SendBelow(bytes) => {
                     if self.stream.write_all(&bytes).is_err() {
                         return false;
                     }
@@ -280,12 +361,15 @@ impl Reader<'_> {
                 Step::Await(name) => self.origin.await_release(name),
                 Step::Echo => {
                     let mut pending = std::mem::take(&mut self.buffer);
-                    while self.stream.write_all(&pending).is_ok() && self.more() {
+                    while self.send(&pending).is_ok() && self.more() {
                         pending = std::mem::take(&mut self.buffer);
                     }
                     return false;
                 }
-                Step::Close => {
+                Step::Close | Step::Cut => {
+                    if let (Step::Close, Some(session)) = (&step, &mut self.session) {
+                        session.say_goodbye(&mut self.stream);
+                    }
                     let _ = self.stream.shutdown(Shutdown::Write);
                     return false;
                 }

@@ -28,8 +28,13 @@ id = "unlimited"
 
 /// The standard site with `more` site keys, then the standard resources, plans and subscriptions, then `tables`.
 pub fn site(origin: SocketAddr, more: &str, tables: &str) -> String {
+    site_of(&format!("http://{origin}"), more, tables)
+}
+
+/// The same with an origin by its URL.
+pub fn site_of(origin: &str, more: &str, tables: &str) -> String {
     let head = format!(
-        "[[sites]]\nslug = \"shop\"\nname = \"Shop\"\norigin = \"http://{origin}\"\n\
+        "[[sites]]\nslug = \"shop\"\nname = \"Shop\"\norigin = \"{origin}\"\n\
          hosts = [\"shop.test\"]\n{more}\n"
     );
     let standard = ["plenty", "unlimited"].map(|plan| subscription(plan, plan, ""));
