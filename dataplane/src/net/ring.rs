@@ -19,7 +19,7 @@ use crate::clock::{Clock, Now, TurnClock};
 use super::buffers::{BufferGroup, Group, RecvBuf};
 use super::park::{self, Turn};
 use super::slots::{
-    Completion, OpKey, Resource, Slot, State, Tap, discard, keep_waker, picked, release,
+    Completion, OpKey, Outcome, Resource, Slot, State, Tap, discard, keep_waker, picked, release,
 };
 use super::wake::{add, eventfd};
 use super::wheel::{Timer, Wheel};
@@ -92,6 +92,8 @@ struct Inner {
     woken_early: Vec<Waker>,
     /// What taps are to be shown, in the order it came.
     tapped: Vec<(OpKey, i32, u32)>,
+    /// Memory of answers that have gone.
+    spent: Vec<Vec<u8>>,
 }
 
 /// One shard's ring. Lives on one thread.
@@ -134,6 +136,7 @@ impl Ring {
                 floods: Vec::new(),
                 woken_early: Vec::new(),
                 tapped: Vec::new(),
+                spent: Vec::new(),
             }),
             wheel: Rc::new(RefCell::new(Wheel::new(clock.now().mono_ns))),
             clock,
@@ -214,6 +217,24 @@ impl Ring {
             }
         }
         self.inner.borrow_mut().tapped.append(&mut tapped);
+    }
+
+    /// Queues an answer; `build` makes its entry, which must send all of it or fail.
+    pub(super) fn queue_answer(
+        &self,
+        bytes: Vec<u8>,
+        build: impl FnOnce(&[u8]) -> squeue::Entry,
+    ) -> (OpKey, Rc<Outcome>) {
+        let entry = build(&bytes);
+        let outcome = Rc::new(Outcome::default());
+        let state = State::Answer(Rc::clone(&outcome));
+        let key = self.inner.borrow_mut().start(state, Resource::Bytes(bytes), entry);
+        (key, outcome)
+    }
+
+    /// Memory of an answer that has gone.
+    pub fn take_spent(&self) -> Option<Vec<u8>> {
+        self.inner.borrow_mut().spent.pop()
     }
 
     /// Has `tap` shown what a receive brings from now on; `None` ends that.
@@ -383,7 +404,7 @@ impl Inner {
     }
 
     fn reap(&mut self, woken: &mut Vec<Waker>) {
-        let Self { uring, groups, slots, free, in_flight, floods, tapped, .. } = self;
+        let Self { uring, groups, slots, free, in_flight, floods, tapped, spent, .. } = self;
         for entry in uring.completion() {
             let user_data = entry.user_data();
             if user_data >= RESERVED {
@@ -427,6 +448,16 @@ impl Inner {
                         *cancelled = true;
                         floods.push(user_data);
                     }
+                }
+                State::Answer(outcome) => {
+                    let memory = std::mem::replace(&mut slot.resource, Resource::None);
+                    if let Resource::Bytes(bytes) = memory {
+                        outcome.is_broken.set(usize::try_from(entry.result()) != Ok(bytes.len()));
+                        spent.push(bytes);
+                    }
+                    outcome.is_done.set(true);
+                    woken.extend(outcome.waker.take());
+                    release(slot, index, free);
                 }
                 State::Orphan => {
                     discard(groups, &slot.resource, entry.result(), entry.flags());
@@ -478,7 +509,7 @@ impl Inner {
                 keep_waker(waker, context);
                 Poll::Pending
             }
-            State::Free | State::Orphan | State::Many { .. } => Poll::Pending,
+            State::Free | State::Answer(_) | State::Orphan | State::Many { .. } => Poll::Pending,
         }
     }
 
@@ -526,7 +557,7 @@ impl Inner {
         }
         slot.tap = None;
         let runs = match slot.state {
-            State::Waiting(_) => true,
+            State::Waiting(_) | State::Answer(_) => true,
             State::Many { ended, .. } => !ended,
             State::Done(result, flags) => {
                 discard(&self.groups, &slot.resource, result, flags);

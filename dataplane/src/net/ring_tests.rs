@@ -190,7 +190,8 @@ impl Tap for Answerer {
         let is_mine = bytes.starts_with(b"!");
         if is_mine {
             self.seen.set(self.seen.get() + 1);
-            assert_eq!(self.answers.try_send(b"tap\n").expect("the client is there"), 4);
+            assert!(self.answers.is_idle());
+            self.answers.queue(b"tap\n".to_vec());
         }
         is_mine
     }

@@ -3,6 +3,7 @@
 //! In: completions. Out: results for those who wait. Always holds: a slot's generation tells a late completion from the next
 //! operation; what nobody waits for any more is given back.
 
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
@@ -41,6 +42,8 @@ pub(super) enum State {
         ended: bool,
         cancelled: bool,
     },
+    /// An answer on its way out, which nobody waits for unless the peer is slow.
+    Answer(Rc<Outcome>),
     /// The future is gone; the memory waits for the completion.
     Orphan,
 }
@@ -55,6 +58,15 @@ pub(super) struct Slot {
     pub(super) tap: Option<Rc<dyn Tap>>,
     /// Results on their way to the tap: what comes after them goes behind them.
     pub(super) to_show: usize,
+}
+
+/// What became of an answer that was queued.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) is_done: Cell<bool>,
+    /// Not all of it went: the connection is broken.
+    pub(super) is_broken: Cell<bool>,
+    pub(super) waker: RefCell<Option<Waker>>,
 }
 
 /// What became of an operation.

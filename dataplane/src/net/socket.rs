@@ -3,17 +3,18 @@
 //! In: addresses. Out: sockets whose operations run on the shard's ring. Always holds: a descriptor is closed through the
 //! ring, after every operation queued on it before, so that no queued operation ever meets a descriptor used anew.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::task::Poll;
 
 use io_uring::{opcode, types};
 
 use super::buffers::Group;
 use super::ring::Ring;
-use super::slots::{OpKey, Resource};
+use super::slots::{OpKey, Outcome, Resource};
 
 /// Connections that may wait in the kernel for their accept.
 const BACKLOG: i32 = 4096;
@@ -104,16 +105,8 @@ impl Socket {
 
     /// What a tap of this socket answers by.
     #[must_use]
-    pub const fn answers(&self) -> Answers {
-        Answers { fd: self.fd }
-    }
-
-    /// As [`Answers::try_send`].
-    ///
-    /// # Errors
-    /// The connection's own.
-    pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.answers().try_send(bytes)
+    pub fn answers(&self) -> Answers {
+        Answers { fd: self.fd, ring: Rc::clone(&self.ring), last: RefCell::new(None) }
     }
 
     /// Gives the descriptor up to another shard. Only before the first operation.
@@ -154,13 +147,58 @@ impl Drop for Socket {
     }
 }
 
-/// The way out of a socket, for its tap: a tap is dropped before its socket's descriptor is closed.
-#[derive(Clone, Copy, Debug)]
+/// The way out of a socket, for its tap. It is of no use once the socket is gone: drop it with the socket.
 pub struct Answers {
     fd: RawFd,
+    ring: Rc<Ring>,
+    /// The last answer that was queued.
+    last: RefCell<Option<(OpKey, Rc<Outcome>)>>,
 }
 
 impl Answers {
+    /// Queues `bytes`, to be sent with everything else of this turn in one system call. Only where [`Self::is_idle`].
+    pub fn queue(&self, bytes: Vec<u8>) {
+        let fd = types::Fd(self.fd);
+        let queued = self.ring.queue_answer(bytes, |bytes| {
+            // All of it or an error: nobody looks at how much has gone.
+            opcode::Send::new(fd, bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX))
+                .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
+                .build()
+        });
+        self.last.replace(Some(queued));
+    }
+
+    /// Whether nothing that was queued is on its way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.last.borrow().as_ref().is_none_or(|(_, outcome)| outcome.is_done.get())
+    }
+
+    /// Waits until what was queued has gone; whether all of it has.
+    pub async fn gone(&self) -> bool {
+        std::future::poll_fn(|context| match &*self.last.borrow() {
+            None => Poll::Ready(true),
+            Some((_, outcome)) if outcome.is_done.get() => Poll::Ready(!outcome.is_broken.get()),
+            Some((_, outcome)) => {
+                outcome.waker.replace(Some(context.waker().clone()));
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        if let Some((key, outcome)) = self.last.take()
+            && !outcome.is_done.get()
+        {
+            self.ring.abandon(key);
+        }
+    }
+}
+
+impl Socket {
     /// Sends what the socket takes at once; how many bytes, 0 where it takes none now. Small messages nearly always go whole,
     /// and this way cost no completion, no wake and no second turn.
     ///

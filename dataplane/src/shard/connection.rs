@@ -171,6 +171,11 @@ impl Connection {
         let mut received = shard.unless_draining(pin!(self.receive(deadline))).await;
         // From here on what comes belongs to this request, or waits behind it.
         self.stream.socket().untap();
+        if let Some(idle) = idle.as_ref().filter(|idle| idle.is_sending())
+            && !self.finish_answers(idle).await
+        {
+            return Err(After::Reset);
+        }
         let planned = idle.and_then(|idle| idle.take());
         if planned.is_some() && !matches!(received, Some(Received::Bytes)) {
             // The drain began between the plan and this task's turn: the bytes of the plan are there all the same.
@@ -183,6 +188,18 @@ impl Connection {
                 Err(After::Close)
             }
             Some(Received::End) | None => Err(After::Close),
+        }
+    }
+
+    /// Waits until the client has taken the answers that were sent while this task waited; whether it has.
+    async fn finish_answers(&self, idle: &Idle) -> bool {
+        self.write_timer.set(self.shard.deadline(self.shard.settings.deadlines.stall));
+        match self.write_timer.race(pin!(idle.gone())).await {
+            Some(is_whole) => is_whole,
+            None => {
+                self.shard.metrics.timeouts.inc("stall");
+                false
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The requests of a connection that waits for its next one: planned as soon as their bytes are there, before its task runs.
 //!
 //! In: received bytes. Out: an answer of the gateway's own, sent at once; or a plan that the task carries out. A refusal costs so no
-//! wake and no turn of a task. Always holds: a plan that was made is carried out, once; whatever is not a whole request with a
+//! wake and no turn of a task, and goes out with all others of a turn in one system call. Always holds: a plan that was made is carried out, once; whatever is not a whole request with a
 //! whole answer, and nothing after it, is left to the task.
 
 use std::cell::RefCell;
@@ -13,7 +13,7 @@ use crate::net::{Answers, Tap, Timer};
 use super::Shard;
 use super::peer::Peer;
 use super::plan::plan;
-use super::planned::{Answer, Plan};
+use super::planned::Plan;
 
 /// A plan, and when its request came.
 pub(super) type Planned = (Plan, Now);
@@ -38,24 +38,21 @@ impl Idle {
         self.planned.borrow_mut().take()
     }
 
-    /// Sends `answer`; what of it could not be sent, for the task to go on with.
-    fn answer(&self, mut answer: Answer) -> Option<Answer> {
-        // An error shows again when the task sends.
-        let sent = self.answers.try_send(&answer.bytes).unwrap_or(0);
-        if sent < answer.bytes.len() {
-            answer.bytes.drain(..sent);
-            return Some(answer);
-        }
-        self.shard.give_spare(answer.bytes);
-        self.timer.set(self.shard.deadline(self.shard.settings.deadlines.idle));
-        None
+    /// Whether an answer is still on its way: the client is slow to take it.
+    pub(super) fn is_sending(&self) -> bool {
+        !self.answers.is_idle()
+    }
+
+    /// Waits until all answers have gone; whether they have.
+    pub(super) async fn gone(&self) -> bool {
+        self.answers.gone().await
     }
 }
 
 impl Tap for Idle {
     fn received(&self, bytes: &[u8]) -> bool {
         let shard = &self.shard;
-        if shard.is_draining() {
+        if shard.is_draining() || self.is_sending() {
             return false;
         }
         let started = shard.now();
@@ -64,10 +61,9 @@ impl Tap for Idle {
             Plan::Answer(answer)
                 if answer.head_len == bytes.len() && !answer.close && answer.skip == 0 =>
             {
-                match self.answer(answer) {
-                    None => return true,
-                    Some(rest) => Plan::Answer(rest),
-                }
+                self.answers.queue(answer.bytes);
+                self.timer.set(shard.deadline(shard.settings.deadlines.idle));
+                return true;
             }
             plan => plan,
         };

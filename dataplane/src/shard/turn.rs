@@ -34,6 +34,9 @@ pub(super) async fn drive(shard: &Rc<Shard>) -> io::Result<()> {
         let has_news = || shard.drain_is_news() || shard.names.has_news();
         shard.ring.turn(|| shard.waker().try_sleep(|| !is_idle() || has_news()))?;
         shard.waker().awake();
+        while let Some(spent) = shard.ring.take_spent() {
+            shard.give_spare(spent);
+        }
         if shard.handshakes.next_turn() {
             shard.ring.note_runnable();
         }
