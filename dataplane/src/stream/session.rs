@@ -138,6 +138,8 @@ impl Session {
         if self.is_failed {
             return Err(Error::General("the session has failed before".to_owned()));
         }
+        let was_open = !self.is_handshaking();
+        let before = out.len();
         let outcome = if self.partial.is_empty() {
             let (consumed, outcome) = self.side.receive(received, plain, out);
             self.partial.extend_from_slice(received.get(consumed..).unwrap_or_default());
@@ -150,11 +152,21 @@ impl Session {
         };
         self.is_failed = outcome.is_err();
         self.is_ended |= outcome?;
+        if was_open && out.len() > before && self.is_client_of_tls12() {
+            // All that such a session has to say by itself is that it does not renegotiate. A client that asked for it sends
+            // nothing else until it is answered, so nothing would go out to carry that warning: it is the end instead.
+            self.is_failed = true;
+            return Err(Error::General("the client asked to renegotiate".to_owned()));
+        }
         if self.partial.is_empty() {
             // Between records nothing is kept.
             self.partial = Vec::new();
         }
         Ok(self.is_ended)
+    }
+
+    fn is_client_of_tls12(&self) -> bool {
+        matches!(self.side, Side::Server(_)) && self.version() == Some(ProtocolVersion::TLSv1_2)
     }
 
     /// Appends `bytes` as records.
