@@ -48,6 +48,8 @@ pub enum Step {
     Send(Vec<u8>),
     /// Sends bytes below TLS, as they are.
     SendBelow(Vec<u8>),
+    /// Asks for new keys in both directions (TLS 1.3).
+    RenewKeys,
     /// Waits until the test calls `release` with this name.
     Await(&'static str),
     /// Sends back whatever comes, until the other side ends.
@@ -357,6 +359,10 @@ impl Reader<'_> {
                     if self.stream.write_all(&bytes).is_err() {
                         return false;
                     }
+                }
+                Step::RenewKeys => {
+                    let session = self.session.as_mut().expect("TLS");
+                    session.refresh_keys(&mut self.stream);
                 }
                 Step::Await(name) => self.origin.await_release(name),
                 Step::Echo => {

@@ -9,7 +9,7 @@ use rustls::version::{TLS12, TLS13};
 use super::certificates::{Authority, Folder, Leaf, days_from_now, self_signed};
 use super::client::{Answer, get};
 use super::gateway::Gateway;
-use super::origin::{Origin, reply};
+use super::origin::{Origin, Step, reply};
 use super::policy::{bearer, site_of, token};
 use super::tls::{VERSIONS, serving, serving_with};
 use super::wait::{own_address, timed, wait_for};
@@ -110,7 +110,7 @@ fn connections_are_used_again_and_sessions_resumed() {
             let headers: &[_] = if close { &[("Connection", "close")] } else { &[] };
             let mut steps = reply("200 OK", headers, "ok");
             if close {
-                steps.push(super::origin::Step::Close);
+                steps.push(Step::Close);
             }
             steps
         });
@@ -134,13 +134,34 @@ fn connections_are_used_again_and_sessions_resumed() {
 }
 
 #[test]
+fn an_origin_that_renews_its_keys_loses_nothing() {
+    let place = Place::new();
+    let origin = Origin::start_tls_at(place.address, serving(&place.leaf()), |_| {
+        let half = |bytes: &[u8]| Step::Send(bytes.to_vec());
+        vec![
+            Step::RenewKeys,
+            half(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha"),
+            Step::RenewKeys,
+            half(b"lf"),
+        ]
+    });
+    let policy = place.policy("");
+    let Some(gateway) = Gateway::start_with(&policy, &["--shards", "1"]) else { return };
+    let mut client = gateway.connect();
+    for number in 0..20 {
+        assert_eq!(client.ask(get("/x", &[])).text(), "half", "request {number}");
+    }
+    assert_eq!(origin.greetings().len(), 1, "one session all along");
+}
+
+#[test]
 fn a_connection_that_its_origin_closed_is_not_used_again() {
     let place = Place::new();
     let config = serving(&place.leaf());
     let origin = Origin::start_tls_at(place.address, config, |_| {
         // Nothing in the answer says that it closes.
         let mut steps = reply("200 OK", &[], "ok");
-        steps.push(super::origin::Step::Close);
+        steps.push(Step::Close);
         steps
     });
     let Some(gateway) = Gateway::start(&place.policy("")) else { return };
@@ -439,7 +460,7 @@ fn what_comes_behind_an_answer_is_nobodys_answer() {
     let origin = Origin::start_tls_at(place.address, serving(&place.leaf()), |_| {
         let bytes =
             |body: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        vec![super::origin::Step::Send((bytes("ok") + &bytes("forged")).into_bytes())]
+        vec![Step::Send((bytes("ok") + &bytes("forged")).into_bytes())]
     });
     let policy = place.policy("");
     let Some(gateway) = Gateway::start_with(&policy, &["--shards", "1"]) else { return };
