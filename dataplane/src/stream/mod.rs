@@ -3,6 +3,8 @@
 //! In: sockets of a shard. Out: plain bytes both ways. Always holds: what is read is what the peer sent, whole and in order, or an
 //! error; an end that the peer did not announce where it must is an error, never an end; an idle stream holds no buffer.
 
+#[doc(hidden)]
+pub mod bare;
 mod handshake;
 mod session;
 mod tls;
