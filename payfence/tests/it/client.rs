@@ -255,12 +255,14 @@ impl Client {
 
     #[track_caller]
     fn must_have_more(&mut self) {
-        let seen = String::from_utf8_lossy(&self.buffer).into_owned();
-        match self.more() {
-            Ok(0) => panic!("the connection ended within an answer, after {seen:?}"),
-            Ok(_) => {}
-            Err(error) => panic!("the connection broke within an answer ({error}), after {seen:?}"),
-        }
+        let how = match self.more() {
+            Ok(0) => "ended".to_owned(),
+            Ok(_) => return,
+            Err(error) => format!("broke ({error})"),
+        };
+        // The end of what came tells most, and a body may be long.
+        let seen = String::from_utf8_lossy(&self.buffer[self.buffer.len().saturating_sub(2000)..]);
+        panic!("the connection {how} within an answer, after {seen:?}");
     }
 
     fn more(&mut self) -> std::io::Result<usize> {
