@@ -208,28 +208,29 @@ impl Ring {
 
     /// Shows taps what has come for them; what they leave is queued as if it had come just now.
     fn show_taps(&self, woken: &mut Vec<Waker>) {
-        let mut tapped = std::mem::take(&mut self.inner.borrow_mut().tapped);
-        for (key, result, flags) in tapped.drain(..) {
-            let (buffer, tap) = self.inner.borrow_mut().tapped(key, result, flags);
-            let is_done = tap.is_some_and(|tap| tap.received(&buffer));
-            if !is_done {
-                woken.extend(self.inner.borrow_mut().untaken(key, (result, flags), buffer));
-            }
+        // What a tap does may reap more: that comes behind, and not only with the next completion.
+        let mut at = 0;
+        loop {
+            let next = self.inner.borrow().tapped.get(at).copied();
+            let Some((key, result, flags)) = next else { break };
+            at += 1;
+            let (buffer, tap) = self.inner.borrow().tapped(key, result, flags);
+            let left =
+                if tap.is_some_and(|tap| tap.received(&buffer)) { None } else { Some(buffer) };
+            woken.extend(self.inner.borrow_mut().shown(key, (result, flags), left));
         }
-        self.inner.borrow_mut().tapped.append(&mut tapped);
+        self.inner.borrow_mut().tapped.clear();
     }
 
-    /// Queues an answer; `build` makes its entry, which must send all of it or fail.
+    /// Queues an answer that tells `outcome` its end; `build` makes its entry, which must send all of it or fail.
     pub(super) fn queue_answer(
         &self,
         bytes: Vec<u8>,
+        outcome: Rc<Outcome>,
         build: impl FnOnce(&[u8]) -> squeue::Entry,
-    ) -> (OpKey, Rc<Outcome>) {
+    ) -> OpKey {
         let entry = build(&bytes);
-        let outcome = Rc::new(Outcome::default());
-        let state = State::Answer(Rc::clone(&outcome));
-        let key = self.inner.borrow_mut().start(state, Resource::Bytes(bytes), entry);
-        (key, outcome)
+        self.inner.borrow_mut().start(State::Answer(outcome), Resource::Bytes(bytes), entry)
     }
 
     /// Memory of an answer that has gone.
@@ -455,7 +456,7 @@ impl Inner {
                         outcome.is_broken.set(usize::try_from(entry.result()) != Ok(bytes.len()));
                         spent.push(bytes);
                     }
-                    outcome.is_done.set(true);
+                    outcome.is_under_way.set(false);
                     woken.extend(outcome.waker.take());
                     release(slot, index, free);
                 }
@@ -528,23 +529,25 @@ impl Inner {
     }
 
     /// A buffer that a tap is to be shown, and the tap unless something waits to be taken before it.
-    fn tapped(&mut self, key: OpKey, result: i32, flags: u32) -> (RecvBuf, Option<Rc<dyn Tap>>) {
+    fn tapped(&self, key: OpKey, result: i32, flags: u32) -> (RecvBuf, Option<Rc<dyn Tap>>) {
         let buffer = picked(&self.groups, Group::Small, result, flags);
-        let slot = &mut self.slots[key.index as usize];
+        let slot = &self.slots[key.index as usize];
         let is_there = slot.generation == key.generation;
-        slot.to_show -= usize::from(is_there && slot.to_show > 0);
         let is_next = is_there && result > 0 && slot.queue.is_empty();
         let tap = slot.tap.as_ref().filter(|_| is_next).map(Rc::clone);
         (buffer.unwrap_or_else(|| RecvBuf::owned(Vec::new(), 0)), tap)
     }
 
-    /// Queues what a tap has left; whom to wake. Where the receive is gone meanwhile, the buffer goes back.
-    fn untaken(&mut self, key: OpKey, next: (i32, u32), buffer: RecvBuf) -> Option<Waker> {
+    /// Queues what a tap has `left`; whom to wake. Where the receive is gone meanwhile, the buffer goes back. Until here what
+    /// came behind it went the same way, so that it stays behind.
+    fn shown(&mut self, key: OpKey, next: (i32, u32), left: Option<RecvBuf>) -> Option<Waker> {
         let slot = &mut self.slots[key.index as usize];
         if slot.generation != key.generation {
             return None;
         }
+        slot.to_show = slot.to_show.saturating_sub(1);
         let State::Many { waker, .. } = &mut slot.state else { return None };
+        let buffer = left?;
         buffer.forget();
         slot.queue.push_back(next);
         waker.take()

@@ -63,7 +63,7 @@ pub(super) struct Slot {
 /// What became of an answer that was queued.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    pub(super) is_done: Cell<bool>,
+    pub(super) is_under_way: Cell<bool>,
     /// Not all of it went: the connection is broken.
     pub(super) is_broken: Cell<bool>,
     pub(super) waker: RefCell<Option<Waker>>,

@@ -3,7 +3,7 @@
 //! In: addresses. Out: sockets whose operations run on the shard's ring. Always holds: a descriptor is closed through the
 //! ring, after every operation queued on it before, so that no queued operation ever meets a descriptor used anew.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -106,7 +106,8 @@ impl Socket {
     /// What a tap of this socket answers by.
     #[must_use]
     pub fn answers(&self) -> Answers {
-        Answers { fd: self.fd, ring: Rc::clone(&self.ring), last: RefCell::new(None) }
+        let ring = Rc::clone(&self.ring);
+        Answers { fd: self.fd, ring, last: Cell::new(None), outcome: Rc::default() }
     }
 
     /// Gives the descriptor up to another shard. Only before the first operation.
@@ -152,37 +153,40 @@ pub struct Answers {
     fd: RawFd,
     ring: Rc<Ring>,
     /// The last answer that was queued.
-    last: RefCell<Option<(OpKey, Rc<Outcome>)>>,
+    last: Cell<Option<OpKey>>,
+    /// What became of it.
+    outcome: Rc<Outcome>,
 }
 
 impl Answers {
     /// Queues `bytes`, to be sent with everything else of this turn in one system call. Only where [`Self::is_idle`].
     pub fn queue(&self, bytes: Vec<u8>) {
         let fd = types::Fd(self.fd);
-        let queued = self.ring.queue_answer(bytes, |bytes| {
+        debug_assert!(self.is_idle(), "two answers at once may change places");
+        self.outcome.is_under_way.set(true);
+        let key = self.ring.queue_answer(bytes, Rc::clone(&self.outcome), |bytes| {
             // All of it or an error: nobody looks at how much has gone.
             opcode::Send::new(fd, bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX))
                 .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
                 .build()
         });
-        self.last.replace(Some(queued));
+        self.last.set(Some(key));
     }
 
     /// Whether nothing that was queued is on its way.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.last.borrow().as_ref().is_none_or(|(_, outcome)| outcome.is_done.get())
+        !self.outcome.is_under_way.get()
     }
 
     /// Waits until what was queued has gone; whether all of it has.
     pub async fn gone(&self) -> bool {
-        std::future::poll_fn(|context| match &*self.last.borrow() {
-            None => Poll::Ready(true),
-            Some((_, outcome)) if outcome.is_done.get() => Poll::Ready(!outcome.is_broken.get()),
-            Some((_, outcome)) => {
-                outcome.waker.replace(Some(context.waker().clone()));
-                Poll::Pending
+        std::future::poll_fn(|context| {
+            if self.is_idle() {
+                return Poll::Ready(!self.outcome.is_broken.get());
             }
+            self.outcome.waker.replace(Some(context.waker().clone()));
+            Poll::Pending
         })
         .await
     }
@@ -190,8 +194,8 @@ impl Answers {
 
 impl Drop for Answers {
     fn drop(&mut self) {
-        if let Some((key, outcome)) = self.last.take()
-            && !outcome.is_done.get()
+        if let Some(key) = self.last.take()
+            && !self.is_idle()
         {
             self.ring.abandon(key);
         }

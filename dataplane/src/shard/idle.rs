@@ -1,8 +1,8 @@
 //! The requests of a connection that waits for its next one: planned as soon as their bytes are there, before its task runs.
 //!
-//! In: received bytes. Out: an answer of the gateway's own, sent at once; or a plan that the task carries out. A refusal costs so no
-//! wake and no turn of a task, and goes out with all others of a turn in one system call. Always holds: a plan that was made is carried out, once; whatever is not a whole request with a
-//! whole answer, and nothing after it, is left to the task.
+//! In: received bytes. Out: an answer of the gateway's own, sent at once; or a plan that the task carries out. A refusal costs so
+//! no wake and no turn of a task, and goes out with all others of a turn in one system call. Always holds: a plan that was made is
+//! carried out, once; whatever is not a whole request with a whole answer, and nothing after it, is left to the task.
 
 use std::cell::RefCell;
 use std::rc::Rc;
