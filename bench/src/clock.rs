@@ -3,7 +3,14 @@
 //! Always holds: nothing else in this crate reads a clock or waits without a deadline.
 #![expect(clippy::disallowed_methods, reason = "the one place of this crate that reads clocks")]
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 
 /// The monotonic clock.
 pub fn now() -> Instant {
@@ -27,4 +34,15 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
         }
         std::thread::park_timeout(Duration::from_millis(10));
     }
+}
+
+/// Expires every `period`, which a reading of it waits for.
+pub fn periodic_timer(period: Duration) -> Result<OwnedFd> {
+    let flags = TimerfdFlags::CLOEXEC;
+    let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+    let every =
+        Timespec { tv_sec: period.as_secs().cast_signed(), tv_nsec: period.subsec_nanos().into() };
+    let spec = Itimerspec { it_interval: every, it_value: every };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
+    Ok(timer)
 }

@@ -182,11 +182,13 @@ fn measure(
         let (peer, request) = &mut pair[side];
         if !options.no_latency {
             // The schedule's start finds a warm server with no run still ending.
-            let latencies =
-                open_loop(&peer.address, request, plan.connections, rate, options.seconds)?;
+            let (connections, seconds) = (plan.connections, options.seconds);
+            let cores = [options.core_subject, options.core_load];
+            let latencies = open_loop(&peer.address, request, connections, rate, seconds, &cores)?;
             for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
                 capacity[side].push((name, "µs", latencies.quantile_us(share)));
             }
+            capacity[side].push(("set aside", "%", latencies.set_aside_percent()));
         }
     }
     let [payfence, nginx] = capacity;

@@ -18,6 +18,7 @@ mod process;
 mod record;
 mod render;
 mod sim;
+mod stalls;
 mod tls;
 
 use clap::Parser;

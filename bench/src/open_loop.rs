@@ -1,39 +1,63 @@
 //! Open-loop load: requests leave on a schedule whatever the answers do, so a server's stall is seen by every request
 //! that should have been sent meanwhile (no coordinated omission, which `wrk` and `h2load --rps` have).
 //!
-//! In: an address, a request, connections, a rate. Out: the latencies, sorted.
+//! In: an address, a request, connections, a rate, the cores used. Out: the latencies, sorted, without those that met a
+//! stall of the machine (`stalls.rs`).
 //! Always holds: a request that waited for a free connection counts from its due time; one sent at once from its
 //! sending, so that the generator's own lateness is not laid at the server's door.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::epoll;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
+use rustix::time::Timespec;
 
 use crate::clock;
 use crate::load::Request;
 use crate::peers::HOST;
+use crate::stalls::{self, Stall, Watch};
 
-const TIMER: u64 = u64::MAX;
+/// How late the kernel may wake this thread; by default 50 µs.
+const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::new(1_000).unwrap();
+/// Requests leave in bursts this far apart: a server that sleeps is woken through the hypervisor, which costs the
+/// generator more than the request; woken for each, it would be busy with that and measure itself.
+const BURST: Duration = Duration::from_micros(100);
 const READ_BYTES: usize = 256 << 10;
 
-/// Latencies of one run in nanoseconds, sorted.
-pub struct Latencies(Vec<u64>);
+/// Latencies of one run.
+pub struct Latencies {
+    /// In nanoseconds, sorted.
+    ns: Vec<u64>,
+    /// Requests set aside because they met a stall of the machine.
+    set_aside: usize,
+}
 
 impl Latencies {
+    fn new(spans: &[(Instant, Instant)], stalls: &[Stall]) -> Self {
+        let mut ns: Vec<u64> = spans
+            .iter()
+            .filter(|span| !stalls::met(stalls, **span))
+            .map(|(sent, done)| done.saturating_duration_since(*sent).as_nanos() as u64)
+            .collect();
+        ns.sort_unstable();
+        Self { set_aside: spans.len() - ns.len(), ns }
+    }
+
+    /// The share of all requests, in per cent, that was set aside for a stall of the machine.
+    pub fn set_aside_percent(&self) -> f64 {
+        100.0 * self.set_aside as f64 / (self.ns.len() + self.set_aside).max(1) as f64
+    }
+
     /// The latency in microseconds that `share` (0 to 1) of all requests did not exceed.
     pub fn quantile_us(&self, share: f64) -> f64 {
-        let last = self.0.len().saturating_sub(1);
-        let at = (share * self.0.len() as f64).ceil() as usize;
-        self.0.get(at.saturating_sub(1).min(last)).map_or(0.0, |ns| *ns as f64 / 1e3)
+        let last = self.ns.len().saturating_sub(1);
+        let at = (share * self.ns.len() as f64).ceil() as usize;
+        self.ns.get(at.saturating_sub(1).min(last)).map_or(0.0, |ns| *ns as f64 / 1e3)
     }
 }
 
@@ -50,31 +74,34 @@ pub fn open_loop(
     connections: usize,
     rate: f64,
     seconds: u64,
+    cores: &[usize],
 ) -> Result<Latencies> {
     ensure!(rate >= 1.0, "a rate of {rate} a second is too low to measure");
     let mut run = Run::new(address, request, connections, rate)?;
     let total = (rate * seconds as f64) as u64;
     run.total = total;
     // Twice the time: a server that cannot keep the rate is not waited for.
-    run.drive(Duration::from_secs(seconds * 2 + 5))?;
-    run.latencies_ns.sort_unstable();
-    Ok(Latencies(run.latencies_ns))
+    let watch = Watch::start(cores);
+    let driven = run.drive(Duration::from_secs(seconds * 2 + 5));
+    let stalls = watch.end()?;
+    driven?;
+    Ok(Latencies::new(&run.spans, &stalls))
 }
 
 struct Run {
     epoll: OwnedFd,
-    /// Its expiries wake the loop.
-    timer: OwnedFd,
     connections: Vec<Connection>,
     free: VecDeque<usize>,
     message: Vec<u8>,
     status: u16,
     start: Instant,
+    next_burst: Instant,
     period: Duration,
     sent: u64,
     total: u64,
     buffer: Vec<u8>,
-    latencies_ns: Vec<u64>,
+    /// From when each request counts, and when it was answered.
+    spans: Vec<(Instant, Instant)>,
 }
 
 impl Run {
@@ -91,8 +118,7 @@ impl Run {
             open.push(Connection { stream, answer: Answer::default(), since: start });
         }
         let period = Duration::from_secs_f64(1.0 / rate);
-        let timer = periodic_timer(period)?;
-        epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), epoll::EventFlags::IN)?;
+        rustix::thread::set_current_timer_slack(Some(TIMER_SLACK_NS))?;
         let authorization = request
             .token
             .map(|token| format!("Authorization: Bearer {token}\r\n"))
@@ -101,17 +127,17 @@ impl Run {
             format!("GET {} HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n", request.path);
         Ok(Self {
             epoll,
-            timer,
             connections: open,
             free: (0..connections).collect(),
             message: message.into_bytes(),
             status: request.status,
             start,
+            next_burst: start,
             period,
             sent: 0,
             total: 0,
             buffer: vec![0; READ_BYTES],
-            latencies_ns: Vec::new(),
+            spans: Vec::new(),
         })
     }
 
@@ -119,25 +145,28 @@ impl Run {
         self.start + self.period.mul_f64(number as f64)
     }
 
+    /// How long to wait for answers: until the next request is due, where it has a connection to leave on.
+    fn until_due(&self) -> Timespec {
+        let longest = Duration::from_secs(1);
+        let waits = self.sent == self.total || self.free.is_empty();
+        let due = if waits {
+            longest
+        } else {
+            let due = self.due(self.sent).max(self.next_burst);
+            due.saturating_duration_since(clock::now()).min(longest)
+        };
+        Timespec { tv_sec: due.as_secs().cast_signed(), tv_nsec: due.subsec_nanos().into() }
+    }
+
     fn drive(&mut self, limit: Duration) -> Result<()> {
         self.start = clock::now();
         let mut events = Vec::with_capacity(256);
-        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
-        while (self.latencies_ns.len() as u64) < self.total {
+        while (self.spans.len() as u64) < self.total {
             events.clear();
             let filled = rustix::buffer::spare_capacity(&mut events);
-            epoll::wait(&self.epoll, filled, Some(&second))?;
+            epoll::wait(&self.epoll, filled, Some(&self.until_due()))?;
             for event in &events {
-                let index = event.data.u64();
-                if index == TIMER {
-                    // The kernel starts a periodic timer anew only when its expiries are read.
-                    match rustix::io::read(&self.timer, &mut [0u8; 8]) {
-                        Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
-                        Err(error) => return Err(error).context("the timer cannot be read"),
-                    }
-                } else {
-                    self.receive(index as usize)?;
-                }
+                self.receive(event.data.u64() as usize)?;
             }
             self.send_due()?;
             if clock::now() > self.start + limit {
@@ -151,18 +180,22 @@ impl Run {
     /// A server that fell behind: what it owes counts with the time it has been owed for.
     fn give_up(&mut self) {
         let now = clock::now();
-        let owed = |since: Instant| now.saturating_duration_since(since).as_nanos() as u64;
         for (index, connection) in self.connections.iter().enumerate() {
             if !self.free.contains(&index) {
-                self.latencies_ns.push(owed(connection.since));
+                self.spans.push((connection.since, now));
             }
         }
         for number in self.sent..self.total {
-            self.latencies_ns.push(owed(self.due(number)));
+            self.spans.push((self.due(number), now));
         }
     }
 
     fn send_due(&mut self) -> Result<()> {
+        let now = clock::now();
+        if now < self.next_burst {
+            return Ok(());
+        }
+        self.next_burst = now + BURST;
         while self.sent < self.total {
             let now = clock::now();
             if self.due(self.sent) > now {
@@ -196,7 +229,7 @@ impl Run {
             }
         }
         let now = clock::now();
-        self.latencies_ns.push((now - self.connections[index].since).as_nanos() as u64);
+        self.spans.push((self.connections[index].since, now));
         // A request that is due already has waited for this connection since its due time.
         let due = self.due(self.sent);
         if self.sent < self.total && self.free.is_empty() && due < now {
@@ -205,16 +238,6 @@ impl Run {
         self.free.push_back(index);
         Ok(())
     }
-}
-
-fn periodic_timer(period: Duration) -> Result<OwnedFd> {
-    let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-    let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-    let every =
-        Timespec { tv_sec: period.as_secs().cast_signed(), tv_nsec: period.subsec_nanos().into() };
-    let spec = Itimerspec { it_interval: every, it_value: every };
-    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
-    Ok(timer)
 }
 
 /// How far an answer with a Content-Length has been received.

@@ -178,7 +178,10 @@ fn measure_side(options: &Options, bench: &Bench, what: What, peer: &Peer) -> Re
 /// Latencies of requests in the clear at a fixed rate, without and with full handshakes one after the other on the TLS port. The
 /// handshakes' client yields the load's core to the requests.
 fn storm(options: &Options, bench: &Bench, peer: &Peer, request: &Request) -> Result<Measured> {
-    let load = || open_loop(&peer.plain_address, request, CONNECTIONS, STORM_RATE, options.seconds);
+    let cores = [options.core_subject, options.core_load];
+    let load = || {
+        open_loop(&peer.plain_address, request, CONNECTIONS, STORM_RATE, options.seconds, &cores)
+    };
     let calm = load()?;
     let client = Client::new(&bench.certificate_file(), false)?;
     let over = AtomicBool::new(false);
