@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use anyhow::{Result, bail, ensure};
 
 use crate::load::{Request, closed_loop};
-use crate::open_loop::open_loop;
+use crate::open_loop::undisturbed;
 use crate::peers::{BODIES, Bench, Peer, TOKEN_POOR, TOKEN_RICH};
-use crate::process::find_program;
+use crate::process::{Server, find_program};
 use crate::record::{Case, Comparison, Figure, Machine, write};
 use crate::{clock, render};
 
@@ -115,7 +115,7 @@ pub fn run(options: &Options) -> Result<()> {
     for round in 0..options.rounds {
         let mut sides = Sides::start(&bench, &origin.address, options.self_check)?;
         for (plan, case) in plans.iter().zip(&mut cases) {
-            measure(options, plan, &mut sides, round % 2 == 1, case)?;
+            measure(options, plan, (&mut sides, &origin.server), round % 2 == 1, case)?;
             println!("round {} of {}: {}", round + 1, options.rounds, render::brief(case));
         }
     }
@@ -159,7 +159,7 @@ impl Sides {
 fn measure(
     options: &Options,
     plan: &Plan,
-    sides: &mut Sides,
+    (sides, origin): (&mut Sides, &Server),
     nginx_first: bool,
     case: &mut Case,
 ) -> Result<()> {
@@ -184,7 +184,9 @@ fn measure(
             // The schedule's start finds a warm server with no run still ending.
             let (connections, seconds) = (plan.connections, options.seconds);
             let cores = [options.core_subject, options.core_load];
-            let latencies = open_loop(&peer.address, request, connections, rate, seconds, &cores)?;
+            let asked = (&*peer.address, &**request);
+            let servers = [&peer.server, origin];
+            let latencies = undisturbed(&servers, &cores, asked, connections, (rate, seconds))?;
             for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
                 capacity[side].push((name, "µs", latencies.quantile_us(share)));
             }

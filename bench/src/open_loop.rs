@@ -20,6 +20,7 @@ use rustix::time::Timespec;
 use crate::clock;
 use crate::load::Request;
 use crate::peers::HOST;
+use crate::process::Server;
 use crate::stalls::{self, Stall, Watch};
 
 /// How late the kernel may wake this thread; by default 50 µs.
@@ -67,8 +68,27 @@ struct Connection {
     since: Instant,
 }
 
+/// Latencies at `rate` requests a second for `seconds`, with whatever else the machine does kept out of them: the `servers`
+/// and this thread go first on their `cores`.
+pub fn undisturbed(
+    servers: &[&Server],
+    cores: &[usize],
+    (address, request): (&str, &Request),
+    connections: usize,
+    (rate, seconds): (f64, u64),
+) -> Result<Latencies> {
+    let go_first = |first| {
+        servers.iter().try_for_each(|server| server.go_first(first))?;
+        stalls::thread_goes_first(first)
+    };
+    go_first(true)?;
+    let latencies = open_loop(address, request, connections, rate, seconds, cores);
+    go_first(false)?;
+    latencies
+}
+
 /// Sends `rate` requests a second for `seconds` over `connections`.
-pub fn open_loop(
+fn open_loop(
     address: &str,
     request: &Request,
     connections: usize,
@@ -77,11 +97,11 @@ pub fn open_loop(
     cores: &[usize],
 ) -> Result<Latencies> {
     ensure!(rate >= 1.0, "a rate of {rate} a second is too low to measure");
+    let watch = Watch::start(cores);
     let mut run = Run::new(address, request, connections, rate)?;
     let total = (rate * seconds as f64) as u64;
     run.total = total;
     // Twice the time: a server that cannot keep the rate is not waited for.
-    let watch = Watch::start(cores);
     let driven = run.drive(Duration::from_secs(seconds * 2 + 5));
     let stalls = watch.end()?;
     driven?;
@@ -137,7 +157,7 @@ impl Run {
             sent: 0,
             total: 0,
             buffer: vec![0; READ_BYTES],
-            spans: Vec::new(),
+            spans: Vec::with_capacity(1 << 20),
         })
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::clock;
+use crate::{clock, stalls};
 
 /// A server process pinned to one core.
 pub struct Server {
@@ -64,6 +64,11 @@ impl Server {
     /// Resident memory of the process and its children, in KiB.
     pub fn rss_kib(&self) -> Result<u64> {
         self.pids().into_iter().map(process_rss_kib).sum()
+    }
+
+    /// Puts the process and its children before everything else on their core, or back.
+    pub fn go_first(&self, first: bool) -> Result<()> {
+        self.pids().into_iter().try_for_each(|pid| stalls::go_first(pid, first))
     }
 
     fn pids(&self) -> Vec<u32> {

@@ -1,14 +1,14 @@
-//! Sees when the machine itself stood still: on a shared host a core is taken away for milliseconds, which puts one
-//! request in a hundred into a stall whatever server runs.
+//! Keeps the machine's own doings out of latencies: on a shared host a core is taken away for milliseconds, and the kernel's
+//! housekeeping takes one for tens, which puts one request in a hundred into a stall whatever server runs.
 //!
-//! In: the cores of a measurement. Out: the spans in which one of them ran nothing.
+//! In: the cores of a measurement, its processes. Out: those put before the housekeeping; the spans in which a core ran nothing.
 //! Always holds: a watch has a real-time priority, so no server's work delays it by more than a system call; what it
 //! sees is taken from both sides of a comparison by the same rule.
 
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,11 @@ const PERIOD: Duration = Duration::from_micros(250);
 /// A wake later than this is a stall: longer than any system call of the servers under comparison.
 const LATE: Duration = Duration::from_millis(1);
 
+/// Above the servers, so that the watch sees the machine and not them.
+const WATCH_PRIORITY: &str = "50";
+/// Above the kernel's housekeeping threads, which take a core for up to 50 ms at a time.
+const SERVER_PRIORITY: &str = "10";
+
 /// A span in which a core ran nothing.
 pub type Stall = (Instant, Instant);
 
@@ -31,16 +36,20 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A watch on each of `cores`.
+    /// A watch on each of `cores`. Returns when all of them see: making them ready takes milliseconds of a core.
     pub fn start(cores: &[usize]) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
+        let (ready, is_ready) = mpsc::channel();
         let threads = cores
             .iter()
             .map(|&core| {
-                let ended = ended.clone();
-                std::thread::spawn(move || watch(core, &ended))
+                let (ended, ready) = (ended.clone(), ready.clone());
+                std::thread::spawn(move || watch(core, &ended, ready))
             })
             .collect();
+        drop(ready);
+        // One that fails says why when it is ended.
+        let _ = is_ready.recv();
         Self { ended, threads }
     }
 
@@ -56,11 +65,12 @@ impl Watch {
     }
 }
 
-fn watch(core: usize, ended: &AtomicBool) -> Result<Vec<Stall>> {
+fn watch(core: usize, ended: &AtomicBool, ready: mpsc::Sender<()>) -> Result<Vec<Stall>> {
     let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
     run("taskset", &["-c", "-p", &core.to_string(), &thread])?;
-    run("chrt", &["-f", "-p", "50", &thread])?;
+    run("chrt", &["-f", "-p", WATCH_PRIORITY, &thread])?;
     let timer = clock::periodic_timer(PERIOD)?;
+    drop(ready);
     let mut stalls = Vec::new();
     let mut before = clock::now();
     while !ended.load(Ordering::Relaxed) {
@@ -77,6 +87,22 @@ fn watch(core: usize, ended: &AtomicBool) -> Result<Vec<Stall>> {
 fn wait(timer: &OwnedFd) -> Result<()> {
     rustix::io::read(timer, &mut [0u8; 8]).context("the timer cannot be read")?;
     Ok(())
+}
+
+/// Puts every thread of a process before or back among all others: while latencies are measured, whatever else the machine
+/// does must not be laid at a server's door.
+pub fn go_first(pid: u32, first: bool) -> Result<()> {
+    prefer(&["-a"], &pid.to_string(), first)
+}
+
+/// The same for the calling thread alone.
+pub fn thread_goes_first(first: bool) -> Result<()> {
+    prefer(&[], &rustix::thread::gettid().as_raw_nonzero().to_string(), first)
+}
+
+fn prefer(which: &[&str], id: &str, first: bool) -> Result<()> {
+    let (policy, priority) = if first { ("-r", SERVER_PRIORITY) } else { ("-o", "0") };
+    run("chrt", &[which, &[policy, "-p", priority, id]].concat())
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<()> {

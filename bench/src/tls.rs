@@ -13,9 +13,9 @@ use anyhow::{Result, anyhow, bail, ensure};
 use crate::compare::{Measured, measure_capacity, note, pin_to};
 use crate::handshakes::Client;
 use crate::load::Request;
-use crate::open_loop::open_loop;
+use crate::open_loop::undisturbed;
 use crate::peers::{Bench, Peer, TOKEN_RICH};
-use crate::process::find_program;
+use crate::process::{Server, find_program};
 use crate::record::{Case, Comparison, Machine, write};
 use crate::{clock, idle, render};
 
@@ -136,7 +136,7 @@ fn measure(
             (_, 0) => bench.payfence_tls(&origin.address)?.0,
             (_, _) => bench.nginx_tls(&origin.address)?,
         };
-        sides[side] = measure_side(options, bench, what, &peer)?;
+        sides[side] = measure_side(options, bench, what, (&peer, &origin.server))?;
     }
     let [payfence, nginx] = sides;
     for ((name, unit, subject), (_, _, peer)) in payfence.into_iter().zip(nginx) {
@@ -145,7 +145,12 @@ fn measure(
     Ok(())
 }
 
-fn measure_side(options: &Options, bench: &Bench, what: What, peer: &Peer) -> Result<Measured> {
+fn measure_side(
+    options: &Options,
+    bench: &Bench,
+    what: What,
+    (peer, origin): (&Peer, &Server),
+) -> Result<Measured> {
     let request = |body: &str, is_tls| Request {
         path: format!("/paid/{body}"),
         token: Some(TOKEN_RICH),
@@ -167,7 +172,7 @@ fn measure_side(options: &Options, bench: &Bench, what: What, peer: &Peer) -> Re
             let each = cpu_us / count.max(1) as f64;
             Ok(vec![("CPU per connection", "µs", each), ("a core could do", "/s", 1e6 / each)])
         }
-        What::Storm => storm(options, bench, peer, &request("100B", false)),
+        What::Storm => storm(options, bench, (peer, origin), &request("100B", false)),
         What::Idle => {
             let client = Client::new(&bench.certificate_file(), true)?;
             idle::measure_tls(&client, peer, &request("100B", true), options.idle)
@@ -177,10 +182,17 @@ fn measure_side(options: &Options, bench: &Bench, what: What, peer: &Peer) -> Re
 
 /// Latencies of requests in the clear at a fixed rate, without and with full handshakes one after the other on the TLS port. The
 /// handshakes' client yields the load's core to the requests.
-fn storm(options: &Options, bench: &Bench, peer: &Peer, request: &Request) -> Result<Measured> {
+fn storm(
+    options: &Options,
+    bench: &Bench,
+    (peer, origin): (&Peer, &Server),
+    request: &Request,
+) -> Result<Measured> {
     let cores = [options.core_subject, options.core_load];
     let load = || {
-        open_loop(&peer.plain_address, request, CONNECTIONS, STORM_RATE, options.seconds, &cores)
+        let servers = [&peer.server, origin];
+        let rate = (STORM_RATE, options.seconds);
+        undisturbed(&servers, &cores, (&peer.plain_address, request), CONNECTIONS, rate)
     };
     let calm = load()?;
     let client = Client::new(&bench.certificate_file(), false)?;
