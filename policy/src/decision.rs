@@ -3,6 +3,8 @@
 //! In: what `decide` found. Out: small values that the exchange acts on and the log is written from.
 //! Always holds: a reason's word and number never change their meaning; words are in the log, in answers and in metrics.
 
+use std::net::IpAddr;
+
 use serde::{Serialize, Serializer};
 
 use crate::ids::{PlanIndex, ResourceIndex, SiteIndex, SubscriptionIndex, TokenIndex};
@@ -217,6 +219,9 @@ pub struct Record<'a> {
     pub total_us: u64,
     /// As in the `PayFence-Request-Id` header.
     pub request_id: &'a str,
+    /// The client's address, whole or its network, where the operator has it logged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
 }
 
 /// Unix nanoseconds as RFC 3339 in UTC, with microseconds.

@@ -51,6 +51,7 @@ fn a_record_is_written_with_the_logs_names() {
         origin_us: Some(900),
         total_us: 1_000,
         request_id: "0123",
+        client: None,
     };
     insta::assert_snapshot!(serde_json::to_string_pretty(&record).unwrap());
 }
