@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod config;
 pub mod http1;
+pub mod journal;
 pub mod message;
 pub mod metrics;
 pub mod net;

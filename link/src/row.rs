@@ -328,6 +328,14 @@ pub fn length(bytes: &[u8]) -> Result<usize, Malformed> {
     }
 }
 
+/// Writes where a row stands in its ring, which is known only when its length is. False where `row` is too short to be one.
+#[must_use]
+pub fn write_opened_at(row: &mut [u8], position: u64) -> bool {
+    let Some(fixed) = row.first_chunk_mut() else { return false };
+    Fixed(fixed).put(at::OPENED_AT, position.to_le_bytes());
+    true
+}
+
 /// Where an open row stands in its ring, without reading all of it.
 #[must_use]
 pub fn opened_at(row: &[u8]) -> Option<u64> {

@@ -1,14 +1,16 @@
 //! The socket ring: every socket operation of a shard goes through one `io-uring` ring of its own.
 //!
 //! In: operations queued by tasks. Out: completions that wake those tasks. This is the only place that names `io-uring` or
-//! holds `unsafe`. Always holds: memory handed to the kernel belongs to the ring until the completion arrives, even when
-//! the future that asked for it is gone; idle connections hold no buffer; one system call a turn.
+//! holds `unsafe`, that of memory shared with other processes included. Always holds: memory handed to the kernel belongs to
+//! the ring until the completion arrives, even when the future that asked for it is gone; idle connections hold no buffer; one
+//! system call a turn.
 #![allow(unsafe_code)]
 
 mod buffers;
 mod op;
 mod park;
 mod ring;
+mod shared_memory;
 mod slots;
 mod socket;
 mod wake;
@@ -17,6 +19,7 @@ mod wheel;
 pub use buffers::{Group, RecvBuf};
 pub use op::Timed;
 pub use ring::{Ring, RingConfig, RingError};
+pub use shared_memory::SharedMemory;
 pub use slots::Tap;
 pub use socket::{
     Answers, Listener, Socket, bind_listener, local_address, probe_address, raise_descriptor_limit,
