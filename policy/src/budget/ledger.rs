@@ -5,12 +5,15 @@
 //! that is gone keeps its lease counted as used. A request that comes twice, or late, changes nothing.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::account::{Loan, lease_size};
 use super::mail::IdMap;
 use super::message::{LeaseReply, LeaseRequest, Totals};
-use super::{EntitlementId, Message, Now, Period, ShardId, Terms};
+use super::{Carried, EntitlementId, Message, Now, Period, PeriodId, ShardId, Terms};
 
+/// No node: earlier starts of those that lease here.
+const EARLIER: u64 = u64::MAX;
 /// Accounts are kept this long after their period, for late refunds.
 const KEEP_S: i64 = 3_600;
 /// How often `tick` looks for accounts that are over.
@@ -31,6 +34,12 @@ struct Node {
 }
 
 impl Node {
+    /// Stands for what was used before this start.
+    fn earlier(used: u64) -> Self {
+        let totals = Totals { charged: used, ..Totals::default() };
+        Self { node: EARLIER, shard: ShardId(0), granted: used, returned: 0, totals, waits_for: 0 }
+    }
+
     fn loan(&self) -> Loan {
         Loan { granted: self.granted, returned: self.returned, used: self.totals.net() }
     }
@@ -55,9 +64,23 @@ pub struct Balance {
     pub used: u64,
 }
 
+/// What one node has of one period, for the ledger's own log: absolute, what was used before included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leased {
+    /// The period.
+    pub period: Period,
+    /// Units leased, ever.
+    pub granted: u64,
+    /// Units given back unused.
+    pub returned: u64,
+    /// Units used, as last reported.
+    pub used: u64,
+}
+
 /// Every entitlement's leases.
 #[derive(Debug, Default)]
 pub struct Ledger {
+    carried: Arc<Carried>,
     accounts: IdMap<Vec<Account>>,
     outbox: VecDeque<(u64, ShardId, Message)>,
     swept_us: u64,
@@ -70,11 +93,17 @@ impl Ledger {
         Self::default()
     }
 
+    /// An empty one, going on from what was used before.
+    #[must_use]
+    pub fn carrying(carried: Arc<Carried>) -> Self {
+        Self { carried, ..Self::default() }
+    }
+
     /// Takes one message of a shard of `node`. Answers come out of `drain_outbox`.
     pub fn on_message(&mut self, node: u64, shard: ShardId, message: &Message) {
         let Message::LeaseRequest(request) = message else { return };
         let accounts = self.accounts.entry(request.id).or_default();
-        let Some(account) = account_of(accounts, request) else { return };
+        let Some(account) = account_of(accounts, request, &self.carried) else { return };
         account.take(node, shard, request);
         account.lease(node, request, &mut self.outbox);
         account.serve_waiting(request.id, &mut self.outbox);
@@ -97,9 +126,25 @@ impl Ledger {
         });
     }
 
+    /// What `node` has of one period.
+    #[must_use]
+    pub fn leased(&self, node: u64, id: EntitlementId, period: PeriodId) -> Option<Leased> {
+        let accounts = self.accounts.get(&id)?;
+        let account = accounts.iter().find(|account| account.period.id == period)?;
+        let known = account.nodes.iter().find(|known| known.node == node)?;
+        let before = account.nodes.iter().find(|known| known.node == EARLIER);
+        let before = before.map_or(0, |earlier| earlier.totals.net());
+        Some(Leased {
+            period: account.period,
+            granted: known.granted.saturating_add(before),
+            returned: known.returned,
+            used: known.totals.net().saturating_add(before),
+        })
+    }
+
     /// The account of one period.
     #[must_use]
-    pub fn balance(&self, id: EntitlementId, period: super::PeriodId) -> Option<Balance> {
+    pub fn balance(&self, id: EntitlementId, period: PeriodId) -> Option<Balance> {
         let accounts = self.accounts.get(&id)?;
         let account = accounts.iter().find(|account| account.period.id == period)?;
         Some(Balance {
@@ -114,6 +159,7 @@ impl Ledger {
 fn account_of<'a>(
     accounts: &'a mut Vec<Account>,
     request: &LeaseRequest,
+    carried: &Carried,
 ) -> Option<&'a mut Account> {
     let id = request.period.id;
     if accounts.iter().all(|account| account.period.id != id) {
@@ -123,7 +169,9 @@ fn account_of<'a>(
                 accounts.swap_remove(index);
             }
         }
-        accounts.push(Account { period: request.period, terms: request.terms, nodes: Vec::new() });
+        let past = carried.get(request.id).filter(|past| past.period.id == id);
+        let nodes = past.map(|past| Node::earlier(past.used)).into_iter().collect();
+        accounts.push(Account { period: request.period, terms: request.terms, nodes });
     }
     accounts.iter_mut().find(|account| account.period.id == id)
 }

@@ -10,6 +10,7 @@ pub mod account;
 pub mod admission;
 mod borrower;
 pub mod bucket;
+pub mod carried;
 pub mod cells;
 mod entry;
 mod lease;
@@ -28,7 +29,8 @@ pub use admission::{
     Admission, Admitted, Decided, Figures, Outcome, RateFigures, Reason, Refusal, Refused, Settle,
     Settled, Ticket, Usage, WaitId,
 };
-pub use ledger::Ledger;
+pub use carried::{Carried, Past};
+pub use ledger::{Leased, Ledger};
 pub use message::{Destination, Message, Source};
 pub use period::Period;
 pub use shard::{Config, Counts, ShardBudgets};

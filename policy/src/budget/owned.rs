@@ -5,6 +5,8 @@
 //! level + rate loans ≤ burst; slots held ≤ the concurrency limit, but for a limit that was lowered under them. The
 //! first question that cannot be answered yet holds up the others, so that nobody starves.
 
+mod books;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -14,7 +16,9 @@ use super::cells::{Level, NodeCell, NodeUse, PeriodCell};
 use super::lease::{Lease, REPORT_US};
 use super::mail::Mail;
 use super::message::{Answer, Ask, LeaseReply, Need, Recall, Totals, Verdict};
-use super::{EntitlementId, Message, Now, Period, PeriodId, RateTerms, Refused, ShardId, Terms};
+use super::{
+    EntitlementId, Message, Now, Past, Period, PeriodId, RateTerms, Refused, ShardId, Terms,
+};
 
 /// A recall that has not shown in the cells is sent again after this long.
 pub(super) const RECALL_AGAIN_US: u64 = 10_000;
@@ -107,25 +111,29 @@ pub(super) struct Owned {
 }
 
 impl Owned {
-    /// `last` is the period in which the entitlement was counted before, if it was.
+    /// `last` is the period in which the entitlement was counted before, if it was, and its use.
     pub(super) fn new(
         now: Now,
         id: EntitlementId,
         terms: &Terms,
-        last: Option<Period>,
+        last: Option<Past>,
         shards: u16,
     ) -> Self {
         let first = || Period::first(&terms.calendar, now.unix_s);
-        let period = last.map_or_else(first, |last| {
+        let period = last.map(|last| last.period).map_or_else(first, |last| {
             let period = last.at(&terms.calendar, now.unix_s);
             // The calendar may be another than it was then.
             if period == last { last.moved_to(&terms.calendar, now.unix_s) } else { period }
         });
+        let lease = Lease::new(period, shards, now);
+        lease.used.set_elsewhere(
+            last.filter(|last| last.period.id == period.id).map_or(0, |last| last.used),
+        );
         let bucket = terms.rate.map(|rate| Bucket::full(&rate, now.mono_us)).unwrap_or_default();
         let owned = Self {
             id,
             terms: *terms,
-            lease: Lease::new(period, shards, now),
+            lease,
             next: None,
             older: Vec::new(),
             node: Arc::new(NodeUse::new(shards)),
@@ -141,9 +149,9 @@ impl Owned {
         owned
     }
 
-    /// The period that is counted.
-    pub(super) fn period(&self) -> Period {
-        self.lease.period
+    /// The period that is counted, and the use of it that is not this owner's.
+    pub(super) fn past(&self) -> Past {
+        Past { period: self.lease.period, used: self.lease.used.elsewhere() }
     }
 
     /// A shard's question. Answered by `serve`.
@@ -548,49 +556,6 @@ impl Owned {
             && self.queue.is_empty()
             && self.slots().0 == 0
             && now.mono_us.saturating_sub(self.asked_us) >= QUIET_US
-    }
-}
-
-/// An account as the simulator checks it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Books {
-    pub(super) period: Period,
-    pub(super) held: u64,
-    pub(super) committed: u64,
-    pub(super) unspent: u64,
-    pub(super) used: u64,
-    pub(super) slots_held: u64,
-    pub(super) slots_used: u64,
-    /// Whole rate units in the bucket and with shards.
-    pub(super) rate: u64,
-}
-
-impl Owned {
-    /// The account as it stands.
-    pub(super) fn books(&self, now: Now) -> Books {
-        let (committed, unspent) = self.units();
-        let level = self.terms.rate.map_or(0, |rate| {
-            let mut bucket = self.bucket;
-            bucket.cap(&rate, now.mono_us, self.outstanding);
-            bucket.level(&rate, now.mono_us)
-        });
-        Books {
-            period: self.lease.period,
-            held: self.lease.held(),
-            committed,
-            unspent,
-            used: self.lease.used.totals().net(),
-            slots_held: self.slots().0,
-            slots_used: self.node.slots_used(),
-            rate: level.saturating_add(self.node.rate_outstanding()),
-        }
-    }
-
-    /// Units the owner believes a shard may still use in a period.
-    pub(super) fn lent_to(&self, shard: ShardId, period: PeriodId) -> Option<u64> {
-        let lent = self.lent.get(usize::from(shard.0))?;
-        let here = self.lease.period.id == period;
-        here.then(|| self.lease.used.cell(shard).loan(lent.units).unspent())
     }
 }
 

@@ -3,11 +3,13 @@
 //! In: questions of shards, replies of the ledger, the time. Out: answers, recalls, lease requests.
 //! Always holds: one shard of the node owns an entitlement, chosen by its id.
 
+use std::sync::Arc;
+
 use super::lease::REPORT_US;
 use super::mail::{IdMap, Mail, Side, Timers};
 use super::message::{Ask, LeaseReply};
 use super::owned::{Owned, RECALL_AGAIN_US};
-use super::{EntitlementId, Now, Period, ShardId};
+use super::{Carried, EntitlementId, Now, Past, ShardId};
 
 /// All owned entitlements of one shard.
 #[derive(Debug, Default)]
@@ -15,7 +17,9 @@ pub(super) struct Owner {
     owned: IdMap<Box<Owned>>,
     /// The last period of entries that were forgotten: made anew, under whatever calendar and clock, they go on from
     /// there. Bounded by the entitlements used within a year.
-    forgotten: IdMap<Period>,
+    forgotten: IdMap<Past>,
+    /// What was used before this start.
+    carried: Arc<Carried>,
     sweep_at: usize,
 }
 
@@ -25,6 +29,11 @@ const LONGEST_S: i64 = 2 * 366 * 86_400;
 const SWEEP_MIN: usize = 1_024;
 
 impl Owner {
+    /// Goes on from what was used before.
+    pub(super) fn carry(&mut self, carried: Arc<Carried>) {
+        self.carried = carried;
+    }
+
     /// A shard's question.
     pub(super) fn on_ask(
         &mut self,
@@ -35,9 +44,9 @@ impl Owner {
         timers: &mut Timers,
     ) {
         let shards = mail.shards;
-        let forgotten = &mut self.forgotten;
+        let (forgotten, carried) = (&mut self.forgotten, &self.carried);
         let fresh = || {
-            let last = forgotten.remove(&ask.id);
+            let last = forgotten.remove(&ask.id).or_else(|| carried.get(ask.id));
             Box::new(Owned::new(now, ask.id, &ask.terms, last, shards))
         };
         let owned = self.owned.entry(ask.id).or_insert_with(fresh);
@@ -89,7 +98,7 @@ impl Owner {
         }
         owned.due_us = None;
         if !owned.on_due(now, mail) {
-            let last = owned.period();
+            let last = owned.past();
             self.owned.remove(&id);
             self.forget(now, id, last);
             return;
@@ -98,10 +107,11 @@ impl Owner {
         timers.set(&mut owned.due_us, at_us, id, Side::Owner);
     }
 
-    fn forget(&mut self, now: Now, id: EntitlementId, last: Period) {
+    fn forget(&mut self, now: Now, id: EntitlementId, last: Past) {
         self.forgotten.insert(id, last);
         if self.forgotten.len() > self.sweep_at.max(SWEEP_MIN) {
-            self.forgotten.retain(|_, last| now.unix_s < last.end_s.saturating_add(LONGEST_S));
+            self.forgotten
+                .retain(|_, last| now.unix_s < last.period.end_s.saturating_add(LONGEST_S));
             self.sweep_at = 2 * self.forgotten.len();
         }
     }

@@ -3,7 +3,10 @@
 //! In: requests, settlements, messages, the time. Out: verdicts, messages, the time of the next tick.
 //! Always holds: nothing here blocks; a request that waits is resolved or cancelled, by its deadline at the latest.
 
+use std::sync::Arc;
+
 use super::borrower::Borrower;
+use super::carried::Carried;
 use super::mail::{Mail, Side, Timers};
 use super::owned::Owned;
 use super::owner::Owner;
@@ -67,6 +70,13 @@ impl ShardBudgets {
             mail: Mail::new(shard, shards),
             timers: Timers::default(),
         }
+    }
+
+    /// The same, going on from what was used before.
+    #[must_use]
+    pub fn carrying(mut self, carried: Arc<Carried>) -> Self {
+        self.owner.carry(carried);
+        self
     }
 
     /// Rows 11 to 15 of the decision table for one request of this cost.

@@ -1,6 +1,7 @@
 //! Requests one after another over several shards, held against the reference to the letter; and single cases.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -27,6 +28,18 @@ impl Node {
             (0..shards).map(|shard| ShardBudgets::new(ShardId(shard), shards, Config::default()));
         let now = Now { mono_us: 5_000_000, unix_s: MONDAY_S };
         Self { shards: shards.collect(), ledger: Ledger::new(), now, messages: 0 }
+    }
+
+    /// A node that goes on from what was used before.
+    fn after(shards: u16, past: Past) -> Self {
+        let mut carried = Carried::default();
+        carried.add(ID, past);
+        let carried = Arc::new(carried);
+        let mut node = Self::new(shards);
+        let shards = node.shards.into_iter();
+        node.shards = shards.map(|shard| shard.carrying(Arc::clone(&carried))).collect();
+        node.ledger = Ledger::carrying(carried);
+        node
     }
 
     fn pump(&mut self) {
@@ -468,4 +481,46 @@ fn threads_admit_exactly_the_quota() {
     for admitted in &shared.admitted {
         assert_eq!(admitted.load(Ordering::Relaxed), LIMIT);
     }
+}
+
+#[test]
+fn what_was_used_before_a_start_counts() {
+    let terms = quota(10);
+    let period = Period::first(&terms.calendar, MONDAY_S);
+    for shards in 1..4 {
+        let mut node = Node::after(shards, Past { period, used: 7 });
+        let figures = node.usage(0, &terms);
+        assert_eq!((figures.used, figures.remaining, figures.period), (7, Some(3), period));
+        let last = usize::from(shards) - 1;
+        for _ in 0..3 {
+            assert!(matches!(node.admit(last, &terms, 1), Decided::Admitted(_)));
+        }
+        assert!(matches!(node.admit(0, &terms, 1), Decided::Refused(_)));
+        let leased = node.ledger.leased(1, ID, period.id).unwrap();
+        assert_eq!(leased.granted - leased.returned, 10);
+    }
+    // Without a limit, and past the limit where that is allowed, use is told all the same.
+    for (limit, overage, expected) in [
+        (None, Overage::Deny, Reason::Ok),
+        (Some(8), Overage::Allow { cap: None }, Reason::Overage),
+    ] {
+        let terms = Terms { limit, overage, ..terms };
+        let mut node = Node::after(2, Past { period, used: 8 });
+        let Decided::Admitted(admitted) = node.admit(1, &terms, 1) else { panic!("not admitted") };
+        assert_eq!((admitted.reason, admitted.figures.used), (expected, 9));
+    }
+}
+
+#[test]
+fn a_period_that_is_over_carries_its_name_only() {
+    let terms = quota(10);
+    let now = Period::first(&terms.calendar, MONDAY_S);
+    let over = Period { id: PeriodId(now.id.0 + 50), start_s: now.start_s - 9, end_s: now.start_s };
+    let mut node = Node::after(1, Past { period: over, used: 10 });
+    let figures = node.usage(0, &terms);
+    assert_eq!((figures.used, figures.period.id), (0, PeriodId(over.id.0 + 1)));
+    // A clock that went back does not begin an earlier period anew.
+    let ahead = Period { id: PeriodId(now.id.0 + 9), start_s: now.end_s, end_s: now.end_s + 9 };
+    let mut node = Node::after(1, Past { period: ahead, used: 10 });
+    assert!(matches!(node.admit(0, &terms, 1), Decided::Refused(_)));
 }
