@@ -4,4 +4,9 @@
 //! thread here is a shard's.
 #![forbid(unsafe_code)]
 
+pub mod books;
+pub mod checkpoint;
+mod disk;
+pub mod recover;
 pub mod row;
+pub mod spool;

@@ -342,6 +342,44 @@ pub fn opened_at(row: &[u8]) -> Option<u64> {
     row.get(at::OPENED_AT..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
+/// How far the row has come, where its stage is one.
+#[must_use]
+pub fn stage(row: &[u8]) -> Option<Stage> {
+    match row.get(at::STAGE) {
+        Some(0) => Some(Stage::Open),
+        Some(1) => Some(Stage::Done),
+        Some(2) => Some(Stage::Cut),
+        _ => None,
+    }
+}
+
+/// What counting needs of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gist {
+    /// How far it has come.
+    pub stage: Stage,
+    /// Names the request within (epoch, shard).
+    pub opened_at: u64,
+    /// What is charged.
+    pub account: Option<Account>,
+    /// Units charged, as the request stands now.
+    pub charge: u64,
+}
+
+/// Reads of one row what counting needs; its texts are not looked at.
+///
+/// # Errors
+/// When `row` is shorter than the fixed part, or its stage is none.
+pub fn gist(row: &[u8]) -> Result<Gist, Malformed> {
+    let fixed = Read(row.first_chunk().ok_or(Malformed("it is shorter than its fixed part"))?);
+    Ok(Gist {
+        stage: stage(row).ok_or(Malformed("its stage is none"))?,
+        opened_at: fixed.u64(at::OPENED_AT),
+        account: (fixed.0[at::FLAGS] & flag::ACCOUNT != 0).then(|| fixed.account()),
+        charge: fixed.u64(at::CHARGE),
+    })
+}
+
 /// Reads the row that `bytes` begin with, and what follows it.
 ///
 /// # Errors
@@ -354,12 +392,7 @@ pub fn read(bytes: &[u8]) -> Result<(Row<'_>, &[u8]), Malformed> {
     let fixed = Read(fixed);
     let flags = fixed.0[at::FLAGS] & flag::ALL;
     let has = |flag| flags & flag != 0;
-    let stage = match fixed.0[at::STAGE] {
-        0 => Stage::Open,
-        1 => Stage::Done,
-        2 => Stage::Cut,
-        _ => return Err(Malformed("its stage is none")),
-    };
+    let stage = stage(row).ok_or(Malformed("its stage is none"))?;
     let protocol = match fixed.0[at::PROTOCOL] {
         0 => Protocol::Http10,
         1 => Protocol::Http11,
@@ -374,14 +407,7 @@ pub fn read(bytes: &[u8]) -> Result<(Row<'_>, &[u8]), Malformed> {
         opened_at: fixed.u64(at::OPENED_AT),
         time_ns: fixed.u64(at::TIME).cast_signed(),
         request_id: u128::from_le_bytes(fixed.array(at::REQUEST_ID)),
-        account: has(flag::ACCOUNT).then(|| Account {
-            entitlement: EntitlementId(u128::from_le_bytes(fixed.array(at::ENTITLEMENT))),
-            period: Period {
-                id: PeriodId(fixed.u64(at::PERIOD_ID)),
-                start_s: fixed.u64(at::PERIOD_START).cast_signed(),
-                end_s: fixed.u64(at::PERIOD_END).cast_signed(),
-            },
-        }),
+        account: has(flag::ACCOUNT).then(|| fixed.account()),
         reason,
         charge,
         remaining,
@@ -444,6 +470,17 @@ impl Read<'_> {
 
     fn u64(self, at: usize) -> u64 {
         u64::from_le_bytes(self.array(at))
+    }
+
+    fn account(self) -> Account {
+        Account {
+            entitlement: EntitlementId(u128::from_le_bytes(self.array(at::ENTITLEMENT))),
+            period: Period {
+                id: PeriodId(self.u64(at::PERIOD_ID)),
+                start_s: self.u64(at::PERIOD_START).cast_signed(),
+                end_s: self.u64(at::PERIOD_END).cast_signed(),
+            },
+        }
     }
 }
 
