@@ -22,10 +22,10 @@ pub struct Charged {
 
 /// Names one entry: ids are hashes and uniform already, so this mixes in the period and no more.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct AccountHasher(u64);
+pub struct AccountHasher(u64);
 
-pub(crate) type AccountMap<V> =
-    HashMap<(EntitlementId, PeriodId), V, BuildHasherDefault<AccountHasher>>;
+/// A map by entitlement and period.
+pub type AccountMap<V> = HashMap<(EntitlementId, PeriodId), V, BuildHasherDefault<AccountHasher>>;
 
 impl Hasher for AccountHasher {
     fn finish(&self) -> u64 {

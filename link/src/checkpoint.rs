@@ -205,7 +205,7 @@ fn read_file(path: &Path, entries_max: usize) -> Result<Option<Checkpoint>, Unus
     }
     let found = u32::from_le_bytes(array(head, 8));
     if found != VERSION {
-        return Err(Error::Version { path: path.to_owned(), found }.into());
+        return Err(Error::Version { path: path.to_owned(), found, known: VERSION }.into());
     }
     let position = Position { segment: number(head, 16), offset: number(head, 24) };
     let (streams, entries) = (number(head, 32), number(head, 40));

@@ -7,6 +7,7 @@
 pub mod books;
 pub mod checkpoint;
 mod disk;
+pub mod lease_log;
 pub mod recover;
 pub mod row;
 pub mod spool;

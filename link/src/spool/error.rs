@@ -6,7 +6,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::format::VERSION;
 use super::{Position, RowRange};
 use crate::disk;
 
@@ -29,8 +28,8 @@ pub enum Error {
     },
     /// A file of another version of PayFence.
     #[error(
-        "{path} is in format {found}, and this version reads format {VERSION} alone; run the version that wrote it, \
-         or move the file away (its rows are then missing from the log)",
+        "{path} is in format {found}, and this version reads format {known} alone; run the version that wrote it, \
+         or move the file away (what it holds is then not known)",
         path = path.display()
     )]
     Version {
@@ -38,6 +37,8 @@ pub enum Error {
         path: PathBuf,
         /// Its format.
         found: u32,
+        /// The one that can be read.
+        known: u32,
     },
     /// Another process writes there.
     #[error("{folder} is in use by another process; each node needs a data directory of its own", folder = folder.display())]

@@ -149,7 +149,9 @@ fn keep(
     let bytes = file.length().map_err(failed)?;
     let its_node = match format::read_segment_head(&head, segment) {
         SegmentHead::Known(node) => node,
-        SegmentHead::OtherVersion(found) => return Err(Error::Version { path, found }),
+        SegmentHead::OtherVersion(found) => {
+            return Err(Error::Version { path, found, known: format::VERSION });
+        }
         SegmentHead::Damaged => {
             let at = Position { segment, offset: 0 };
             opened.losses.push(Loss::Damaged { at, bytes, rows: None });

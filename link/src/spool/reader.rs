@@ -211,7 +211,9 @@ impl Reader {
         let length = file.length().map_err(failed)?;
         let node = match format::read_segment_head(&head, number) {
             SegmentHead::Known(node) => node,
-            SegmentHead::OtherVersion(found) => return Err(Error::Version { path, found }),
+            SegmentHead::OtherVersion(found) => {
+                return Err(Error::Version { path, found, known: format::VERSION });
+            }
             SegmentHead::Damaged => {
                 let Some(next) = numbers.iter().find(|next| **next > number) else {
                     return Ok(Some(Step::Nothing));
