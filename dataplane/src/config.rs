@@ -54,10 +54,23 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the decision rings are (a tmpfs); none: the node chooses.
     pub ring_dir: Option<PathBuf>,
+    /// The decision journal; none: nothing is recorded, and a restart knows of no use.
+    pub journal: Option<JournalConfig>,
     /// What happens to requests when decisions can no longer be logged.
     pub journal_full: JournalFull,
+    /// How much of the client's address is logged.
+    pub log_client: LogClient,
     /// Called once, when all listeners accept.
     pub on_ready: Option<OnReady>,
+}
+
+/// The decision journal, as told at the start.
+#[derive(Clone, Debug)]
+pub struct JournalConfig {
+    /// The node's name in the log.
+    pub node: String,
+    /// Bytes that rows on disk may take; then the oldest go.
+    pub spool_bytes: u64,
 }
 
 /// TLS with clients, as told at the start.
@@ -153,7 +166,9 @@ impl fmt::Debug for Config {
             .field("deadlines", &self.deadlines)
             .field("data_dir", &self.data_dir)
             .field("ring_dir", &self.ring_dir)
+            .field("journal", &self.journal)
             .field("journal_full", &self.journal_full)
+            .field("log_client", &self.log_client)
             .finish_non_exhaustive()
     }
 }
@@ -211,6 +226,31 @@ impl FromStr for JournalFull {
             "continue" => Ok(Self::Continue),
             "refuse" => Ok(Self::Refuse),
             _ => Err(ConfigError(format!("`{text}` is neither `continue` nor `refuse`"))),
+        }
+    }
+}
+
+/// How much of the client's address the decision log has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogClient {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Its network: the first 24 bits, of IPv6 the first 48.
+    Network,
+    /// All of it.
+    Whole,
+}
+
+impl FromStr for LogClient {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        match text {
+            "off" => Ok(Self::Off),
+            "network" => Ok(Self::Network),
+            "whole" => Ok(Self::Whole),
+            _ => Err(ConfigError(format!("`{text}` is none of `off`, `network` and `whole`"))),
         }
     }
 }

@@ -10,19 +10,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use policy::budget::ShardId;
+use policy::budget::{Carried, ShardId};
 use policy::snapshot::Snapshot;
 
 use crate::clock::Clock;
-use crate::config::{Config, Ready};
+use crate::config::{Config, JournalFull, Ready};
 use crate::http1::Limits;
+use crate::journal::drain::Drain;
+use crate::journal::ring::Writer;
+use crate::journal::start::{self, JournalError, Options};
 use crate::message::RequestIds;
 use crate::metrics::Metrics;
 use crate::net::{bind_listener, local_address, probe_address};
 use crate::offcore::admin::{AdminError, AdminListener};
 use crate::offcore::certificate_watch::{CertificateWatch, CertificatesError};
-use crate::offcore::ledger;
+use crate::offcore::ledger::{self, Keeping};
 use crate::offcore::origin_files::OriginFilesReader;
 use crate::offcore::policy_source::{load_with_files, origin_names};
 use crate::offcore::policy_watch::{PolicyError, PolicyFile};
@@ -38,6 +42,10 @@ use crate::tls::OriginTls;
 const DESCRIPTORS_KEPT: u64 = 256;
 /// More client connections than this are not served by one node, however many descriptors there are.
 const CONNECTIONS_MAX: u64 = 1_000_000;
+
+/// How often, and after what time each, an address that is taken is tried again: two seconds in all.
+const PROBES_MAX: u32 = 100;
+const PROBE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a node could not run.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +69,9 @@ pub enum Error {
     /// The admin listener cannot run.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// There can be no journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// A thread, a descriptor or the ring could not be had.
     #[error("the node cannot run: {0}")]
     Io(#[from] io::Error),
@@ -104,11 +115,19 @@ pub fn run(config: Config) -> Result<(), Error> {
     let settings = Arc::new(settings(&config, &ready)?);
     let resolver = Resolver::start()?;
     resolver.handle().set_names(origin_names(&snapshot));
+    let Journal { writers, drain, keeping } = open_journal(&config, clock, &state)?;
+    let carried = Arc::clone(&keeping.carried);
     let (to_ledger, requests) = ledger::channel();
     let links = Arc::new(Links::new(shards, Arc::clone(&snapshot), to_ledger)?);
     let (ledger_ends, ledger_ended) = crossbeam::channel::bounded::<()>(0);
-    let ledger =
-        ledger::start(requests, Arc::clone(&links), Arc::clone(&state), clock, ledger_ended)?;
+    let ledger = ledger::start(
+        requests,
+        Arc::clone(&links),
+        Arc::clone(&state),
+        clock,
+        (keeping, ledger_ended),
+    )?;
+    let drain = drain.map(Drain::start).transpose()?;
     let node = Node {
         links: Arc::clone(&links),
         state: Arc::clone(&state),
@@ -116,8 +135,9 @@ pub fn run(config: Config) -> Result<(), Error> {
         clock,
         tls: certificates.as_ref().map(|watch| Arc::clone(watch.tls().config())),
         origin_tls,
+        carried,
     };
-    let threads = node.launch(listeners, &resolver, &config)?;
+    let threads = node.launch(listeners.into_iter().zip(writers), &resolver, &config)?;
     let admin = admin.serve(Arc::clone(&state))?;
     let policy_thread = policy_file.watch(publisher(Arc::clone(&links), &resolver))?;
     let certificate_thread = certificates.map(CertificateWatch::watch).transpose()?;
@@ -141,6 +161,10 @@ pub fn run(config: Config) -> Result<(), Error> {
     drop((signals, policy_thread, certificate_thread, admin, ledger_ends));
     // A panic on it has been reported by the hook.
     let _ = ledger.join();
+    // Last: whatever the others did is in the rings now.
+    if let Some(drain) = drain {
+        drain.finish();
+    }
     ended
 }
 
@@ -152,6 +176,36 @@ struct Node {
     clock: Clock,
     tls: Option<Arc<rustls::ServerConfig>>,
     origin_tls: Arc<OriginTls>,
+    carried: Arc<Carried>,
+}
+
+/// The journal's parts, each for its thread.
+struct Journal {
+    /// For each shard its ring; none where nothing is recorded.
+    writers: Vec<Option<Writer>>,
+    drain: Option<Drain>,
+    keeping: Keeping,
+}
+
+/// Takes over what an earlier start left, where decisions are recorded.
+fn open_journal(config: &Config, clock: Clock, state: &NodeState) -> Result<Journal, Error> {
+    let shards = config.shards.get();
+    let full = config.journal_full;
+    let Some(journal) = &config.journal else {
+        let keeping = Keeping { carried: Arc::default(), log: None, full };
+        return Ok(Journal { writers: (0..shards).map(|_| None).collect(), drain: None, keeping });
+    };
+    let options = Options {
+        data_dir: &config.data_dir,
+        ring_dir: config.ring_dir.as_deref(),
+        node: &journal.node,
+        shards: u16::try_from(shards).unwrap_or(u16::MAX),
+        spool_bytes: journal.spool_bytes,
+    };
+    let started = start::start(&options, clock, state.journal())?;
+    let keeping = Keeping { carried: started.carried, log: Some(started.leases), full };
+    let writers = started.writers.into_iter().map(Some).collect();
+    Ok(Journal { writers, drain: Some(started.drain), keeping })
 }
 
 type ShardThread = JoinHandle<io::Result<()>>;
@@ -160,21 +214,21 @@ impl Node {
     /// Launches every shard and waits until all accept.
     fn launch(
         &self,
-        listeners: Vec<Listeners>,
+        shards: impl ExactSizeIterator<Item = (Listeners, Option<Writer>)>,
         resolver: &Resolver,
         config: &Config,
     ) -> Result<Vec<ShardThread>, Error> {
-        let shards = listeners.len();
+        let count = shards.len();
         let cpus = match &config.cpus {
             Some(cpus) => cpus.numbers().to_vec(),
             // Fewer shards than cores, and nobody said which: the kernel places them.
-            None => Some(runtime::allowed_cpus())
-                .filter(|cpus| cpus.len() == shards)
-                .unwrap_or_default(),
+            None => {
+                Some(runtime::allowed_cpus()).filter(|cpus| cpus.len() == count).unwrap_or_default()
+            }
         };
         let (ready, is_ready) = mpsc::channel();
-        let mut threads = Vec::with_capacity(shards);
-        for (id, listeners) in listeners.into_iter().enumerate() {
+        let mut threads = Vec::with_capacity(count);
+        for (id, (listeners, journal)) in shards.enumerate() {
             let parts = Parts {
                 id: ShardId(u16::try_from(id).unwrap_or(u16::MAX)),
                 listeners,
@@ -186,6 +240,8 @@ impl Node {
                 resolver: resolver.handle(),
                 clock: self.clock,
                 request_ids: RequestIds::new(random()?),
+                journal,
+                carried: Arc::clone(&self.carried),
                 ready: ready.clone(),
             };
             let cpu = cpus.get(id % cpus.len().max(1)).copied();
@@ -203,7 +259,7 @@ impl Node {
         }
         drop(ready);
         // A shard that cannot start drops its end without a word; joining tells why.
-        if (0..shards).any(|_| is_ready.recv().is_err()) {
+        if (0..count).any(|_| is_ready.recv().is_err()) {
             self.links.drain();
             join(threads)?;
             return Err(Error::Shard("it did not start".to_owned()));
@@ -293,7 +349,7 @@ fn bind(
 ) -> Result<SocketAddr, Error> {
     let failed = |cause| Error::Listen { flag: flag_of(listens), address, cause };
     // Shared ports would let a second program bind beside the first and take half of its connections.
-    probe_address(address).map_err(failed)?;
+    probe(address).map_err(failed)?;
     let mut actual = address;
     for own in shards {
         let listener = bind_listener(actual).map_err(failed)?;
@@ -301,6 +357,21 @@ fn bind(
         own.push((listener, listens));
     }
     Ok(actual)
+}
+
+/// Waits a moment for an address that is taken: the kernel closes the sockets of a process that was killed a little after its end,
+/// and whoever starts it again must not fail for that.
+fn probe(address: SocketAddr) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        match probe_address(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < PROBES_MAX => {
+                tries += 1;
+                std::thread::park_timeout(PROBE_PAUSE);
+            }
+            probed => return probed,
+        }
+    }
 }
 
 fn settings(config: &Config, ready: &Ready) -> Result<Settings, Error> {
@@ -315,6 +386,8 @@ fn settings(config: &Config, ready: &Ready) -> Result<Settings, Error> {
         connections_max: usize::try_from(connections_max).unwrap_or(usize::MAX),
         gateway_domain: config.gateway_domain.as_str().into(),
         trusted_proxies: config.trusted_proxies.clone(),
+        log_client: config.log_client,
+        refuses_unrecorded: config.journal_full == JournalFull::Refuse,
         policy_folder: policy_folder(config),
         https_port: ready.tls_listen.first().map(SocketAddr::port),
     })

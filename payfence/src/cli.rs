@@ -7,15 +7,26 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use dataplane::config::{
-    ClientAuth, CpuList, Deadlines, GatewayDomain, IpNet, JournalFull, SHARDS_MAX, parse_address,
-    parse_deadline, parse_network,
+    ClientAuth, CpuList, Deadlines, GatewayDomain, IpNet, JournalFull, LogClient, SHARDS_MAX,
+    parse_address, parse_deadline, parse_network,
 };
 
+use jiff::{SignedDuration, Timestamp};
+use policy::decision::Reason;
+
 use crate::logging::LogFormat;
+
+/// The longest name of a node.
+const NODE_NAME_BYTES_MAX: usize = 128;
+/// The least that segments can be kept in.
+pub const JOURNAL_MIB_MIN: u64 = 16;
+/// A TiB.
+pub const JOURNAL_MIB_MAX: u64 = 1 << 20;
 
 /// A paywall in front of an HTTP API or an MCP tool server.
 #[derive(Debug, Parser)]
@@ -57,6 +68,9 @@ pub enum Command {
     /// Make a token, or verify one's form
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Read the decision log that a node has on disk
+    #[command(subcommand)]
+    Journal(JournalCommand),
     /// Say whether this machine can run a node, and what to do where not
     Doctor(NodeArgs),
 }
@@ -135,12 +149,131 @@ pub struct NodeArgs {
         value_parser = clap::value_parser!(u64).range(0..=DRAIN_SECONDS_MAX)
     )]
     pub drain_seconds: Option<u64>,
-    /// What to do when decisions can no longer be logged: continue or refuse (default continue)
-    #[arg(long, env = "PAYFENCE_JOURNAL_FULL", value_name = "WHAT")]
-    pub journal_full: Option<JournalFull>,
+    /// How decisions are recorded
+    #[command(flatten)]
+    pub journal: JournalArgs,
     /// How long it waits for others
     #[command(flatten)]
     pub deadlines: DeadlineArgs,
+}
+
+/// What to do with a decision log.
+#[derive(Debug, Subcommand)]
+pub enum JournalCommand {
+    /// Print decisions as JSON, one a line
+    Cat(JournalCatArgs),
+    /// Say whether decisions are missing, damaged or there twice
+    Verify(JournalVerifyArgs),
+}
+
+/// Flags of `journal cat`.
+#[derive(Debug, Args)]
+pub struct JournalCatArgs {
+    /// The node's data directory (default: as for `dataplane`)
+    #[arg(long, env = "PAYFENCE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Go on with what comes
+    #[arg(long)]
+    pub follow: bool,
+    /// Only decisions of this site
+    #[arg(long, value_name = "SLUG")]
+    pub site: Option<String>,
+    /// Only decisions of this reason
+    #[arg(long, value_name = "REASON", value_parser = reason)]
+    pub reason: Option<Reason>,
+    /// Only decisions since then: a time (RFC 3339), or how long ago (`90s`, `15m`, `2h`)
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub since: Option<Since>,
+}
+
+/// Flags of `journal verify`.
+#[derive(Debug, Args)]
+pub struct JournalVerifyArgs {
+    /// The node's data directory (default: as for `dataplane`)
+    #[arg(long, env = "PAYFENCE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// From when on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// This time.
+    At(Timestamp),
+    /// So long ago.
+    Ago(Duration),
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    if let Ok(at) = text.parse() {
+        return Ok(Since::At(at));
+    }
+    match text.parse::<SignedDuration>().map(Duration::try_from) {
+        Ok(Ok(ago)) => Ok(Since::Ago(ago)),
+        _ => Err(format!(
+            "`{text}` is neither a time such as 2026-11-24T10:00:00Z nor a duration such as 15m"
+        )),
+    }
+}
+
+fn reason(text: &str) -> Result<Reason, String> {
+    Reason::ALL.iter().copied().find(|reason| reason.as_str() == text).ok_or_else(|| {
+        let all: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        format!("`{text}` is no reason; there are {}", all.join(", "))
+    })
+}
+
+/// The decision journal of a node.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Decision journal")]
+pub struct JournalArgs {
+    /// The node's name in the decision log (default: this machine's)
+    #[arg(long, env = "PAYFENCE_NODE_NAME", value_name = "NAME", value_parser = node_name)]
+    pub node_name: Option<String>,
+    /// on, or off: nothing is recorded, and a restart gives every quota away again (default on)
+    #[arg(long, env = "PAYFENCE_JOURNAL", value_name = "SWITCH")]
+    pub journal: Option<Switch>,
+    /// MiB that decisions may take on disk; then the oldest go (default 1024)
+    #[arg(long, env = "PAYFENCE_JOURNAL_MAX_MIB", value_name = "N", value_parser = clap::value_parser!(u64).range(JOURNAL_MIB_MIN..=JOURNAL_MIB_MAX))]
+    pub journal_max_mib: Option<u64>,
+    /// What to do when decisions can no longer be logged: continue or refuse (default continue)
+    #[arg(long, env = "PAYFENCE_JOURNAL_FULL", value_name = "WHAT")]
+    pub journal_full: Option<JournalFull>,
+    /// How much of the client's address is logged: off, network (/24, /48) or whole (default off)
+    #[arg(long, env = "PAYFENCE_LOG_CLIENT", value_name = "WHAT")]
+    pub log_client: Option<LogClient>,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Switch {
+    /// On.
+    #[default]
+    On,
+    /// Off.
+    Off,
+}
+
+impl FromStr for Switch {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err(format!("`{text}` is neither `on` nor `off`")),
+        }
+    }
+}
+
+/// A node's name: it stands in every row.
+pub fn node_name(text: &str) -> Result<String, String> {
+    let is_name = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    if text.is_empty() || text.len() > NODE_NAME_BYTES_MAX || !text.chars().all(is_name) {
+        return Err(format!(
+            "`{text}` is no name: 1 to {NODE_NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 /// Deadlines of a node, in milliseconds.

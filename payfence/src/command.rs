@@ -9,12 +9,13 @@ use std::path::Path;
 
 use dataplane::offcore::policy_source::{self, Loaded};
 
-use crate::cli::{Command, PolicyCommand, TokenCommand};
+use crate::cli::{Command, JournalCommand, PolicyCommand, TokenCommand};
 use crate::failure::{Failure, Outcome};
 
 mod dataplane_node;
 mod dev;
 mod doctor;
+mod journal;
 mod policy_check;
 mod policy_explain;
 mod token_check;
@@ -32,6 +33,8 @@ pub fn run(command: Command) -> Outcome {
         Command::Policy(PolicyCommand::Explain(args)) => policy_explain::run(&args),
         Command::Token(TokenCommand::New { test }) => token_new::run(test),
         Command::Token(TokenCommand::Check { token }) => token_check::run(&token),
+        Command::Journal(JournalCommand::Cat(args)) => journal::cat(&args),
+        Command::Journal(JournalCommand::Verify(args)) => journal::verify(&args),
         Command::Doctor(args) => doctor::run(args),
     }
 }

@@ -15,14 +15,18 @@ use std::time::Duration;
 
 use dataplane::config::{
     ADMIN_DEFAULT, ClientAuth, Config, CpuList, DRAIN_DEFAULT, GatewayDomain, IpNet, JournalFull,
-    LISTEN_DEFAULT, LISTENERS_MAX, OnReady, SHARDS_MAX, TlsConfig, deadline, parse_address,
-    parse_network,
+    LISTEN_DEFAULT, LISTENERS_MAX, LogClient, OnReady, SHARDS_MAX, TlsConfig, deadline,
+    parse_address, parse_network,
 };
 use serde::{Deserialize, Deserializer};
 
-use crate::cli::{DRAIN_SECONDS_MAX, DeadlineArgs, NodeArgs, TlsArgs};
+use crate::cli::{
+    DRAIN_SECONDS_MAX, DeadlineArgs, JOURNAL_MIB_MAX, JOURNAL_MIB_MIN, JournalArgs, NodeArgs,
+    Switch, TlsArgs, node_name,
+};
 use crate::failure::Failure;
 
+pub mod journal;
 pub mod tls;
 
 /// The file looked for in the working directory.
@@ -59,8 +63,16 @@ struct FileKeys {
     #[serde(deserialize_with = "networks")]
     trusted_proxy: Vec<IpNet>,
     drain_seconds: Option<u64>,
+    #[serde(deserialize_with = "named")]
+    node_name: Option<String>,
+    #[serde(deserialize_with = "from_text")]
+    journal: Option<Switch>,
+    #[serde(deserialize_with = "mebibytes")]
+    journal_max_mib: Option<u64>,
     #[serde(deserialize_with = "from_text")]
     journal_full: Option<JournalFull>,
+    #[serde(deserialize_with = "from_text")]
+    log_client: Option<LogClient>,
     #[serde(deserialize_with = "milliseconds")]
     head_timeout_ms: Option<Duration>,
     #[serde(deserialize_with = "milliseconds")]
@@ -86,6 +98,20 @@ impl FileKeys {
             linger_max: self.linger_max_ms,
         }
     }
+}
+
+fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    node_name(&String::deserialize(deserializer)?).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn mebibytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let mib = u64::deserialize(deserializer)?;
+    if (JOURNAL_MIB_MIN..=JOURNAL_MIB_MAX).contains(&mib) {
+        return Ok(Some(mib));
+    }
+    Err(serde::de::Error::custom(format!(
+        "{mib} is not within {JOURNAL_MIB_MIN} to {JOURNAL_MIB_MAX}"
+    )))
 }
 
 fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -183,9 +209,28 @@ pub fn with_file(args: NodeArgs, directory: &Path) -> Result<NodeArgs, Failure> 
             args.trusted_proxies
         },
         drain_seconds: args.drain_seconds.or(file.drain_seconds),
-        journal_full: args.journal_full.or(file.journal_full),
+        journal: JournalArgs {
+            node_name: args.journal.node_name.or(file.node_name),
+            journal: args.journal.journal.or(file.journal),
+            journal_max_mib: args.journal.journal_max_mib.or(file.journal_max_mib),
+            journal_full: args.journal.journal_full.or(file.journal_full),
+            log_client: args.journal.log_client.or(file.log_client),
+        },
         deadlines,
     })
+}
+
+/// The data directory that a node started here would use.
+///
+/// # Errors
+/// When `payfence.toml` is wrong.
+pub fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    if let Some(given) = given {
+        return Ok(given);
+    }
+    let args = with_file(NodeArgs::default(), Path::new("."))?;
+    let beside_policy = || args.policy.as_deref().map(|policy| beside(policy).join(DATA_DIR));
+    Ok(args.data_dir.clone().or_else(beside_policy).unwrap_or_else(|| PathBuf::from(DATA_DIR)))
 }
 
 /// The gateway's addresses for plain HTTP, the default where none is given and nothing is served over TLS.
@@ -245,7 +290,9 @@ pub fn config(args: NodeArgs, on_ready: Option<OnReady>) -> Result<Config, Failu
         deadlines: args.deadlines.or_default(),
         data_dir,
         ring_dir: args.ring_dir,
-        journal_full: args.journal_full.unwrap_or_default(),
+        journal: journal::config(&args.journal),
+        journal_full: args.journal.journal_full.unwrap_or_default(),
+        log_client: args.journal.log_client.unwrap_or_default(),
         on_ready,
     })
 }

@@ -3,4 +3,22 @@
 //! In: decisions and how they ended. Out: rows in the spool, books of what was used. Always holds: a request is in its shard's ring
 //! before it is forwarded; a shard never waits for a disk; what was used can be told after any end of the process.
 
+pub mod drain;
+pub mod live;
 pub mod ring;
+pub mod start;
+pub mod state;
+mod stream;
+
+use std::path::{Path, PathBuf};
+
+/// Where a node with this data directory has its journal.
+fn folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("journal")
+}
+
+/// Where a node with this data directory has the rows of its journal.
+#[must_use]
+pub fn spool_folder(data_dir: &Path) -> PathBuf {
+    folder(data_dir).join("spool")
+}

@@ -34,7 +34,7 @@ mod at {
     pub(super) const NODE: usize = 1;
     pub(super) const EPOCH: usize = 3;
     pub(super) const SHARD: usize = 4;
-    pub(super) const CAPACITY: usize = 5;
+    /// After the capacity.
     pub(super) const CHECKSUM: usize = 6;
     pub(super) const HEAD: usize = 16;
     pub(super) const LOST: usize = 17;
@@ -250,7 +250,8 @@ impl Writer {
         self.memory.header(at::LOST).load(Relaxed)
     }
 
-    fn lose(&self) {
+    /// Counts a decision that found no room.
+    pub fn lose(&self) {
         let lost = self.memory.header(at::LOST);
         lost.store(lost.load(Relaxed) + 1, Relaxed);
     }

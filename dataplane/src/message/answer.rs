@@ -87,8 +87,8 @@ impl Problem<'_> {
     }
 }
 
-/// Appends the whole answer; for `HEAD` without its body.
-pub fn problem(out: &mut Vec<u8>, asker: &Asker<'_>, problem: &Problem<'_>) {
+/// Appends the whole answer; for `HEAD` without its body. The bytes of the body.
+pub fn problem(out: &mut Vec<u8>, asker: &Asker<'_>, problem: &Problem<'_>) -> usize {
     let status = problem.status();
     let retries = matches!(status, 429 | 503);
     let retry_after_s = problem.retry_after_s.unwrap_or(RETRY_AFTER_DEFAULT_S).max(1);
@@ -100,7 +100,7 @@ pub fn problem(out: &mut Vec<u8>, asker: &Asker<'_>, problem: &Problem<'_>) {
         retry_after_s: retries.then_some(retry_after_s),
         now_s: problem.now_s,
     };
-    write_answer(out, asker, &head, |out| body(out, asker, problem));
+    write_answer(out, asker, &head, |out| body(out, asker, problem))
 }
 
 /// The cause that [`misdirected`] requests are counted by.
@@ -136,13 +136,14 @@ const ANSWER_BYTES: usize = 1024;
 /// Room for the length of a body, which is known only behind its head: nearly all have three digits.
 const LENGTH_ROOM: &[u8] = b"000";
 
-/// Appends the rest of a head whose opening is there, and the body, then puts the body's length into the head.
+/// Appends the rest of a head whose opening is there, and the body, then puts the body's length into the head. The
+/// bytes of the body that are there.
 pub(super) fn write_answer(
     out: &mut Vec<u8>,
     asker: &Asker<'_>,
     head: &Head<'_>,
     body: impl FnOnce(&mut Vec<u8>),
-) {
+) -> usize {
     let length_at = write_head(out, asker, head);
     let body_at = out.len();
     body(out);
@@ -157,6 +158,7 @@ pub(super) fn write_answer(
     } else {
         out.splice(room, body_bytes.to_string().into_bytes());
     }
+    if asker.is_head { 0 } else { body_bytes }
 }
 
 /// Appends the head; where in `out` the room for the body's length begins.

@@ -41,7 +41,8 @@ pub fn redirect(out: &mut Vec<u8>, asker: &Asker<'_>, redirect: &Redirect<'_>, n
             ),
             ..Problem::new(Reason::RequestMalformed, now_s)
         };
-        return problem(out, asker, &the);
+        problem(out, asker, &the);
+        return;
     };
     write::status_line(out, 308, write::reason(308).as_bytes());
     location(out, host, redirect);

@@ -17,11 +17,22 @@ const STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId([u8; REQUEST_ID_BYTES]);
 
+/// The value of a hex digit; letters have bit 6 set.
+const fn nibble(digit: u8) -> u128 {
+    ((digit & 15) + 9 * (digit >> 6)) as u128
+}
+
 impl RequestId {
     /// The id as bytes of ASCII.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; REQUEST_ID_BYTES] {
         &self.0
+    }
+
+    /// The number whose digits they are.
+    #[must_use]
+    pub fn number(&self) -> u128 {
+        self.0.iter().fold(0, |number, digit| number << 4 | nibble(*digit))
     }
 
     /// The id as text.

@@ -1,7 +1,8 @@
-//! The ledger that a node leases from when it runs from a policy file: in memory, on a thread of its own.
+//! The ledger that a node leases from when it runs from a policy file: on a thread of its own, written down before it is used.
 //!
-//! In: lease requests of owner shards. Out: replies in their inboxes, how long one has been owed. Always holds: shards never wait for this thread; what does not
-//! fit an inbox is kept, in order.
+//! In: lease requests of owner shards. Out: replies in their inboxes, how long one has been owed, a log of leases. Always holds:
+//! shards never wait for this thread; what does not fit an inbox is kept, in order; a lease is durable before a shard has it, unless
+//! the disk refuses and the operator chose to go on.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,9 +11,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use policy::budget::{Destination, Ledger, Message, Now, ShardId};
+use link::lease_log::{Lease, LeaseLog, Record};
+use policy::budget::{
+    Carried, Destination, EntitlementId, Ledger, Message, Now, PeriodId, ShardId,
+};
 
 use crate::clock::Clock;
+use crate::config::JournalFull;
 use crate::offcore::state::NodeState;
 use crate::shard::{Links, Mail};
 
@@ -23,6 +28,16 @@ const PAUSE: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(1);
 /// This node, to its own ledger.
 const NODE: u64 = 0;
+
+/// What the ledger begins with, and where it writes down what it leases.
+pub struct Keeping {
+    /// What was used before this start.
+    pub carried: Arc<Carried>,
+    /// Where leases are written; none: nowhere.
+    pub log: Option<LeaseLog>,
+    /// What to do when they cannot be.
+    pub full: JournalFull,
+}
 
 /// What an owner shard asks or tells.
 pub type Request = (ShardId, Message);
@@ -42,11 +57,11 @@ pub fn start(
     links: Arc<Links>,
     state: Arc<NodeState>,
     clock: Clock,
-    ended: Receiver<()>,
+    (keeping, ended): (Keeping, Receiver<()>),
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new()
         .name("payfence-ledger".to_owned())
-        .spawn(move || run(&requests, &links, &state, clock, &ended))
+        .spawn(move || run(&requests, &links, &state, clock, (keeping, &ended)))
 }
 
 fn run(
@@ -54,33 +69,115 @@ fn run(
     links: &Links,
     state: &NodeState,
     clock: Clock,
-    ended: &Receiver<()>,
+    (keeping, ended): (Keeping, &Receiver<()>),
 ) {
-    let mut ledger = Ledger::new();
+    let mut books = Books::new(keeping);
     let mut replies = VecDeque::new();
     // When the oldest request was taken whose reply is in no inbox yet. What waits in the channel is taken in one go,
     // so it has waited no longer than this round.
     let mut owing_since_ns = None;
+    let mut has_ended = false;
     loop {
         let pause = if replies.is_empty() { PAUSE } else { RETRY };
         crossbeam::channel::select! {
             recv(requests) -> request => match request {
-                Ok((shard, message)) => ledger.on_message(NODE, shard, &message),
+                Ok((shard, message)) => books.take(shard, &message),
                 Err(_) => return,
             },
-            recv(ended) -> _ => return,
+            recv(ended) -> _ => has_ended = true,
             default(pause) => {}
         }
         while let Ok((shard, message)) = requests.try_recv() {
-            ledger.on_message(NODE, shard, &message);
+            books.take(shard, &message);
         }
         let now = clock.now();
-        ledger.tick(Now { mono_us: now.mono_ns / 1_000, unix_s: now.unix_s() });
-        replies.extend(ledger.drain_outbox().map(|(_, shard, message)| (shard, message)));
-        deliver(&mut replies, links);
+        books.ledger.tick(Now { mono_us: now.mono_ns / 1_000, unix_s: now.unix_s() });
+        replies.extend(books.ledger.drain_outbox().map(|(_, shard, message)| (shard, message)));
+        if books.write() {
+            deliver(&mut replies, links);
+        }
+        if has_ended {
+            return;
+        }
         owing_since_ns = (!replies.is_empty()).then(|| owing_since_ns.unwrap_or(now.mono_ns));
         let lag_ns = owing_since_ns.map_or(0, |since_ns| now.mono_ns.saturating_sub(since_ns));
         state.set_ledger_lag_ns(lag_ns);
+    }
+}
+
+/// The ledger and its log.
+struct Books {
+    ledger: Ledger,
+    log: Option<LeaseLog>,
+    full: JournalFull,
+    /// Periods whose leases or use may have changed since they were written.
+    touched: Vec<(EntitlementId, PeriodId)>,
+    records: Vec<Record>,
+    is_refused: bool,
+}
+
+impl Books {
+    fn new(keeping: Keeping) -> Self {
+        Self {
+            ledger: Ledger::carrying(keeping.carried),
+            log: keeping.log,
+            full: keeping.full,
+            touched: Vec::new(),
+            records: Vec::new(),
+            is_refused: false,
+        }
+    }
+
+    fn take(&mut self, shard: ShardId, message: &Message) {
+        if let Message::LeaseRequest(request) = message
+            && self.log.is_some()
+        {
+            self.touched.push((request.id, request.period.id));
+        }
+        self.ledger.on_message(NODE, shard, message);
+    }
+
+    /// Writes down what has changed. Whether replies may go out.
+    fn write(&mut self) -> bool {
+        let Some(log) = &mut self.log else { return true };
+        self.touched.sort_unstable();
+        self.touched.dedup();
+        self.records.clear();
+        let mut grows = false;
+        for (id, period) in &self.touched {
+            let Some(leased) = self.ledger.leased(NODE, *id, *period) else { continue };
+            let known = log.lease(*id, *period);
+            let lease = Lease {
+                period: leased.period,
+                granted: leased.granted,
+                returned: leased.returned,
+                used: leased.used,
+                unlimited: leased.granted == 0,
+            };
+            grows |= leased.granted > known.map_or(0, |known| known.granted);
+            if known != Some(&lease) {
+                self.records.push(Record { entitlement: *id, lease });
+            }
+        }
+        let written =
+            log.append(&self.records).and_then(|()| if grows { log.sync() } else { Ok(()) });
+        let was_refused = std::mem::replace(&mut self.is_refused, written.is_err());
+        match written {
+            Ok(()) => {
+                if was_refused {
+                    tracing::info!("leases are written down again");
+                }
+                self.touched.clear();
+                true
+            }
+            Err(error) => {
+                if !was_refused {
+                    tracing::error!(%error, "what is leased cannot be written down: were this machine to lose power now, \
+                        units used since would be given away again");
+                }
+                self.full == JournalFull::Continue
+            }
+        }
     }
 }
 

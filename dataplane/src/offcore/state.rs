@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::tls_state::TlsState;
 use crate::clock::{Clock, Now};
+use crate::journal::state::JournalState;
 use crate::metrics::{Metrics, NodeFigures};
 
 /// The program's version.
@@ -31,6 +32,7 @@ pub struct NodeState {
     snapshot_error: Mutex<Option<String>>,
     ledger_lag_ns: AtomicU64,
     tls: TlsState,
+    journal: Arc<JournalState>,
 }
 
 impl NodeState {
@@ -50,6 +52,7 @@ impl NodeState {
             snapshot_error: Mutex::new(None),
             ledger_lag_ns: AtomicU64::new(0),
             tls: TlsState::default(),
+            journal: Arc::default(),
         }
     }
 
@@ -63,6 +66,12 @@ impl NodeState {
     #[must_use]
     pub const fn tls(&self) -> &TlsState {
         &self.tls
+    }
+
+    /// What is known about the journal.
+    #[must_use]
+    pub const fn journal(&self) -> &Arc<JournalState> {
+        &self.journal
     }
 
     /// The clock all threads share.
@@ -158,7 +167,7 @@ impl NodeState {
             snapshot_loaded_s: self.snapshot_loaded_ns.load(Relaxed) as f64 / 1e9,
             snapshot_rejected: self.snapshot_rejected(),
             decisions_exported: 0,
-            decisions_lost: 0,
+            decisions_lost: self.journal.lost(),
             export_lag_s: 0.0,
             ledger_lag_s: self.ledger_lag_ns.load(Relaxed) as f64 / 1e9,
             certificate_expiry_s: self.tls.expiry_s(),
@@ -206,7 +215,7 @@ impl NodeState {
                 "recalls": self.metrics.sum(|shard| shard.budget_recalls.get()),
                 "ledger": "memory",
             },
-            "journal": { "enabled": false, "lost": 0 },
+            "journal": self.journal.status(),
             "exports": [],
             "tls": self.tls.status(),
         })

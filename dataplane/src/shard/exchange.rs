@@ -13,12 +13,11 @@ use std::time::Duration;
 
 use policy::decision::Reason;
 
-use crate::message::{self, Asker};
+use crate::message::{self, Asker, Problem};
 use crate::stream::HandshakeError;
 use crate::tls::Cause;
 
 use super::connection::{After, Connection};
-use super::own_answer::problem_of;
 use super::planned::{Exchange, Upload};
 use super::relay::{self, SendError, UploadEnd, Uploading};
 use super::response::{Ended, Failure, Fetching};
@@ -226,7 +225,8 @@ async fn fail(connection: &mut Connection, exchange: &mut Exchange, failure: Fai
     if keeps { After::Next } else { After::Linger }
 }
 
-/// Answers a body that is none, unless an answer has begun already: the request costs nothing, and is no decision.
+/// Answers a body that is none, unless an answer has begun already: the request costs nothing. Its head was decided upon, so
+/// that it is in the log.
 async fn refuse_body(
     connection: &mut Connection,
     exchange: &mut Exchange,
@@ -235,14 +235,15 @@ async fn refuse_body(
     if exchange.is_counted {
         return After::Cut;
     }
-    exchange.is_counted = true;
     let shard = Rc::clone(&connection.shard);
     exchange.refund(&shard);
+    exchange.count(reason);
     let bytes = origin_problem(&shard, exchange, reason, true);
     if connection.send(bytes).await { After::Linger } else { After::Close }
 }
 
-fn origin_problem(shard: &Shard, exchange: &Exchange, reason: Reason, close: bool) -> Vec<u8> {
+/// The answer for an origin that did not; what is sent of it is noted.
+fn origin_problem(shard: &Shard, exchange: &mut Exchange, reason: Reason, close: bool) -> Vec<u8> {
     let asker = Asker {
         site: Some(exchange.policy.site(exchange.decision.site)),
         origin_header: exchange.cors.as_deref(),
@@ -253,10 +254,12 @@ fn origin_problem(shard: &Shard, exchange: &Exchange, reason: Reason, close: boo
         is_tls: exchange.sends_hsts,
         http10_keep_alive: !close && exchange.version == crate::http1::Version::Http10,
     };
-    let mut problem = problem_of(reason, shard.now());
-    problem.figures = exchange.figures.as_ref();
+    let figures = exchange.figures.as_ref();
+    let problem = Problem { figures, ..Problem::new(reason, shard.now().unix_s()) };
     let mut bytes = shard.take_spare();
-    message::problem(&mut bytes, &asker, &problem);
+    let body_bytes = message::problem(&mut bytes, &asker, &problem);
+    exchange.status = reason.status();
+    exchange.response_bytes += body_bytes as u64;
     bytes
 }
 

@@ -18,6 +18,7 @@ mod plan;
 mod planned;
 mod policy_view;
 mod proxy_protocol;
+mod record;
 mod relay;
 mod response;
 mod secure;
@@ -39,12 +40,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use policy::budget::{Message, Now as BudgetNow, ShardBudgets, ShardId};
+use policy::budget::{Carried, Message, Now as BudgetNow, ShardBudgets, ShardId};
 use policy::matcher::{Matcher, Settings as MatcherSettings};
 
 use crate::clock::{Clock, Now};
-use crate::config::Deadlines;
+use crate::config::{Deadlines, LogClient};
 use crate::http1::{Limits, RequestHead, ResponseHead};
+use crate::journal::ring::Writer;
 use crate::message::RequestIds;
 use crate::metrics::ShardMetrics;
 use crate::net::{Ring, RingConfig};
@@ -58,6 +60,7 @@ pub use links::{Links, Mail};
 use names::Names;
 pub use peer::Listens;
 use policy_view::PolicyView;
+use record::Journal;
 use tasks::Tasks;
 use upstream::Pools;
 use waits::Waits;
@@ -82,6 +85,10 @@ pub struct Settings {
     pub gateway_domain: Box<str>,
     /// Networks whose word on the client's address counts.
     pub trusted_proxies: Vec<IpNet>,
+    /// How much of the client's address is logged.
+    pub log_client: LogClient,
+    /// Requests that cannot be recorded are refused.
+    pub refuses_unrecorded: bool,
     /// The port of the first TLS listener, where redirects lead; none: there is none.
     pub https_port: Option<u16>,
     /// Where the files are that a policy names without their folder.
@@ -110,6 +117,10 @@ pub struct Parts {
     pub clock: Clock,
     /// Where request ids begin.
     pub request_ids: RequestIds,
+    /// Its decision ring; none: nothing is recorded.
+    pub journal: Option<Writer>,
+    /// What was used before this start.
+    pub carried: Arc<Carried>,
     /// Told once, when the shard accepts.
     pub ready: std::sync::mpsc::Sender<()>,
 }
@@ -141,6 +152,7 @@ pub(crate) struct Shard {
     scratch: RefCell<Scratch>,
     spares: RefCell<Vec<Vec<u8>>>,
     request_ids: RefCell<RequestIds>,
+    journal: RefCell<Option<Journal>>,
     /// Messages that found their inbox full, in order.
     undelivered: RefCell<VecDeque<(policy::budget::Destination, Message)>>,
     /// Which shards were sent something in this turn.
@@ -171,6 +183,8 @@ pub async fn run(parts: Parts) -> io::Result<()> {
     let view = PolicyView::new(parts.links.policy().load_full(), &metrics, &mut pools, sessions);
     let no_settings = MatcherSettings { default_paid: false, case_sensitive: false };
     let shards = u16::try_from(parts.links.shards()).unwrap_or(u16::MAX);
+    let (log_client, refuses) = (parts.settings.log_client, parts.settings.refuses_unrecorded);
+    let journal = parts.journal.map(|writer| Journal::new(writer, log_client, refuses));
     let names = Names::new(&parts.resolver, &parts.links, usize::from(parts.id.0));
     let shard = Rc::new(Shard {
         id: parts.id,
@@ -185,7 +199,9 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         metrics,
         policy: RefCell::new(Rc::new(view)),
         pools: RefCell::new(pools),
-        budgets: RefCell::new(ShardBudgets::new(parts.id, shards, Default::default())),
+        budgets: RefCell::new(
+            ShardBudgets::new(parts.id, shards, Default::default()).carrying(parts.carried),
+        ),
         waits: Waits::default(),
         scratch: RefCell::new(Scratch {
             request: RequestHead::new(),
@@ -195,6 +211,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         }),
         spares: RefCell::new(Vec::new()),
         request_ids: RefCell::new(parts.request_ids),
+        journal: RefCell::new(journal),
         undelivered: RefCell::new(VecDeque::new()),
         wake: RefCell::new(vec![false; usize::from(shards)].into()),
         connections: Cell::new(0),

@@ -7,23 +7,9 @@ use std::fmt::Display;
 
 use policy::decision::Reason;
 
-use crate::clock::Now;
 use crate::message::{self, Asker, Problem};
 
 use super::Shard;
-
-/// A problem document of which nothing but the reason is known.
-pub(super) fn problem_of(reason: Reason, now: Now) -> Problem<'static> {
-    Problem {
-        reason,
-        status: None,
-        detail: None,
-        figures: None,
-        concurrency: None,
-        retry_after_s: None,
-        now_s: now.unix_s(),
-    }
-}
 
 /// The answer to a head that did not arrive in time.
 pub(super) fn head_timeout(shard: &Shard) -> Vec<u8> {
@@ -50,8 +36,11 @@ pub(super) fn malformed(
         http10_keep_alive: false,
     };
     let mut bytes = shard.take_spare();
-    let problem =
-        Problem { status: Some(status), detail: Some(detail), ..problem_of(reason, shard.now()) };
+    let problem = Problem {
+        status: Some(status),
+        detail: Some(detail),
+        ..Problem::new(reason, shard.now().unix_s())
+    };
     message::problem(&mut bytes, &asker, &problem);
     bytes
 }

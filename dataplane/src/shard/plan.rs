@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use policy::budget::{
     Admission, Admitted, Decided, Figures, Outcome as Resolved, Reason as Within, Refusal, Refused,
-    Usage, WaitId,
+    Ticket, Usage, WaitId,
 };
 use policy::decide::{decide, decide_usage};
 use policy::decision::{Decision, Outcome, Reason};
@@ -28,10 +28,11 @@ use crate::message::{
 };
 
 use super::Shard;
-use super::own_answer::{malformed, problem_of};
+use super::own_answer::malformed;
 use super::peer::{Listens, Peer};
 use super::planned::{Answer, Exchange, Plan, Resumed, Upload, Waiting};
 use super::policy_view::PolicyView;
+use super::record::{Known, Verdict};
 
 /// Longest unread body that is skipped to keep a connection after an answer of our own.
 const SKIP_BYTES_MAX: u64 = 64 * 1024;
@@ -124,9 +125,15 @@ impl Asked<'_> {
         if self.shard.is_draining() && outcome.is_none() {
             let decision = undecided(&site, Reason::Draining);
             if GatewayPath::of(path).is_some() {
-                return self.answer(&facts, decision, None, Some(1));
+                return self.answer(&facts, decision, None, Some(1)).0;
             }
             return self.refuse(&facts, decision, None, Some(1));
+        }
+        if outcome.is_none() && self.shard.journal_is_closed() {
+            // Its decision could not be recorded either: it is counted, and nothing else.
+            self.policy.cells(site.index()).decided(Reason::JournalFull);
+            let decision = undecided(&site, Reason::JournalFull);
+            return self.answer(&facts, decision, None, Some(1)).0;
         }
         if let Some(own) = GatewayPath::of(path) {
             return self.own_path(&site, &facts, own, outcome);
@@ -137,7 +144,7 @@ impl Asked<'_> {
                 let rejected = site.matcher().resolve(line.method, facts.path, matcher).err();
                 let cause = rejected.map_or("path", |rejected| rejected.cause.as_str());
                 self.shard.metrics.malformed.inc(cause);
-                self.answer(&facts, decision, None, None)
+                self.answer(&facts, decision, None, None).0
             }
             Outcome::Refuse => self.refuse(&facts, decision, None, None),
             Outcome::Forward => {
@@ -224,19 +231,19 @@ impl Asked<'_> {
             cells.usage_answers.inc();
         }
         if decision.outcome == Outcome::Refuse {
-            return self.answer(facts, decision, None, None);
+            return self.answer(facts, decision, None, None).0;
         }
         let known = decision
             .subscription
             .and_then(|index| Some((snapshot.subscription(index)?, snapshot.terms(index)?)));
         let Some((subscription, terms)) = known else {
-            return self.answer(facts, undecided(site, Reason::LedgerUnreachable), None, Some(1));
+            return self.answer(facts, undecided(site, Reason::LedgerUnreachable), None, Some(1)).0;
         };
         let figures = match outcome {
             Some(Resolved::Usage(figures)) => figures,
             Some(Resolved::Decided(_)) => {
                 let decision = Decision { reason: Reason::LedgerUnreachable, ..decision };
-                return self.answer(facts, decision, None, Some(1));
+                return self.answer(facts, decision, None, Some(1)).0;
             }
             None => {
                 let now = self.shard.budget_now();
@@ -247,7 +254,7 @@ impl Asked<'_> {
                     Usage::Pending(id) => return self.wait(id),
                     Usage::Unknown => {
                         let decision = Decision { reason: Reason::LedgerUnreachable, ..decision };
-                        return self.answer(facts, decision, None, Some(1));
+                        return self.answer(facts, decision, None, Some(1)).0;
                     }
                 }
             }
@@ -257,7 +264,7 @@ impl Asked<'_> {
         let asker = self.asker(Some(*site), facts.origin, close, true);
         let now_s = self.started.unix_s();
         let Some(plan) = snapshot.plan(subscription.plan()) else {
-            return self.answer(facts, undecided(site, Reason::LedgerUnreachable), None, Some(1));
+            return self.answer(facts, undecided(site, Reason::LedgerUnreachable), None, Some(1)).0;
         };
         let report =
             UsageReport { site: site.slug(), subscription, plan, figures: &figures, now_s };
@@ -332,8 +339,14 @@ impl Asked<'_> {
         let close = ends || reason == Reason::RequestMalformed;
         let mut bytes = self.shard.take_spare();
         let asker = self.asker(None, None, close, false);
-        message::problem(&mut bytes, &asker, &problem_of(reason, self.started));
+        let problem = Problem::new(reason, self.started.unix_s());
+        let body_bytes = message::problem(&mut bytes, &asker, &problem);
         self.account_own_answer();
+        if reason == Reason::SiteUnknown {
+            let verdict = Verdict { decision: None, reason, charge: 0, figures: None };
+            let sent = (reason.status(), body_bytes);
+            self.shard.record_whole(self.policy.snapshot(), &self.known(), &verdict, sent);
+        }
         Plan::Answer(Answer { bytes, head_len: self.head_len, skip, close })
     }
 
@@ -346,7 +359,24 @@ impl Asked<'_> {
         retry_after_s: Option<u64>,
     ) -> Plan {
         self.policy.cells(decision.site).decided(decision.reason);
-        self.answer(facts, decision, figures, retry_after_s)
+        let (plan, body_bytes) = self.answer(facts, decision, figures, retry_after_s);
+        let reason = decision.reason;
+        let verdict = Verdict { decision: Some(&decision), reason, charge: 0, figures };
+        let sent = (reason.status(), body_bytes);
+        self.shard.record_whole(self.policy.snapshot(), &self.known(), &verdict, sent);
+        plan
+    }
+
+    /// What the journal has of any request.
+    fn known(&self) -> Known<'_> {
+        Known {
+            decided: self.started,
+            request_id: &self.request_id,
+            version: self.request.facts().version,
+            client: self.client.ip,
+            method: self.request.method(),
+            path: self.request.path(),
+        }
     }
 
     fn answer(
@@ -355,7 +385,7 @@ impl Asked<'_> {
         decision: Decision,
         figures: Option<&Figures>,
         retry_after_s: Option<u64>,
-    ) -> Plan {
+    ) -> (Plan, usize) {
         let (ends, skip) = self.after_answer();
         let close = ends || decision.reason == Reason::RequestMalformed;
         let mut bytes = self.shard.take_spare();
@@ -367,11 +397,11 @@ impl Asked<'_> {
             figures,
             retry_after_s,
             concurrency: terms.and_then(|terms| terms.concurrency),
-            ..problem_of(decision.reason, self.started)
+            ..Problem::new(decision.reason, self.started.unix_s())
         };
-        message::problem(&mut bytes, &asker, &problem);
+        let body_bytes = message::problem(&mut bytes, &asker, &problem);
         self.account_own_answer();
-        Plan::Answer(Answer { bytes, head_len: self.head_len, skip, close })
+        (Plan::Answer(Answer { bytes, head_len: self.head_len, skip, close }), body_bytes)
     }
 
     fn account_own_answer(&self) {
@@ -423,6 +453,10 @@ impl Asked<'_> {
         };
         let (ticket, figures) =
             admitted.map(|admitted| (admitted.ticket, admitted.figures)).unzip();
+        let charge = ticket.as_ref().map_or(0, Ticket::charge);
+        let verdict =
+            Verdict { decision: Some(&decision), reason, charge, figures: figures.as_ref() };
+        let opened_at = self.shard.record_begin(self.policy.snapshot(), &self.known(), &verdict);
         let wants_cors = site.cors_origins().next().is_some();
         Plan::Forward(Box::new(Exchange {
             policy: Rc::clone(self.policy),
@@ -431,6 +465,8 @@ impl Asked<'_> {
             ticket,
             figures,
             request_id: self.request_id,
+            opened_at,
+            status: None,
             request,
             consumed: self.head_len + taken,
             upload,
@@ -463,7 +499,7 @@ impl Asked<'_> {
         if let Some(admitted) = admitted {
             self.shard.refund(admitted.ticket);
         }
-        self.answer(facts, Decision { reason: Reason::RequestMalformed, ..decision }, None, None)
+        self.answer(facts, Decision { reason: Reason::RequestMalformed, ..decision }, None, None).0
     }
 
     fn identity(&self, decision: Decision) -> Option<Identity<'_>> {

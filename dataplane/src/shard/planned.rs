@@ -71,6 +71,10 @@ pub(super) struct Exchange {
     pub(super) request_id: RequestId,
     /// The request for the origin, with what of its body had come along.
     pub(super) request: Vec<u8>,
+    /// Where the journal has it; `None` where it is lost from the log.
+    pub(super) opened_at: Option<u64>,
+    /// The status sent to the client.
+    pub(super) status: Option<u16>,
     /// Bytes of the input that are in it.
     pub(super) consumed: usize,
     pub(super) upload: Upload,

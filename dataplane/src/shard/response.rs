@@ -172,9 +172,11 @@ impl Fetching<'_> {
                 return Err(Failure::Invalid);
             }
             self.exchange.correct(self.shard, message::cost_header(&view));
+            self.exchange.status = Some(facts.status);
             Head::Switch(rewrite(self.shard, self.exchange, &view, ResponseFraming::None, false))
         } else {
             self.exchange.correct(self.shard, message::cost_header(&view));
+            self.exchange.status = Some(facts.status);
             Head::Final(self.rewrite_final(&view, facts))
         };
         drop(scratch);

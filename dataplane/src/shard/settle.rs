@@ -68,11 +68,13 @@ impl Exchange {
 
     /// Ends the exchange: what it holds goes back, what it took is measured.
     pub(super) fn end(&mut self, shard: &Shard) {
+        let charge = self.ticket.as_ref().map_or(0, Ticket::charge);
         if let Some(ticket) = self.ticket.take() {
             shard.settle(ticket, Settle::Keep);
         }
         let metrics = &shard.metrics;
         let total_ns = shard.now().mono_ns.saturating_sub(self.started.mono_ns);
+        shard.record_end(self, charge, total_ns);
         metrics.request_duration.observe_ns(total_ns);
         metrics.gateway_overhead.observe_ns(total_ns.saturating_sub(self.origin_ns));
         metrics.request_bytes.add(self.request_bytes);

@@ -106,12 +106,16 @@ impl Bench {
                 connections_max: 1000,
                 gateway_domain: "localhost".into(),
                 trusted_proxies: Vec::new(),
+                log_client: LogClient::Off,
+                refuses_unrecorded: false,
             }),
             links: Arc::clone(&links),
             state: Arc::clone(&state),
             resolver: resolver.handle(),
             clock,
             request_ids: RequestIds::new([1, 2]),
+            journal: None,
+            carried: Arc::default(),
             ready,
         };
         let thread = runtime::launch("test", None, move || run(parts)).unwrap();

@@ -21,7 +21,7 @@ pub struct Gateway {
     pub policy_file: PathBuf,
     child: Child,
     log: Arc<Mutex<String>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Gateway {
@@ -38,14 +38,7 @@ impl Gateway {
             return None;
         }
         let mut gateway = Self::launch(policy, flags);
-        let admin = gateway.admin;
-        wait_for("readiness", || {
-            if let Some(status) = gateway.child.try_wait().expect("our own child") {
-                panic!("the gateway ended with {status}; it said:\n{}", gateway.log());
-            }
-            std::net::TcpStream::connect(admin).ok()?;
-            (gateway.admin("/readyz").status == 200).then_some(())
-        });
+        gateway.wait_ready();
         Some(gateway)
     }
 
@@ -55,34 +48,49 @@ impl Gateway {
         let policy_file = folder.path().join("policy.toml");
         std::fs::write(&policy_file, policy).expect("a writable folder");
         let (address, admin) = (own_address(), own_address());
-        // The kernel ends the gateway with the thread that started it.
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_payfence"), "dataplane", "--policy"])
-            .arg(&policy_file)
-            .args(["--listen", &address.to_string(), "--admin", &admin.to_string()])
-            .arg("--data-dir")
-            .arg(folder.path().join("data"))
-            .args(flags)
-            .env("RUST_BACKTRACE", "1");
-        if !flags.contains(&"--shards") {
-            command.args(["--shards", "2"]);
-        }
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("setpriv (Debian: util-linux) starts the gateway");
-        let log = Arc::<Mutex<String>>::default();
-        let (mut stderr, copy) = (child.stderr.take().expect("piped"), Arc::clone(&log));
-        std::thread::spawn(move || {
-            let mut piece = [0; 4096];
-            while let Ok(read @ 1..) = stderr.read(&mut piece) {
-                copy.lock().expect("no panic").push_str(&String::from_utf8_lossy(&piece[..read]));
+        let (child, log) = spawn(&folder, (address, admin), flags);
+        Self { address, admin, policy_file, child, log, folder }
+    }
+
+    /// Ends the gateway as a crash does, and starts it anew with what it left.
+    #[track_caller]
+    pub fn crash_and_restart(&mut self, flags: &[&str]) {
+        self.crash();
+        self.restart(flags);
+    }
+
+    /// Ends the gateway as a crash does.
+    pub fn crash(&mut self) {
+        self.child.kill().expect("our own child");
+        self.child.wait().expect("our own child");
+    }
+
+    /// Starts it anew with what it left.
+    #[track_caller]
+    pub fn restart(&mut self, flags: &[&str]) {
+        (self.child, self.log) = spawn(&self.folder, (self.address, self.admin), flags);
+        self.wait_ready();
+    }
+
+    #[track_caller]
+    fn wait_ready(&mut self) {
+        wait_for("readiness", || {
+            if let Some(status) = self.child.try_wait().expect("our own child") {
+                panic!("the gateway ended with {status}; it said:\n{}", self.log());
             }
+            std::net::TcpStream::connect(self.admin).ok()?;
+            (self.admin("/readyz").status == 200).then_some(())
         });
-        Self { address, admin, policy_file, child, log, _folder: folder }
+    }
+
+    /// Where it keeps what outlives it.
+    pub fn data_dir(&self) -> PathBuf {
+        data_dir(&self.folder)
+    }
+
+    /// Where its decision rings are.
+    pub fn ring_dir(&self) -> PathBuf {
+        ring_dir(&self.folder)
     }
 
     /// A new connection to the gateway.
@@ -179,6 +187,52 @@ impl Gateway {
     pub fn log(&self) -> String {
         self.log.lock().expect("no panic").clone()
     }
+}
+
+fn data_dir(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("data")
+}
+
+fn ring_dir(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("rings")
+}
+
+/// The process, and what it says.
+fn spawn(
+    folder: &tempfile::TempDir,
+    (address, admin): (SocketAddr, SocketAddr),
+    flags: &[&str],
+) -> (Child, Arc<Mutex<String>>) {
+    // The kernel ends the gateway with the thread that started it.
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_payfence"), "dataplane", "--policy"])
+        .arg(folder.path().join("policy.toml"))
+        .args(["--listen", &address.to_string(), "--admin", &admin.to_string()])
+        .arg("--data-dir")
+        .arg(data_dir(folder))
+        .arg("--ring-dir")
+        .arg(ring_dir(folder))
+        .args(flags)
+        .env("RUST_BACKTRACE", "1");
+    if !flags.contains(&"--shards") {
+        command.args(["--shards", "2"]);
+    }
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("setpriv (Debian: util-linux) starts the gateway");
+    let log = Arc::<Mutex<String>>::default();
+    let (mut stderr, copy) = (child.stderr.take().expect("piped"), Arc::clone(&log));
+    std::thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(read @ 1..) = stderr.read(&mut piece) {
+            copy.lock().expect("no panic").push_str(&String::from_utf8_lossy(&piece[..read]));
+        }
+    });
+    (child, log)
 }
 
 impl Drop for Gateway {

@@ -22,6 +22,7 @@ mod deadlines;
 mod decisions;
 mod desync;
 mod forwarding;
+mod journal;
 mod keep_alive;
 mod malformed;
 mod origin_failures;

@@ -16,9 +16,7 @@ use super::cells::{Level, NodeCell, NodeUse, PeriodCell};
 use super::lease::{Lease, REPORT_US};
 use super::mail::Mail;
 use super::message::{Answer, Ask, LeaseReply, Need, Recall, Totals, Verdict};
-use super::{
-    EntitlementId, Message, Now, Past, Period, PeriodId, RateTerms, Refused, ShardId, Terms,
-};
+use super::{EntitlementId, Message, Now, Past, Period, RateTerms, Refused, ShardId, Terms};
 
 /// A recall that has not shown in the cells is sent again after this long.
 pub(super) const RECALL_AGAIN_US: u64 = 10_000;

@@ -1,0 +1,84 @@
+//! What the journal says of itself.
+//!
+//! In: what the drain and the ledger thread know. Out: the journal's part of `/status` and `/metrics`. Always holds: setting and
+//! reading take no lock but for rare text.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+/// The state of one node's journal.
+#[derive(Debug, Default)]
+pub struct JournalState {
+    enabled: AtomicBool,
+    rows: AtomicU64,
+    lost: AtomicU64,
+    waiting_bytes: AtomicU64,
+    spool_bytes: AtomicU64,
+    spool_segments: AtomicU64,
+    dropped: AtomicU64,
+    error: Mutex<Option<String>>,
+    /// What the last start found missing, and what it counted as used for that.
+    recovered: Mutex<Option<String>>,
+}
+
+impl JournalState {
+    /// Says that decisions are recorded.
+    pub fn enable(&self) {
+        self.enabled.store(true, Relaxed);
+    }
+
+    /// Rows written, and decisions that found no room in a ring.
+    pub(super) fn set_rows(&self, written: u64, lost: u64, waiting_bytes: u64) {
+        self.rows.fetch_add(written, Relaxed);
+        self.lost.store(lost, Relaxed);
+        self.waiting_bytes.store(waiting_bytes, Relaxed);
+    }
+
+    /// The spool's bytes and segments.
+    pub(super) fn set_spool(&self, bytes: u64, segments: usize) {
+        self.spool_bytes.store(bytes, Relaxed);
+        self.spool_segments.store(segments as u64, Relaxed);
+    }
+
+    /// Rows that the spool's cap has dropped.
+    pub(super) fn add_dropped(&self, rows: u64) {
+        self.dropped.fetch_add(rows, Relaxed);
+    }
+
+    /// Why nothing can be written at the moment; `None` once it can. Whether that is news.
+    pub(super) fn set_error(&self, error: Option<String>) -> bool {
+        let mut known = self.error.lock();
+        let is_news = known.is_some() != error.is_some();
+        *known = error;
+        is_news
+    }
+
+    /// What the start found missing.
+    pub fn set_recovered(&self, text: String) {
+        *self.recovered.lock() = Some(text);
+    }
+
+    /// Decisions that are in no log: those that found no room.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
+    }
+
+    /// The journal's part of `/status`.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        json!({
+            "enabled": self.enabled.load(Relaxed),
+            "rows": self.rows.load(Relaxed),
+            "lost": self.lost(),
+            "ring_bytes": self.waiting_bytes.load(Relaxed),
+            "spool_bytes": self.spool_bytes.load(Relaxed),
+            "spool_segments": self.spool_segments.load(Relaxed),
+            "spool_rows_dropped": self.dropped.load(Relaxed),
+            "error": *self.error.lock(),
+            "recovered": *self.recovered.lock(),
+        })
+    }
+}
