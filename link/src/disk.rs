@@ -129,3 +129,7 @@ pub(crate) fn create_folder(folder: &Path) -> io::Result<()> {
 pub(crate) fn is_no_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
+
+#[cfg(test)]
+#[path = "disk_fixture_tests.rs"]
+pub(crate) mod fixture;

@@ -87,10 +87,10 @@ fn checksum(epoch: u64, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn head(epoch: u64) -> [u8; SLOT_BYTES] {
+pub(super) fn head_of(epoch: u64, version: u32) -> [u8; SLOT_BYTES] {
     let mut bytes = [0; SLOT_BYTES];
     put(&mut bytes, 0, MAGIC);
-    put(&mut bytes, head_at::VERSION, VERSION.to_le_bytes());
+    put(&mut bytes, head_at::VERSION, version.to_le_bytes());
     put(&mut bytes, head_at::EPOCH, epoch.to_le_bytes());
     let checksum = checksum(epoch, &bytes);
     put(&mut bytes, head_at::CHECKSUM, checksum.to_le_bytes());
@@ -154,7 +154,7 @@ pub(super) fn write_file(
         let length = ((leases.len() + 1) * SLOT_BYTES) as u64;
         let reserved = (length + RESERVE_BYTES).next_multiple_of(RESERVE_BYTES);
         file.reserve(reserved)?;
-        let mut bytes = head(epoch).to_vec();
+        let mut bytes = head_of(epoch, VERSION).to_vec();
         let mut at = 0;
         for ((entitlement, _), lease) in leases {
             bytes.extend_from_slice(&slot(epoch, *entitlement, lease));

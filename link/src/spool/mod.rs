@@ -122,6 +122,8 @@ pub struct Spool {
     is_ragged: bool,
     /// The system failed to make bytes durable, and may have forgotten that it should.
     is_doubtful: bool,
+    /// The current segment's name is durable.
+    is_named: bool,
     segments: BTreeMap<u64, Segment>,
     /// Segments below may go.
     checkpointed: u64,
@@ -165,13 +167,20 @@ impl Spool {
     /// # Errors
     /// When the disk fails: nothing is known of what was appended since the last time, and the next call writes it once more.
     pub fn sync(&mut self) -> Result<Position, Error> {
-        if self.synced == self.length {
+        if !self.is_named {
+            let folder = &self.config.folder;
+            let synced = self.disk.sync_folder(folder);
+            synced.map_err(|source| Error::io("cannot make durable", folder, source))?;
+            self.is_named = true;
+        } else if self.synced == self.length {
             return Ok(self.position());
         }
         if self.is_doubtful {
             self.write_again()?;
         }
-        if let Err(source) = self.file.sync() {
+        if self.synced < self.length
+            && let Err(source) = self.file.sync()
+        {
             self.is_doubtful = true;
             return Err(self.failed("cannot make durable", source));
         }
@@ -195,7 +204,8 @@ impl Spool {
     /// the new segment: where a checkpoint of all rows before may stand.
     ///
     /// # Errors
-    /// As [`append`](Self::append); the current segment is then as it was, and is appended to further.
+    /// As [`append`](Self::append). Either segment may then be the current one; it is appended to further, and no checkpoint is
+    /// made of this.
     pub fn rotate<'a>(
         &mut self,
         open_rows: impl IntoIterator<Item = (BlockHead, &'a [u8])>,
@@ -210,6 +220,7 @@ impl Spool {
             open_rows,
         )?;
         self.begin(new);
+        self.sync()?;
         let _ = self.make_room(0);
         Ok(Position::start_of(self.current))
     }
@@ -246,7 +257,7 @@ impl Spool {
     /// Up to here everything is durable.
     #[must_use]
     pub fn synced(&self) -> Position {
-        Position { segment: self.current, offset: self.synced }
+        self.tail.position()
     }
 
     /// Bytes in all segments.
@@ -283,10 +294,9 @@ impl Spool {
         self.synced = length;
         self.is_ragged = false;
         self.is_doubtful = false;
+        self.is_named = false;
         self.segments.insert(segment, Segment { bytes: length, ranges: Some(Vec::new()) });
-        let position = self.position();
-        self.tail.append(position);
-        self.tail.sync(position);
+        self.tail.append(self.position());
     }
 
     /// Cuts what a failed write has left.
@@ -327,6 +337,7 @@ impl Spool {
     fn lose(&mut self, whole_until: u64, kept: &[RowRange]) -> Result<(), Error> {
         let bytes = self.length - whole_until;
         self.length = whole_until;
+        self.tail.append(self.position());
         self.is_ragged = true;
         self.mend()?;
         let mut ranges = Vec::new();

@@ -1,7 +1,8 @@
 //! Opening the spool after whatever has become of the last process, and making segments.
 //!
 //! In: a folder. Out: a spool that goes on after the last whole block, and a word on what was not whole. Always holds: only bytes
-//! after the last whole block are cut; a segment gets its name when its first blocks are durable.
+//! after the last whole block are cut; a segment gets its name when its first blocks are durable, and then
+//! nothing is appended to the one before.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -32,7 +33,7 @@ pub struct Torn {
     pub bytes: u64,
 }
 
-/// A segment that was just made: durable, and by its name.
+/// A segment that was just made: durable, but for its name.
 #[derive(Debug)]
 pub(super) struct NewSegment {
     pub(super) segment: u64,
@@ -96,6 +97,7 @@ impl Spool {
             synced: new.length,
             is_ragged: false,
             is_doubtful: false,
+            is_named: false,
             segments,
             checkpointed: 0,
             dropped: Vec::new(),
@@ -110,7 +112,7 @@ impl Spool {
         }
         let current = Segment { bytes: spool.length, ranges: Some(ranges) };
         spool.segments.insert(spool.current, current);
-        spool.tail.sync(spool.position());
+        spool.sync()?;
         Ok((spool, opened))
     }
 }
@@ -145,9 +147,9 @@ fn keep(
     let failed = |source| Error::io("cannot read", &path, source);
     let file = disk.open(&path).map_err(failed)?;
     let mut head = [0; SEGMENT_HEAD_BYTES as usize];
-    file.read_at(&mut head, 0).map_err(failed)?;
+    let read = file.read_at(&mut head, 0).map_err(failed)?;
     let bytes = file.length().map_err(failed)?;
-    let its_node = match format::read_segment_head(&head, segment) {
+    let its_node = match format::read_segment_head(head.get(..read).unwrap_or_default(), segment) {
         SegmentHead::Known(node) => node,
         SegmentHead::OtherVersion(found) => {
             return Err(Error::Version { path, found, known: format::VERSION });
@@ -189,14 +191,12 @@ pub(super) fn create_segment<'a>(
     let path = path_of(folder, segment);
     let unnamed = path.with_extension("new");
     let written = write_segment(disk, &unnamed, segment, node, blocks).and_then(|new| {
-        let named = disk.rename(&unnamed, &path).and_then(|()| disk.sync_folder(folder));
-        named.map_err(|source| Error::io("cannot name", &path, source))?;
+        disk.rename(&unnamed, &path).map_err(|source| Error::io("cannot name", &path, source))?;
         Ok(new)
     });
     if written.is_err() {
         // It holds nothing that is not elsewhere, and takes space.
         let _ = disk.remove(&unnamed);
-        let _ = disk.remove(&path);
     }
     written
 }

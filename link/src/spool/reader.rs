@@ -163,22 +163,28 @@ impl Reader {
             }
             match self.look()? {
                 Found::Whole(head) => return Ok(self.take(head, limit)),
-                Found::Damaged(head) if self.is_over(head.block_bytes())? => {
+                Found::Damaged(head) => {
+                    if !self.is_over(head.block_bytes())? {
+                        return Ok(Step::Nothing);
+                    }
+                    if !matches!(self.look()?, Found::Damaged(_)) {
+                        continue;
+                    }
                     return Ok(self.skip(head.block_bytes(), Some(RowRange::of(&head.head))));
                 }
                 Found::End => {
                     let Some(next) = self.successor()? else { return Ok(Step::Nothing) };
-                    // The writer never goes back: with a successor there, the end is the end.
+                    // What was seen before it was known that no more would come is looked at again.
                     if !matches!(self.look()?, Found::End) {
                         continue;
                     }
                     self.leave(next);
                 }
-                Found::Broken | Found::Damaged(_) => {
+                Found::Broken => {
                     if self.successor()?.is_none() {
                         return Ok(Step::Nothing);
                     }
-                    if !matches!(self.look()?, Found::Broken | Found::Damaged(_)) {
+                    if !matches!(self.look()?, Found::Broken) {
                         continue;
                     }
                     let bytes = self.length()?.saturating_sub(self.position.offset);
@@ -207,9 +213,9 @@ impl Reader {
             file => file.map_err(failed)?,
         };
         let mut head = [0; SEGMENT_HEAD_BYTES as usize];
-        DiskFile::read_at(&file, &mut head, 0).map_err(failed)?;
+        let read = DiskFile::read_at(&file, &mut head, 0).map_err(failed)?;
         let length = file.length().map_err(failed)?;
-        let node = match format::read_segment_head(&head, number) {
+        let node = match format::read_segment_head(head.get(..read).unwrap_or_default(), number) {
             SegmentHead::Known(node) => node,
             SegmentHead::OtherVersion(found) => {
                 return Err(Error::Version { path, found, known: format::VERSION });
