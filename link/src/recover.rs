@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::books::Books;
 use crate::checkpoint::{self, Stream, StreamEnd, Unusable};
 use crate::row::{self, Stage};
-use crate::spool::{Block, Error, Item, Loss, Position, Reader};
+use crate::spool::{self, Block, Error, Item, Loss, Position, Reader};
 
 /// A request that had not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,14 +71,18 @@ impl Recovered {
 ///
 /// # Errors
 /// When the disk fails, or a segment is of another version.
-pub fn recover(checkpoints: &Path, spool: &Path, entries_max: usize) -> Result<Recovered, Error> {
+pub fn recover(
+    checkpoints: &Path,
+    spool_folder: &Path,
+    entries_max: usize,
+) -> Result<Recovered, Error> {
     let (checkpoint, unusable) = checkpoint::read(checkpoints, entries_max);
     let has_checkpoint = checkpoint.is_some();
     let (from, streams, books) = match checkpoint {
         Some(checkpoint) => (checkpoint.position, checkpoint.streams, checkpoint.books),
         None => (Position::START, Vec::new(), Books::new(entries_max)),
     };
-    let mut reader = Reader::open(spool, from);
+    let mut reader = Reader::open(spool_folder, from);
     for (stream, end) in &streams {
         reader.expect(stream.epoch, stream.shard, end.next_seq);
     }
@@ -93,14 +97,15 @@ pub fn recover(checkpoints: &Path, spool: &Path, entries_max: usize) -> Result<R
         problems: unusable.into_iter().map(Problem::from).collect(),
     };
     let mut refused = 0;
-    let mut is_first = !has_checkpoint;
+    // The first segment of all has number 1.
+    if let Some(oldest) = spool::oldest(spool_folder)?.filter(|oldest| *oldest > 1)
+        && !has_checkpoint
+    {
+        recovered.problems.push(Problem::NoCheckpoint(Position::start_of(oldest)));
+    }
     while let Some(item) = reader.next()? {
         match item {
             Item::Block(block) => {
-                if is_first && block.start.segment > 1 {
-                    recovered.problems.push(Problem::NoCheckpoint(block.start));
-                }
-                is_first = false;
                 refused += recovered.replay(&block);
             }
             Item::Lost(loss) => recovered.problems.push(loss.into()),
