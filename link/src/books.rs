@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use policy::budget::{EntitlementId, Period, PeriodId};
 
@@ -44,10 +45,16 @@ impl Hasher for AccountHasher {
     }
 }
 
-/// Units charged, by entitlement and period. A clone is a copy of memory: about 50 bytes an entry.
+/// Books are kept in so many parts.
+const PARTS: usize = 1024;
+
+/// Units charged, by entitlement and period. A clone shares everything and costs nothing; while it is kept, each part is copied
+/// when it first changes (with a million entries in all, some hundred kilobytes at a time), so that a checkpoint does not hold up who
+/// counts on.
 #[derive(Clone, Debug)]
 pub struct Books {
-    entries: AccountMap<Charged>,
+    parts: Vec<Arc<AccountMap<Charged>>>,
+    entries: usize,
     entries_max: usize,
 }
 
@@ -58,20 +65,24 @@ impl Books {
     /// Empty books of at most `entries_max` entries.
     #[must_use]
     pub fn new(entries_max: usize) -> Self {
-        Self { entries: HashMap::default(), entries_max }
+        Self { parts: vec![Arc::default(); PARTS], entries: 0, entries_max }
     }
 
     /// Makes room for so many more entries at once.
     pub fn reserve(&mut self, entries: usize) {
-        let left = self.entries_max.saturating_sub(self.entries.len());
-        self.entries.reserve(entries.min(left));
+        let entries = entries.min(self.entries_max.saturating_sub(self.entries));
+        for part in &mut self.parts {
+            // Hashes are spread evenly, but not to the last one.
+            Arc::make_mut(part).reserve(entries / PARTS + entries / PARTS / 16);
+        }
     }
 
     /// Adds units to a period. False when they could not be, since the books are full: [`forget`](Self::forget) makes room.
     #[must_use]
     pub fn add(&mut self, account: &Account, units: u64) -> bool {
-        let is_full = self.entries.len() >= self.entries_max;
-        match self.entries.entry((account.entitlement, account.period.id)) {
+        let is_full = self.entries >= self.entries_max;
+        let Some(part) = self.parts.get_mut(part_of(account.entitlement)) else { return false };
+        match Arc::make_mut(part).entry((account.entitlement, account.period.id)) {
             Entry::Occupied(mut entry) => {
                 let charged = entry.get_mut();
                 charged.units = charged.units.saturating_add(units);
@@ -79,6 +90,7 @@ impl Books {
             Entry::Vacant(_) if is_full => return false,
             Entry::Vacant(entry) => {
                 entry.insert(Charged { period: account.period, units });
+                self.entries += 1;
             }
         }
         true
@@ -87,33 +99,46 @@ impl Books {
     /// Units charged in a period so far.
     #[must_use]
     pub fn units(&self, entitlement: EntitlementId, period: PeriodId) -> u64 {
-        self.entries.get(&(entitlement, period)).map_or(0, |charged| charged.units)
+        let part = self.parts.get(part_of(entitlement));
+        part.and_then(|part| part.get(&(entitlement, period))).map_or(0, |charged| charged.units)
     }
 
     /// Every entry, in no order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (EntitlementId, Charged)> {
-        self.entries.iter().map(|((entitlement, _), charged)| (*entitlement, *charged))
+    pub fn iter(&self) -> impl Iterator<Item = (EntitlementId, Charged)> {
+        let entries = self.parts.iter().flat_map(|part| part.iter());
+        entries.map(|((entitlement, _), charged)| (*entitlement, *charged))
     }
 
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries
     }
 
     /// Whether nothing was charged.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries == 0
     }
 
     /// Forgets periods that ended before this time; how many. A period is only done with when no request of it can end any more
     /// and the control plane has its use: some weeks.
     pub fn forget(&mut self, ended_before_s: i64) -> usize {
-        let before = self.entries.len();
-        self.entries.retain(|_, charged| charged.period.end_s >= ended_before_s);
-        before - self.entries.len()
+        let before = self.entries;
+        for part in &mut self.parts {
+            // One that keeps all its entries is not copied.
+            if part.values().any(|charged| charged.period.end_s < ended_before_s) {
+                Arc::make_mut(part).retain(|_, charged| charged.period.end_s >= ended_before_s);
+            }
+        }
+        self.entries = self.parts.iter().map(|part| part.len()).sum();
+        before - self.entries
     }
+}
+
+/// Bits of the id that no other use looks at alone: shards go by the low half.
+fn part_of(entitlement: EntitlementId) -> usize {
+    (entitlement.0 >> 96) as usize % PARTS
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ impl<'a> Iterator for Rows<'a> {
             return Some((None, row));
         }
         let seq = self.seq;
-        self.seq += 1;
+        self.seq = seq.wrapping_add(1);
         Some((Some(seq), row))
     }
 }
@@ -197,21 +197,11 @@ impl Reader {
     /// Opens the segment of the position, or the one that comes after what is gone. `None` when it is there.
     fn enter(&mut self) -> Result<Option<Step>, Error> {
         let wanted = self.position;
-        let numbers = match list(&self.folder) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
-            numbers => numbers?,
+        let Some((numbers, number, file)) = self.find(wanted.segment)? else {
+            return Ok(Some(Step::Nothing));
         };
-        let Some(oldest) = numbers.first() else { return Ok(Some(Step::Nothing)) };
-        let number = *numbers.iter().find(|number| **number >= wanted.segment).unwrap_or(oldest);
         let path = path_of(&self.folder, number);
         let failed = |source| Error::io("cannot read", &path, source);
-        let file = match File::open(&path) {
-            // Dropped this moment: the next call sees what is left.
-            Err(source) if source.kind() == io::ErrorKind::NotFound => {
-                return Ok(Some(Step::Nothing));
-            }
-            file => file.map_err(failed)?,
-        };
         let mut head = [0; SEGMENT_HEAD_BYTES as usize];
         let read = DiskFile::read_at(&file, &mut head, 0).map_err(failed)?;
         let length = file.length().map_err(failed)?;
@@ -238,6 +228,27 @@ impl Reader {
         self.position = Position::start_of(number);
         let is_gap = wanted != Position::START;
         Ok(is_gap.then_some(Step::Lost(Loss::Gone { from: wanted, to: self.position })))
+    }
+
+    /// All segments, and the one to read where `wanted` should be; `None` where there are none.
+    fn find(&self, wanted: u64) -> Result<Option<(Vec<u64>, u64, File)>, Error> {
+        loop {
+            let numbers = match list(&self.folder) {
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    return Ok(None);
+                }
+                numbers => numbers?,
+            };
+            let Some(oldest) = numbers.first() else { return Ok(None) };
+            let number = *numbers.iter().find(|number| **number >= wanted).unwrap_or(oldest);
+            let path = path_of(&self.folder, number);
+            match File::open(&path) {
+                Ok(file) => return Ok(Some((numbers, number, file))),
+                // Dropped this moment: what is left is looked at again.
+                Err(source) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(Error::io("cannot read", &path, source)),
+            }
+        }
     }
 
     /// What stands at the position. What is not a whole block is looked at twice, since the writer may have written it anew.

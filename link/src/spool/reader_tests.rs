@@ -208,3 +208,96 @@ fn readers_beside_a_writer_see_each_row_once() {
     // Who waits for what will never come is woken.
     assert!(tail.wait_past(tail.position(), Duration::from_secs(20)) == tail.position());
 }
+
+#[test]
+fn a_reader_that_the_cap_overtakes_knows_what_it_missed() {
+    const ROWS: u64 = 8_000;
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { bytes_max: 48 << 10, segment_bytes: 4 << 10, ..config(folder.path()) };
+    let (mut spool, _) = Spool::open(config, "n1").unwrap();
+    let tail = spool.tail();
+    let reading = {
+        let (tail, folder) = (Arc::clone(&tail), folder.path().to_owned());
+        move || {
+            let mut reader = Reader::open(folder, Position::start_of(1));
+            reader.expect(1, 0, 0);
+            let (mut next, mut read, mut missed) = (0, 0, 0);
+            while next < ROWS {
+                // Slow, by looking only when the cap has passed it, or nothing more comes.
+                let at = Position { segment: reader.position().segment + 40, offset: 0 };
+                let limit = tail.wait_past(at, Duration::from_secs(20));
+                while let Some(item) = reader.next_within(limit).unwrap() {
+                    match item {
+                        Item::Lost(Loss::Gone { from, to }) => assert!(from < to),
+                        Item::Lost(Loss::Rows(range)) => {
+                            assert_eq!(range.first_seq, next);
+                            next = range.end_seq();
+                            missed += range.rows;
+                        }
+                        Item::Lost(loss) => panic!("{loss}"),
+                        Item::Block(block) => {
+                            for (seq, _) in block.rows() {
+                                assert_eq!(seq, Some(next));
+                                (next, read) = (next + 1, read + 1);
+                            }
+                        }
+                    }
+                }
+            }
+            (read, missed)
+        }
+    };
+    let (read, missed, dropped) = std::thread::scope(|scope| {
+        let reading = scope.spawn(reading);
+        for seq in (0..ROWS).step_by(4) {
+            let (head, rows) = block(0, seq, 4);
+            spool.append(&head, &rows).unwrap();
+            if spool.needs_rotation() {
+                let start = spool.rotate([]).unwrap();
+                spool.checkpointed(start);
+            }
+        }
+        spool.sync().unwrap();
+        let dropped = spool.take_dropped();
+        drop(spool);
+        let (read, missed) = reading.join().unwrap();
+        (read, missed, dropped)
+    });
+    assert_eq!(read + missed, ROWS);
+    let dropped: u64 =
+        dropped.iter().flat_map(|dropped| &dropped.ranges).map(|range| range.rows).sum();
+    assert!(missed > 0 && missed <= dropped, "{missed} of {dropped}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(
+        heads in proptest::collection::vec(
+            (proptest::num::u64::ANY, 0_u16..3, 0_u32..4, 0_u32..4),
+            0..6,
+        ),
+        junk in proptest::collection::vec(proptest::num::u8::ANY, 0..300),
+        has_successor in proptest::bool::ANY,
+    ) {
+        // Heads that say anything, with checksums that say they are right.
+        let folder = tempfile::tempdir().unwrap();
+        let mut bytes = format::segment_head(1, "n1").to_vec();
+        let mut one = Vec::new();
+        for (first_seq, shard, said, rows) in heads {
+            format::write_block(&mut one, 1, &head(1, shard, 0, said), &block(shard, 0, rows).1);
+            bytes.extend_from_slice(&one);
+            let head = BlockHead { first_seq, ..head(1, shard, 0, rows) };
+            format::write_block(&mut one, 1, &head, &block(shard, 0, rows).1);
+            bytes.extend_from_slice(&one);
+        }
+        bytes.extend_from_slice(&junk);
+        fs::write(segments::path_of(folder.path(), 1), &bytes).unwrap();
+        if has_successor {
+            fs::write(segments::path_of(folder.path(), 2), &junk).unwrap();
+        }
+        read_from(folder.path(), Position::START);
+        read_from(folder.path(), Position { segment: 1, offset: 300 });
+        crate::recover::recover(folder.path(), folder.path(), 10).unwrap();
+        drop(Spool::open(config(folder.path()), "n1").unwrap());
+    }
+}
