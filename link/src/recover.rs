@@ -11,6 +11,12 @@ use crate::checkpoint::{self, Stream, StreamEnd, Unusable};
 use crate::row::{self, Stage};
 use crate::spool::{self, Block, Error, Item, Loss, Position, Reader};
 
+/// Losses that are listed one by one.
+const PROBLEMS_MAX: usize = 1_000;
+/// Where the spool is gone and its checkpoint is not, segments get numbers so much higher: more than were ever written after it,
+/// so that a position kept elsewhere means none of them.
+const SEGMENTS_SKIPPED: u64 = 1 << 20;
+
 /// A request that had not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpenRequest {
@@ -32,6 +38,9 @@ pub enum Problem {
     /// There is no checkpoint, and the spool's first segments are gone.
     #[error("without a checkpoint, use before {0} of the journal is not known")]
     NoCheckpoint(Position),
+    /// There are more losses than are listed.
+    #[error("{0} more places of the journal are damaged or missing")]
+    More(u64),
     /// The books are full.
     #[error("the books of use are full: {0} charges were not entered")]
     BooksFull(u64),
@@ -82,10 +91,7 @@ pub fn recover(
         Some(checkpoint) => (checkpoint.position, checkpoint.streams, checkpoint.books),
         None => (Position::START, Vec::new(), Books::new(entries_max)),
     };
-    let mut reader = Reader::open(spool_folder, from);
-    for (stream, end) in &streams {
-        reader.expect(stream.epoch, stream.shard, end.next_seq);
-    }
+    let expected = streams.clone();
     let mut recovered = Recovered {
         from,
         position: from,
@@ -96,33 +102,53 @@ pub fn recover(
         rows: 0,
         problems: unusable.into_iter().map(Problem::from).collect(),
     };
-    let mut refused = 0;
-    // The first segment of all has number 1.
-    if let Some(oldest) = spool::oldest(spool_folder)?.filter(|oldest| *oldest > 1)
-        && !has_checkpoint
-    {
-        recovered.problems.push(Problem::NoCheckpoint(Position::start_of(oldest)));
+    match (has_checkpoint, spool::extent(spool_folder)?) {
+        // The first segment of all has number 1.
+        (false, Some((oldest, _))) if oldest > 1 => {
+            recovered.problems.push(Problem::NoCheckpoint(Position::start_of(oldest)));
+        }
+        // The checkpoint's own segment was durable before it: what is there is another spool's, or was counted.
+        (true, extent) if extent.is_none_or(|(_, newest)| newest < from.segment) => {
+            recovered.problems.push(Loss::Gone { from, to: from }.into());
+            recovered.next_segment = from.segment.saturating_add(SEGMENTS_SKIPPED);
+            recovered.tell();
+            return Ok(recovered);
+        }
+        _ => {}
     }
+    let mut reader = Reader::open(spool_folder, from);
+    for (stream, end) in expected {
+        reader.expect(stream.epoch, stream.shard, end.next_seq);
+    }
+    let (mut refused, mut untold) = (0, 0);
     while let Some(item) = reader.next()? {
         match item {
-            Item::Block(block) => {
-                refused += recovered.replay(&block);
+            Item::Block(block) => refused += recovered.replay(&block),
+            Item::Lost(loss) if recovered.problems.len() < PROBLEMS_MAX => {
+                recovered.problems.push(loss.into());
             }
-            Item::Lost(loss) => recovered.problems.push(loss.into()),
+            Item::Lost(_) => untold += 1,
         }
     }
     recovered.position = reader.position();
     recovered.next_segment = recovered.next_segment.max(recovered.position.segment);
+    if untold > 0 {
+        recovered.problems.push(Problem::More(untold));
+    }
     if refused > 0 {
         recovered.problems.push(Problem::BooksFull(refused));
     }
-    for problem in &recovered.problems {
-        tracing::warn!(%problem, "found on reading the journal");
-    }
+    recovered.tell();
     Ok(recovered)
 }
 
 impl Recovered {
+    fn tell(&self) {
+        for problem in &self.problems {
+            tracing::warn!(%problem, "found on reading the journal");
+        }
+    }
+
     /// Counts a block's rows; how many charges the books had no room for.
     fn replay(&mut self, block: &Block<'_>) -> u64 {
         let head = &block.head;

@@ -108,12 +108,19 @@ fn what_cannot_be_known_is_said() {
     let damaged = recovered(folder.path());
     assert!(!damaged.is_use_complete());
     assert_eq!((damaged.problems.len(), damaged.rows), (1, 0));
-    // The spool is gone, the checkpoint is not: positions go on.
-    for segment in 3..=4 {
-        fs::remove_file(folder.path().join(format!("{segment:016}.spool"))).unwrap();
+    // The spool is gone or begun anew, the checkpoint is not: nothing is counted twice, and positions go on.
+    fs::remove_file(path).unwrap();
+    for _ in 0..2 {
+        let alone = recovered(folder.path());
+        let said: Vec<_> = alone.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(said, ["the journal from 4:256 on is gone, reading goes on at 4:256"]);
+        assert_eq!((units(&alone.books, 3), alone.next_segment), (3, 4 + SEGMENTS_SKIPPED));
     }
+    let config = Config { first_segment: 4 + SEGMENTS_SKIPPED, ..config(folder.path()) };
+    drop(Spool::open(config, "n1").unwrap());
     let alone = recovered(folder.path());
-    assert_eq!((units(&alone.books, 3), alone.next_segment), (3, 4));
+    assert!(!alone.is_use_complete());
+    assert_eq!((units(&alone.books, 3), alone.next_segment), (3, 4 + SEGMENTS_SKIPPED));
 }
 
 /// What is done to a spool, at random.

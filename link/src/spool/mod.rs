@@ -26,7 +26,7 @@ pub use format::{
 };
 pub use open::{Opened, Torn};
 pub use reader::{Block, Item, Reader, Rows};
-pub use segments::{RowRange, oldest};
+pub use segments::{RowRange, extent};
 pub use tail::Tail;
 
 use crate::disk::{Disk, DiskFile};

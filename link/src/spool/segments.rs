@@ -77,14 +77,17 @@ pub(super) fn list(folder: &Path) -> Result<Vec<u64>, Error> {
     Ok(numbers)
 }
 
-/// The number of the oldest segment in a folder; `None` where there is none, or no folder.
+/// The numbers of the oldest and the newest segment in a folder; `None` where there is none, or no folder.
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub fn oldest(folder: &Path) -> Result<Option<u64>, Error> {
+pub fn extent(folder: &Path) -> Result<Option<(u64, u64)>, Error> {
     match list(folder) {
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        numbers => Ok(numbers?.first().copied()),
+        numbers => {
+            let numbers = numbers?;
+            Ok(numbers.first().copied().zip(numbers.last().copied()))
+        }
     }
 }
 
