@@ -112,11 +112,7 @@ impl Drain {
         let mut rows_before = 0;
         let mut rows = 0;
         let mut pause = Duration::ZERO;
-        loop {
-            match ended.recv_timeout(pause) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
-            }
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(pause) {
             let now = self.clock.now();
             let mut outcome = self.turn(now);
             if let Ok((written, _)) = outcome {
@@ -152,7 +148,7 @@ impl Drain {
     }
 
     /// Takes what is in the rings. How many rows were numbered, and whether more waits.
-    fn turn(&mut self, now: Now) -> Result<(u32, bool), Error> {
+    pub(super) fn turn(&mut self, now: Now) -> Result<(u32, bool), Error> {
         let (mut rows, mut has_more) = (0, false);
         for stream in &mut self.streams {
             for _ in 0..BLOCKS_PER_TURN {
@@ -195,11 +191,7 @@ impl Drain {
 
     fn tell(&mut self, error: Option<Error>) {
         let dropped = self.spool.take_dropped();
-        let rows = dropped
-            .iter()
-            .flat_map(|segment| &segment.ranges)
-            .map(|range| u64::from(range.rows))
-            .sum();
+        let rows = dropped.iter().flat_map(|segment| &segment.ranges).map(|range| range.rows).sum();
         self.state.add_dropped(rows);
         self.state.set_spool(self.spool.bytes(), self.spool.segments().0);
         let text = error.as_ref().map(ToString::to_string);

@@ -453,10 +453,7 @@ impl Asked<'_> {
         };
         let (ticket, figures) =
             admitted.map(|admitted| (admitted.ticket, admitted.figures)).unzip();
-        let charge = ticket.as_ref().map_or(0, Ticket::charge);
-        let verdict =
-            Verdict { decision: Some(&decision), reason, charge, figures: figures.as_ref() };
-        let opened_at = self.shard.record_begin(self.policy.snapshot(), &self.known(), &verdict);
+        let opened_at = self.record_begin(&decision, reason, ticket.as_ref(), figures.as_ref());
         let wants_cors = site.cors_origins().next().is_some();
         Plan::Forward(Box::new(Exchange {
             policy: Rc::clone(self.policy),
@@ -485,6 +482,18 @@ impl Asked<'_> {
             cors: facts.origin.filter(|_| wants_cors).map(Box::from),
             started: self.started,
         }))
+    }
+
+    fn record_begin(
+        &self,
+        decision: &Decision,
+        reason: Reason,
+        ticket: Option<&Ticket>,
+        figures: Option<&Figures>,
+    ) -> Option<u64> {
+        let charge = ticket.map_or(0, Ticket::charge);
+        let verdict = Verdict { decision: Some(decision), reason, charge, figures };
+        self.shard.record_begin(self.policy.snapshot(), &self.known(), &verdict)
     }
 
     /// The body's first bytes are no chunks: nothing is forwarded, and what was charged is given back.

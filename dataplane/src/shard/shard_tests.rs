@@ -12,9 +12,10 @@ use policy::token::{Mode, make};
 use tokio::sync::watch;
 
 use super::*;
+use crate::config::JournalFull;
 use crate::metrics::{Metrics, NodeFigures, render};
 use crate::net::{bind_listener, local_address};
-use crate::offcore::ledger;
+use crate::offcore::ledger::{self, Keeping};
 use crate::offcore::policy_source::load;
 use crate::offcore::resolver::{Answer, Resolver, Source};
 
@@ -127,7 +128,10 @@ impl Bench {
     fn start_ledger(&self) -> (Sender<()>, JoinHandle<()>) {
         let (ends, ended) = crossbeam::channel::bounded(0);
         let (links, state) = (Arc::clone(&self.links), Arc::clone(&self.state));
-        let thread = ledger::start(self.requests.clone(), links, state, self.clock, ended).unwrap();
+        let keeping = Keeping { carried: Arc::default(), log: None, full: JournalFull::Continue };
+        let thread =
+            ledger::start(self.requests.clone(), links, state, self.clock, (keeping, ended))
+                .unwrap();
         (ends, thread)
     }
 
