@@ -16,7 +16,6 @@ use link::lease_log;
 use link::row::Account;
 use link::spool::{BlockHead, Error, Position, Spool};
 
-use super::live::Live;
 use super::state::JournalState;
 use super::stream::{Stream, StreamError, Taken};
 use crate::clock::{Clock, Now};
@@ -39,13 +38,13 @@ pub(super) const KEEP_PERIODS_S: i64 = 40 * 86_400;
 /// What rows are made into besides the spool.
 pub(super) struct Sums {
     pub(super) books: Books,
-    pub(super) live: Arc<Live>,
+    state: Arc<JournalState>,
     refused: u64,
 }
 
 impl Sums {
-    pub(super) fn new(books: Books, live: Arc<Live>) -> Self {
-        Self { books, live, refused: 0 }
+    pub(super) fn new(books: Books, state: Arc<JournalState>) -> Self {
+        Self { books, state, refused: 0 }
     }
 }
 
@@ -57,7 +56,7 @@ impl Taken for Sums {
     }
 
     fn rows(&mut self, head: &BlockHead, rows: &[u8]) {
-        self.live.show(head, rows);
+        self.state.live().show(head, rows);
     }
 }
 

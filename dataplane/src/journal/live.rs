@@ -16,6 +16,7 @@ const BLOCKS_MAX: usize = 16;
 const WATCHERS_MAX: usize = 16;
 
 /// Rows that were written together.
+#[derive(Debug)]
 pub struct LiveBlock {
     /// What the spool says of them.
     pub head: BlockHead,
@@ -23,13 +24,14 @@ pub struct LiveBlock {
     pub rows: Vec<u8>,
 }
 
+#[derive(Debug)]
 struct Watcher {
     blocks: Sender<Arc<LiveBlock>>,
     missed: Arc<AtomicU64>,
 }
 
 /// All watchers.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Live {
     watchers: Mutex<Vec<Watcher>>,
     is_watched: AtomicBool,

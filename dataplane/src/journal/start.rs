@@ -19,7 +19,6 @@ use link::spool::{self, Spool};
 use policy::budget::{Carried, Past};
 
 use super::drain::{Drain, KEEP_PERIODS_S, Sums};
-use super::live::Live;
 use super::ring::{self, OpenError, Reader, RingId, Writer};
 use super::state::JournalState;
 use super::stream::{Stream, StreamError};
@@ -54,8 +53,6 @@ pub struct Started {
     pub leases: LeaseLog,
     /// Empties the rings, once it is started.
     pub drain: Drain,
-    /// What is shown to those who watch.
-    pub live: Arc<Live>,
 }
 
 /// Why there is no journal.
@@ -119,7 +116,6 @@ pub fn start(
         first_segment: recovered.next_segment,
     };
     let (spool, _) = Spool::open(config, options.node)?;
-    let live = Arc::new(Live::default());
     let mut takeover = Takeover {
         clock,
         node,
@@ -132,7 +128,7 @@ pub fn start(
         read: 0,
         cut: 0,
     };
-    let mut sums = takeover.run(recovered, &live)?;
+    let mut sums = takeover.run(recovered, state)?;
     let counted = takeover.count_leases(&mut sums)?;
     takeover.settle(&mut sums, counted, state)?;
     let carried = carried(&sums);
@@ -152,7 +148,7 @@ pub fn start(
     }
     leftovers.push(rings);
     let leases = LeaseLog::create(&folder, epoch)?;
-    state.enable();
+    state.enable(options.node);
     let drain = Drain {
         spool,
         streams,
@@ -164,7 +160,7 @@ pub fn start(
         leftovers,
         _lock: lock,
     };
-    Ok(Started { writers, carried, leases, drain, live })
+    Ok(Started { writers, carried, leases, drain })
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {
@@ -257,10 +253,14 @@ struct Takeover<'a> {
 
 impl Takeover<'_> {
     /// Rings and open requests, to the spool.
-    fn run(&mut self, recovered: Recovered, live: &Arc<Live>) -> Result<Sums, JournalError> {
+    fn run(
+        &mut self,
+        recovered: Recovered,
+        state: &Arc<JournalState>,
+    ) -> Result<Sums, JournalError> {
         let is_complete = recovered.is_use_complete();
         let Recovered { streams: ends, books, open, .. } = recovered;
-        let mut sums = Sums::new(books, Arc::clone(live));
+        let mut sums = Sums::new(books, Arc::clone(state));
         let mut rings = self.find_rings()?;
         for (epoch, shards) in self.find_manifests()? {
             let is_whole = (0..shards).all(|shard| rings.contains_key(&(epoch, shard)));

@@ -3,15 +3,20 @@
 //! In: what the drain and the ledger thread know. Out: the journal's part of `/status` and `/metrics`. Always holds: setting and
 //! reading take no lock but for rare text.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::live::Live;
+
 /// The state of one node's journal.
 #[derive(Debug, Default)]
 pub struct JournalState {
     enabled: AtomicBool,
+    node: Mutex<Arc<str>>,
+    live: Live,
     rows: AtomicU64,
     lost: AtomicU64,
     waiting_bytes: AtomicU64,
@@ -24,9 +29,22 @@ pub struct JournalState {
 }
 
 impl JournalState {
-    /// Says that decisions are recorded.
-    pub fn enable(&self) {
+    /// Says that decisions are recorded, in the name of this node.
+    pub fn enable(&self, node: &str) {
+        *self.node.lock() = node.into();
         self.enabled.store(true, Relaxed);
+    }
+
+    /// The node's name in the log.
+    #[must_use]
+    pub fn node(&self) -> Arc<str> {
+        Arc::clone(&self.node.lock())
+    }
+
+    /// Rows as they are written.
+    #[must_use]
+    pub const fn live(&self) -> &Live {
+        &self.live
     }
 
     /// Rows written, and decisions that found no room in a ring.

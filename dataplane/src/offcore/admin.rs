@@ -1,4 +1,4 @@
-//! The admin listener: `/healthz`, `/readyz`, `/status`, `/metrics`.
+//! The admin listener: `/healthz`, `/readyz`, `/status`, `/metrics`, `/decisions`.
 //!
 //! In: HTTP/1 requests on a port of its own, the [`NodeState`]. Out: what the node says about itself.
 //! Always holds: it runs on its own thread and only reads; connections are bounded in number, in the size and time of
@@ -9,12 +9,14 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::decision_feed;
 use super::state::NodeState;
 use crate::metrics;
 
@@ -30,7 +33,7 @@ use crate::metrics;
 pub const CONNECTIONS_MAX: usize = 64;
 /// A request's head takes no longer, waiting for it on an open connection included.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
-/// No connection lives longer; a client that wants more opens another.
+/// No connection lives longer, but for one that watches decisions; a client that wants more opens another.
 pub const CONNECTION_LIFE_MAX: Duration = Duration::from_secs(300);
 /// A request's head is no larger.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -163,13 +166,24 @@ async fn accept(listener: TcpListener, router: Router) {
 }
 
 async fn serve_connection(stream: TcpStream, router: Router) {
+    // Whoever watches decisions stays; everybody else asks and goes.
+    let watches = Arc::new(AtomicBool::new(false));
+    let noted = Arc::clone(&watches);
+    let router = router.layer(middleware::from_fn(move |request: Request, next: Next| {
+        noted.store(request.uri().path() == "/decisions", Relaxed);
+        next.run(request)
+    }));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    // What a client does wrong on its own connection is no matter of the node's.
-    let _ = tokio::time::timeout(CONNECTION_LIFE_MAX, connection).await;
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::time::timeout(CONNECTION_LIFE_MAX, connection.as_mut()).await;
+    if ended.is_err() && watches.load(Relaxed) {
+        // What a client does wrong on its own connection is no matter of the node's.
+        let _ = connection.await;
+    }
 }
 
 fn router(state: Arc<NodeState>) -> Router {
@@ -178,6 +192,7 @@ fn router(state: Arc<NodeState>) -> Router {
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .route("/metrics", get(metrics_text))
+        .route("/decisions", get(decision_feed::decisions))
         .with_state(state)
 }
 

@@ -261,3 +261,38 @@ fn the_journal_can_be_followed_and_filtered() {
         .unwrap();
     assert!(output.status.success() && output.stdout.is_empty());
 }
+
+#[test]
+fn decisions_can_be_watched_as_they_are_made() {
+    let tables = plan("watch", "quota = { requests = 5, per = \"year\" }")
+        + &subscription("watch", "watch", "");
+    let origin = Origin::ok();
+    let Some(gateway) = Gateway::start(&site(origin.address, "", &tables)) else { return };
+    assert_eq!(gateway.admin("/decisions?verdict=maybe").status, 400);
+    let mut stream = TcpStream::connect(gateway.admin).unwrap();
+    stream.set_read_timeout(Some(super::wait::DEADLINE)).unwrap();
+    let request = "GET /decisions?site=shop&verdict=deny HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut seen = String::new();
+    let mut read_until = |wanted: &str| {
+        while !seen.contains(wanted) {
+            let mut piece = [0; 4096];
+            let read = stream.read(&mut piece).unwrap();
+            assert!(read > 0, "{seen}");
+            seen.push_str(&String::from_utf8_lossy(&piece[..read]));
+        }
+        std::mem::take(&mut seen)
+    };
+    assert!(read_until("\r\n\r\n").contains("text/event-stream"));
+    gateway.ask(get("/free", &[]));
+    gateway.ask(get("/paid/one", &[]));
+    let event = read_until("\n\n");
+    assert!(event.contains("data: {") && event.contains("/paid/one") && !event.contains("/free"));
+    // More than a watcher is sent in a second: it is told how many were left out.
+    let mut client = gateway.connect();
+    for _ in 0..30 {
+        client.send(get("/paid/many", &[]).repeat(50));
+        (0..50).for_each(|_| assert_eq!(client.answer().status, 401));
+    }
+    assert!(read_until("event: skipped").contains("/paid/many"));
+}
