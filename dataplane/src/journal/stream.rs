@@ -5,6 +5,7 @@
 //! kept and tried again.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use link::checkpoint::{self, StreamEnd};
 use link::row::{self, Account};
@@ -22,6 +23,25 @@ struct Open {
     row: Vec<u8>,
     /// It is in the spool as an open one.
     is_spooled: bool,
+}
+
+/// Positions in a ring are multiples of a word and never an attacker's choice.
+#[derive(Default)]
+struct PositionHasher(u64);
+
+impl Hasher for PositionHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, position: u64) {
+        // The odd constant spreads the low bits over all: 2^64 divided by the golden ratio.
+        self.0 = (self.0 ^ position).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 /// Rows that leave together.
@@ -45,7 +65,7 @@ pub(super) struct Stream {
     next_seq: u64,
     ring_position: u64,
     reader: Option<Reader>,
-    open: HashMap<u64, Open>,
+    open: HashMap<u64, Open, BuildHasherDefault<PositionHasher>>,
     block: Block,
     row: Vec<u8>,
     spares: Vec<Vec<u8>>,
@@ -95,7 +115,7 @@ impl Stream {
             next_seq,
             ring_position,
             reader,
-            open: HashMap::new(),
+            open: HashMap::default(),
             block: Block::default(),
             row: Vec::new(),
             spares: Vec::new(),
