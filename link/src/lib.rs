@@ -10,4 +10,6 @@ mod disk;
 pub mod lease_log;
 pub mod recover;
 pub mod row;
+pub mod ship;
+pub mod sink;
 pub mod spool;

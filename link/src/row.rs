@@ -380,6 +380,12 @@ pub fn gist(row: &[u8]) -> Result<Gist, Malformed> {
     })
 }
 
+/// Whether the row that `bytes` begin with is open: without reading all of it.
+#[must_use]
+pub fn is_open(bytes: &[u8]) -> bool {
+    bytes.get(at::STAGE) == Some(&(Stage::Open as u8))
+}
+
 /// Reads the row that `bytes` begin with, and what follows it.
 ///
 /// # Errors

@@ -1,0 +1,222 @@
+//! Takes rows out of the spool and brings them into sinks.
+//!
+//! In: one source and one sink for each export. Out: rows in sinks, positions in `<data-dir>/sinks`, figures in [`ExportState`].
+//! Always holds: sinks do not wait for one another's servers; all of it runs on one thread of its own, never on a shard's; a row is
+//! in a sink exactly once, whatever fails and whenever the process dies.
+
+mod backoff;
+mod batch;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod position;
+mod rejected;
+mod source;
+mod state;
+mod worker;
+
+use std::collections::HashSet;
+use std::fs::DirBuilder;
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use self::backoff::Backoff;
+pub use self::batch::{Batch, Held, Range, RowAt, Stream};
+use self::position::{PositionFile, Progress};
+use self::rejected::Rejected;
+pub use self::source::{Position, Source, SourceBlock, SourceError};
+pub use self::state::{ExportState, Health};
+pub use self::worker::Limits;
+use self::worker::{Phase, Worker, until_ended};
+use crate::sink::Sink;
+
+/// Characters of a sink's name.
+const NAME_BYTES_MAX: usize = 32;
+
+/// One sink and what it is fed from.
+pub struct Export {
+    name: String,
+    limits: Limits,
+    begin: Begin,
+}
+
+type Begin = Box<dyn FnOnce(Seat) -> Pin<Box<dyn Future<Output = bool>>> + Send>;
+
+/// What a worker is given on the shipper's thread.
+struct Seat {
+    limits: Limits,
+    state: Arc<ExportState>,
+    node: Arc<str>,
+    file: PositionFile,
+    rejected: Rejected,
+    phase: watch::Receiver<Phase>,
+    seed: u64,
+}
+
+impl Export {
+    /// `name` names its files, and the sink in `/status` and metrics: 1 to 32 of `a-z`, `0-9` and `-`, none twice.
+    pub fn new<K, S>(name: &str, limits: Limits, sink: K, source: S) -> Self
+    where
+        K: Sink + Send + 'static,
+        S: Source + Send + 'static,
+    {
+        let begin: Begin = Box::new(move |seat: Seat| {
+            let (phase, state) = (seat.phase.clone(), Arc::clone(&seat.state));
+            let worker = Worker {
+                sink,
+                source,
+                backoff: Backoff::new(
+                    seat.limits.retry_first,
+                    seat.limits.retry_longest,
+                    seat.seed,
+                ),
+                limits: seat.limits,
+                state: seat.state,
+                node: seat.node,
+                file: seat.file,
+                rejected: seat.rejected,
+                phase: seat.phase,
+                progress: Progress::default(),
+                is_prepared: false,
+            };
+            Box::pin(until_ended(worker.run(), phase, state))
+        });
+        Self { name: name.to_owned(), limits, begin }
+    }
+}
+
+/// The shipper could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A name that cannot be one.
+    #[error("a sink's name is 1 to 32 of a-z, 0-9 and -, and no two are the same: {0:?} is not")]
+    Name(String),
+    /// The folder for positions cannot be made.
+    #[error("the folder {folder} cannot be made: {cause}")]
+    Folder {
+        /// Where.
+        folder: String,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The thread cannot be started.
+    #[error("the shipper's thread cannot be started: {0}")]
+    Thread(io::Error),
+}
+
+/// The running shipper. Dropped, it stops at once; what is on its way is in doubt then, and found out about at the next start.
+pub struct Shipper {
+    states: Vec<Arc<ExportState>>,
+    phase: watch::Sender<Phase>,
+    done: mpsc::Receiver<bool>,
+}
+
+impl Shipper {
+    /// How long the thread gets to end when it is told to, beyond the time for flushing.
+    const END_GRACE: Duration = Duration::from_secs(2);
+
+    /// Starts all exports. `node` is the node's name in each row, `data_dir` the data directory.
+    ///
+    /// # Errors
+    /// When a name is none, or folder or thread cannot be had. No sink needs to be reachable.
+    pub fn start(data_dir: &Path, node: &str, exports: Vec<Export>) -> Result<Self, StartError> {
+        let folder = data_dir.join("sinks");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|cause| StartError::Folder { folder: folder.display().to_string(), cause })?;
+        let mut names = HashSet::new();
+        let (phase, _) = watch::channel(Phase::Running);
+        let (mut states, mut seats) = (Vec::new(), Vec::new());
+        let node: Arc<str> = node.into();
+        for export in exports {
+            if !is_name(&export.name) || !names.insert(export.name.clone()) {
+                return Err(StartError::Name(export.name));
+            }
+            let state = Arc::new(ExportState::new(&export.name));
+            states.push(Arc::clone(&state));
+            let seat = Seat {
+                limits: export.limits,
+                state,
+                node: Arc::clone(&node),
+                file: PositionFile::new(&folder, &export.name),
+                rejected: Rejected::new(&folder, &export.name),
+                phase: phase.subscribe(),
+                seed: seed(),
+            };
+            seats.push((export.begin, seat));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        let (sender, done) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("payfence-ship".into())
+            .spawn(move || {
+                // Nobody may wait for the answer any more.
+                let _ = sender.send(run(&runtime, seats));
+            })
+            .map_err(StartError::Thread)?;
+        Ok(Self { states, phase, done })
+    }
+
+    /// How each sink is doing, in the order they were given.
+    #[must_use]
+    pub fn states(&self) -> &[Arc<ExportState>] {
+        &self.states
+    }
+
+    /// Ships what the source has now, then ends; at the deadline in any case. True when all of it got into every sink. What did not
+    /// stays in the spool for the next start.
+    #[must_use]
+    pub fn flush(self, deadline: Duration) -> bool {
+        self.phase.send_replace(Phase::Flushing);
+        if let Ok(is_complete) = self.done.recv_timeout(deadline) {
+            return is_complete;
+        }
+        self.phase.send_replace(Phase::Ended);
+        self.done.recv_timeout(Self::END_GRACE).unwrap_or(false)
+    }
+}
+
+impl Drop for Shipper {
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Ended);
+    }
+}
+
+/// Runs all exports on this thread to their end.
+fn run(runtime: &tokio::runtime::Runtime, seats: Vec<(Begin, Seat)>) -> bool {
+    let local = tokio::task::LocalSet::new();
+    let tasks: Vec<_> =
+        seats.into_iter().map(|(begin, seat)| local.spawn_local(begin(seat))).collect();
+    local.block_on(runtime, async {
+        let mut is_complete = true;
+        for task in tasks {
+            is_complete &= task.await.unwrap_or(false);
+        }
+        is_complete
+    })
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+/// Spreads retries of several nodes; any number would do where there is no randomness.
+fn seed() -> u64 {
+    getrandom::u64().unwrap_or(1)
+}
+
+#[cfg(test)]
+#[path = "ship_tests.rs"]
+mod tests;
