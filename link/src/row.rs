@@ -380,6 +380,12 @@ pub fn gist(row: &[u8]) -> Result<Gist, Malformed> {
     })
 }
 
+/// When a row was decided, Unix nanoseconds, without reading all of it.
+#[must_use]
+pub fn time_ns(row: &[u8]) -> Option<i64> {
+    row.get(at::TIME..)?.first_chunk().map(|bytes| i64::from_le_bytes(*bytes))
+}
+
 /// Whether the row that `bytes` begin with is open: without reading all of it.
 #[must_use]
 pub fn is_open(bytes: &[u8]) -> bool {

@@ -5,6 +5,7 @@
 
 use crate::ship::{Batch, Held, RowAt};
 
+pub mod clickhouse;
 pub mod ndjson;
 
 /// What a failed attempt means for its rows.
