@@ -158,6 +158,14 @@ pub fn ship(
 
 /// What is there is what was decided: each row once, and the sums of the roll-ups are the rows'.
 pub fn assert_exact(engine: &Engine, decisions: &Decisions) {
+    compare(engine, decisions);
+    for view in ["minute", "day"] {
+        engine.ask(&format!("OPTIMIZE TABLE decisions_per_{view}_rows FINAL"));
+    }
+    compare(engine, decisions);
+}
+
+fn compare(engine: &Engine, decisions: &Decisions) {
     let made = decisions.made();
     let rows = engine.ask("SELECT count(), uniqExact(epoch, shard, seq) FROM decisions");
     assert_eq!(rows, format!("{made}\t{made}"), "rows, different rows");

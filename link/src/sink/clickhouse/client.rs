@@ -346,3 +346,7 @@ fn is_connect(error: &(dyn std::error::Error + 'static)) -> bool {
         .downcast_ref::<hyper_util::client::legacy::Error>()
         .is_some_and(hyper_util::client::legacy::Error::is_connect)
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS decisions_per_minute_rows
     total_us_state AggregateFunction(quantilesTDigest(0.5, 0.9, 0.99), UInt64),
     origin_us_state AggregateFunction(quantilesTDigest(0.5, 0.9, 0.99), UInt64)
 )
-ENGINE = SummingMergeTree((rows, requests, charge_sum, request_bytes_sum, response_bytes_sum))
+ENGINE = SummingMergeTree
 PARTITION BY toYYYYMM(of_time)
 ORDER BY (of_site, of_time, of_customer, of_subscription, of_period, of_plan, of_resource, of_verdict, of_reason,
     of_node, of_epoch, of_shard, seq_from, seq_to);
@@ -65,7 +65,7 @@ CREATE TABLE IF NOT EXISTS decisions_per_day_rows
     total_us_state AggregateFunction(quantilesTDigest(0.5, 0.9, 0.99), UInt64),
     origin_us_state AggregateFunction(quantilesTDigest(0.5, 0.9, 0.99), UInt64)
 )
-ENGINE = SummingMergeTree((rows, requests, charge_sum, request_bytes_sum, response_bytes_sum))
+ENGINE = SummingMergeTree
 PARTITION BY toYYYYMM(of_time)
 ORDER BY (of_site, of_time, of_customer, of_subscription, of_period, of_plan, of_resource, of_verdict, of_reason,
     of_node, of_epoch, of_shard, seq_from, seq_to);
