@@ -12,6 +12,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use ipnet::IpNet;
+pub use link::sink::clickhouse::{ClickHouseConfig, Password};
+pub use link::sink::ndjson::NdjsonConfig;
 
 /// Where the gateway listens when nothing is said.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
@@ -71,6 +73,17 @@ pub struct JournalConfig {
     pub node: String,
     /// Bytes that rows on disk may take; then the oldest go.
     pub spool_bytes: u64,
+    /// Where rows go besides; none: they stay on disk.
+    pub sinks: Sinks,
+}
+
+/// Where rows of the decision log go.
+#[derive(Clone, Debug, Default)]
+pub struct Sinks {
+    /// A ClickHouse server.
+    pub clickhouse: Option<ClickHouseConfig>,
+    /// Files of JSON.
+    pub ndjson: Option<NdjsonConfig>,
 }
 
 /// TLS with clients, as told at the start.

@@ -12,6 +12,9 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use link::ship::{self, Export, Shipper, SpoolSource};
+use link::sink::clickhouse::{ClickHouseSink, ConfigError};
+use link::sink::ndjson::NdjsonSink;
 use policy::budget::{Carried, ShardId};
 use policy::snapshot::Snapshot;
 
@@ -47,6 +50,9 @@ const CONNECTIONS_MAX: u64 = 1_000_000;
 const PROBES_MAX: u32 = 100;
 const PROBE_PAUSE: Duration = Duration::from_millis(20);
 
+/// How long sinks may take for the last rows, once everything else has ended.
+const FLUSH: Duration = Duration::from_secs(5);
+
 /// Why a node could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -72,6 +78,12 @@ pub enum Error {
     /// There can be no journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// A sink cannot be what was said.
+    #[error("{0}")]
+    Sink(ConfigError),
+    /// Rows cannot be brought into sinks.
+    #[error(transparent)]
+    Ship(#[from] ship::StartError),
     /// A thread, a descriptor or the ring could not be had.
     #[error("the node cannot run: {0}")]
     Io(#[from] io::Error),
@@ -127,6 +139,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         clock,
         (keeping, ledger_ended),
     )?;
+    let shipper = drain.as_ref().map(|drain| ship(&config, drain, &state)).transpose()?.flatten();
     let drain = drain.map(Drain::start).transpose()?;
     let node = Node {
         links: Arc::clone(&links),
@@ -164,6 +177,13 @@ pub fn run(config: Config) -> Result<(), Error> {
     // Last: whatever the others did is in the rings now.
     if let Some(drain) = drain {
         drain.finish();
+    }
+    if let Some(shipper) = shipper
+        && !shipper.flush(FLUSH)
+    {
+        tracing::warn!(
+            "not every sink has all decisions; they are on disk, and the next start goes on from there"
+        );
     }
     ended
 }
@@ -206,6 +226,30 @@ fn open_journal(config: &Config, clock: Clock, state: &NodeState) -> Result<Jour
     let keeping = Keeping { carried: started.carried, log: Some(started.leases), full };
     let writers = started.writers.into_iter().map(Some).collect();
     Ok(Journal { writers, drain: Some(started.drain), keeping })
+}
+
+/// Starts bringing rows into sinks, where there are any.
+fn ship(config: &Config, drain: &Drain, state: &NodeState) -> Result<Option<Shipper>, Error> {
+    let Some(journal) = &config.journal else { return Ok(None) };
+    let source = || {
+        let (tail, folder) = drain.tail();
+        SpoolSource::new(folder, tail)
+    };
+    let mut exports = Vec::new();
+    if let Some(clickhouse) = &journal.sinks.clickhouse {
+        let sink = ClickHouseSink::new(clickhouse.clone()).map_err(Error::Sink)?;
+        exports.push(Export::new("clickhouse", ship::Limits::default(), sink, source()));
+    }
+    if let Some(ndjson) = &journal.sinks.ndjson {
+        let sink = NdjsonSink::new(ndjson.clone());
+        exports.push(Export::new("ndjson", ship::Limits::default(), sink, source()));
+    }
+    if exports.is_empty() {
+        return Ok(None);
+    }
+    let shipper = Shipper::start(&config.data_dir, &journal.node, exports)?;
+    state.journal().set_exports(shipper.states().to_vec());
+    Ok(Some(shipper))
 }
 
 type ShardThread = JoinHandle<io::Result<()>>;

@@ -241,6 +241,36 @@ pub struct JournalArgs {
     /// How much of the client's address is logged: off, network (/24, /48) or whole (default off)
     #[arg(long, env = "PAYFENCE_LOG_CLIENT", value_name = "WHAT")]
     pub log_client: Option<LogClient>,
+    /// Where decisions go besides
+    #[command(flatten)]
+    pub sinks: SinkArgs,
+}
+
+/// Where rows of the decision log go.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Where decisions go besides this node's disk")]
+pub struct SinkArgs {
+    /// A ClickHouse server: http:// or https://, host and port
+    #[arg(long, env = "PAYFENCE_CLICKHOUSE_URL", value_name = "URL")]
+    pub clickhouse_url: Option<String>,
+    /// The database there (default payfence)
+    #[arg(long, env = "PAYFENCE_CLICKHOUSE_DATABASE", value_name = "NAME")]
+    pub clickhouse_database: Option<String>,
+    /// The user there (default default)
+    #[arg(long, env = "PAYFENCE_CLICKHOUSE_USER", value_name = "NAME")]
+    pub clickhouse_user: Option<String>,
+    /// A file whose first line is the user's password (or the variable PAYFENCE_CLICKHOUSE_PASSWORD)
+    #[arg(long, env = "PAYFENCE_CLICKHOUSE_PASSWORD_FILE", value_name = "FILE")]
+    pub clickhouse_password_file: Option<PathBuf>,
+    /// Certificates (PEM) of authorities to trust besides the system's
+    #[arg(long, env = "PAYFENCE_CLICKHOUSE_CA", value_name = "FILE")]
+    pub clickhouse_ca: Option<PathBuf>,
+    /// Days after which ClickHouse drops decisions, where it knows how (default: it keeps them)
+    #[arg(long, env = "PAYFENCE_CLICKHOUSE_TTL_DAYS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub clickhouse_ttl_days: Option<u16>,
+    /// A folder that decisions are written to as NDJSON files
+    #[arg(long, env = "PAYFENCE_NDJSON_DIR", value_name = "DIR")]
+    pub ndjson_dir: Option<PathBuf>,
 }
 
 /// On or off.

@@ -22,7 +22,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::cli::{
     DRAIN_SECONDS_MAX, DeadlineArgs, JOURNAL_MIB_MAX, JOURNAL_MIB_MIN, JournalArgs, NodeArgs,
-    Switch, TlsArgs, node_name,
+    SinkArgs, Switch, TlsArgs, node_name,
 };
 use crate::failure::Failure;
 
@@ -73,6 +73,13 @@ struct FileKeys {
     journal_full: Option<JournalFull>,
     #[serde(deserialize_with = "from_text")]
     log_client: Option<LogClient>,
+    clickhouse_url: Option<String>,
+    clickhouse_database: Option<String>,
+    clickhouse_user: Option<String>,
+    clickhouse_password_file: Option<PathBuf>,
+    clickhouse_ca: Option<PathBuf>,
+    clickhouse_ttl_days: Option<u16>,
+    ndjson_dir: Option<PathBuf>,
     #[serde(deserialize_with = "milliseconds")]
     head_timeout_ms: Option<Duration>,
     #[serde(deserialize_with = "milliseconds")]
@@ -185,6 +192,16 @@ pub fn with_file(args: NodeArgs, directory: &Path) -> Result<NodeArgs, Failure> 
     }
     let or = |given: Vec<SocketAddr>, file| if given.is_empty() { file } else { given };
     let deadlines = args.deadlines.or(file.deadlines());
+    let given = args.journal.sinks;
+    let sinks = SinkArgs {
+        clickhouse_url: given.clickhouse_url.or(file.clickhouse_url),
+        clickhouse_database: given.clickhouse_database.or(file.clickhouse_database),
+        clickhouse_user: given.clickhouse_user.or(file.clickhouse_user),
+        clickhouse_password_file: given.clickhouse_password_file.or(file.clickhouse_password_file),
+        clickhouse_ca: given.clickhouse_ca.or(file.clickhouse_ca),
+        clickhouse_ttl_days: given.clickhouse_ttl_days.or(file.clickhouse_ttl_days),
+        ndjson_dir: given.ndjson_dir.or(file.ndjson_dir),
+    };
     Ok(NodeArgs {
         policy: args.policy.or(file.policy),
         listen: or(args.listen, file.listen),
@@ -215,6 +232,7 @@ pub fn with_file(args: NodeArgs, directory: &Path) -> Result<NodeArgs, Failure> 
             journal_max_mib: args.journal.journal_max_mib.or(file.journal_max_mib),
             journal_full: args.journal.journal_full.or(file.journal_full),
             log_client: args.journal.log_client.or(file.log_client),
+            sinks,
         },
         deadlines,
     })
@@ -290,7 +308,7 @@ pub fn config(args: NodeArgs, on_ready: Option<OnReady>) -> Result<Config, Failu
         deadlines: args.deadlines.or_default(),
         data_dir,
         ring_dir: args.ring_dir,
-        journal: journal::config(&args.journal),
+        journal: journal::config(&args.journal)?,
         journal_full: args.journal.journal_full.unwrap_or_default(),
         log_client: args.journal.log_client.unwrap_or_default(),
         on_ready,

@@ -14,7 +14,7 @@ use link::books::Books;
 use link::checkpoint::{self, Checkpoint};
 use link::lease_log;
 use link::row::Account;
-use link::spool::{BlockHead, Error, Position, Spool};
+use link::spool::{BlockHead, Error, Position, Spool, Tail};
 
 use super::state::JournalState;
 use super::stream::{Stream, StreamError, Taken};
@@ -93,6 +93,12 @@ impl DrainThread {
 }
 
 impl Drain {
+    /// How far rows are durable, and where they are.
+    #[must_use]
+    pub fn tail(&self) -> (Arc<Tail>, PathBuf) {
+        (self.spool.tail(), self.spool.folder().to_owned())
+    }
+
     /// Starts the thread.
     ///
     /// # Errors

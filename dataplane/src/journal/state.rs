@@ -3,9 +3,10 @@
 //! In: what the drain and the ledger thread know. Out: the journal's part of `/status` and `/metrics`. Always holds: setting and
 //! reading take no lock but for rare text.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
+use link::ship::ExportState;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -24,6 +25,7 @@ pub struct JournalState {
     spool_segments: AtomicU64,
     dropped: AtomicU64,
     error: Mutex<Option<String>>,
+    exports: OnceLock<Vec<Arc<ExportState>>>,
     /// What the last start found missing, and what it counted as used for that.
     recovered: Mutex<Option<String>>,
 }
@@ -76,6 +78,54 @@ impl JournalState {
     /// What the start found missing.
     pub fn set_recovered(&self, text: String) {
         *self.recovered.lock() = Some(text);
+    }
+
+    /// Says where rows go.
+    pub fn set_exports(&self, exports: Vec<Arc<ExportState>>) {
+        // Set once, at the start.
+        let _ = self.exports.set(exports);
+    }
+
+    /// How every sink is doing.
+    #[must_use]
+    pub fn exports(&self) -> &[Arc<ExportState>] {
+        self.exports.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Rows that sinks have taken, over all sinks.
+    #[must_use]
+    pub fn exported(&self) -> u64 {
+        self.exports().iter().map(|sink| sink.exported()).sum()
+    }
+
+    /// Rows that never got, or never will get, where they should: those that found no room, and those that a sink misses.
+    #[must_use]
+    pub fn lost_or_dropped(&self) -> u64 {
+        self.lost() + self.exports().iter().map(|sink| sink.lost() + sink.set_aside()).sum::<u64>()
+    }
+
+    /// Age of the oldest row that a sink lacks, seconds.
+    #[must_use]
+    pub fn export_lag_s(&self, unix_ns: i64) -> f64 {
+        self.exports().iter().map(|sink| sink.lag_seconds(unix_ns)).fold(0.0, f64::max)
+    }
+
+    /// The sinks' part of `/status`.
+    #[must_use]
+    pub fn exports_status(&self, unix_ns: i64) -> Vec<Value> {
+        let status = |sink: &Arc<ExportState>| {
+            json!({
+                "sink": sink.name(),
+                "state": sink.health().as_str(),
+                "exported": sink.exported(),
+                "lost": sink.lost(),
+                "set_aside": sink.set_aside(),
+                "failures": sink.failures(),
+                "lag_s": sink.lag_seconds(unix_ns),
+                "last_error": sink.last_error(),
+            })
+        };
+        self.exports().iter().map(status).collect()
     }
 
     /// Decisions that are in no log: those that found no room.

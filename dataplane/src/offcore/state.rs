@@ -166,9 +166,9 @@ impl NodeState {
             snapshot_sequence: self.snapshot_sequence(),
             snapshot_loaded_s: self.snapshot_loaded_ns.load(Relaxed) as f64 / 1e9,
             snapshot_rejected: self.snapshot_rejected(),
-            decisions_exported: 0,
-            decisions_lost: self.journal.lost(),
-            export_lag_s: 0.0,
+            decisions_exported: self.journal.exported(),
+            decisions_lost: self.journal.lost_or_dropped(),
+            export_lag_s: self.journal.export_lag_s(self.clock.now().unix_ns),
             ledger_lag_s: self.ledger_lag_ns.load(Relaxed) as f64 / 1e9,
             certificate_expiry_s: self.tls.expiry_s(),
             certificates_rejected: self.tls.rejected(),
@@ -216,7 +216,7 @@ impl NodeState {
                 "ledger": "memory",
             },
             "journal": self.journal.status(),
-            "exports": [],
+            "exports": self.journal.exports_status(self.clock.now().unix_ns),
             "tls": self.tls.status(),
         })
     }

@@ -11,6 +11,7 @@ pub(crate) mod fixture;
 mod position;
 mod rejected;
 mod source;
+mod spool_source;
 mod state;
 mod worker;
 
@@ -31,6 +32,7 @@ pub use self::batch::{Batch, Held, Range, RowAt, Stream};
 use self::position::{PositionFile, Progress};
 use self::rejected::Rejected;
 pub use self::source::{Position, Source, SourceBlock, SourceError};
+pub use self::spool_source::SpoolSource;
 pub use self::state::{ExportState, Health};
 pub use self::worker::Limits;
 use self::worker::{Phase, Worker, until_ended};

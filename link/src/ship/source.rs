@@ -3,26 +3,7 @@
 //! In: a position. Out: blocks of rows after it. Always holds: a block read again from the same position has the same rows with
 //! the same numbers, for as long as it is there at all.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
-/// A place between two blocks.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct Position {
-    /// The segment's number.
-    pub segment: u64,
-    /// Bytes into it.
-    pub offset: u64,
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.segment, self.offset)
-    }
-}
+pub use crate::spool::Position;
 
 /// Rows of one shard, one after the other in the bytes of [`crate::row`].
 #[derive(Clone, Debug, PartialEq, Eq)]

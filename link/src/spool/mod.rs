@@ -29,11 +29,15 @@ pub use reader::{Block, Item, Reader, Rows};
 pub use segments::{RowRange, extent};
 pub use tail::Tail;
 
+use serde::{Deserialize, Serialize};
+
 use crate::disk::{Disk, DiskFile};
 use segments::{add_range, path_of};
 
 /// A place between two blocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Position {
     /// The segment's number, from 1; 0 stands for before everything.
     pub segment: u64,

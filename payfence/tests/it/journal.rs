@@ -296,3 +296,42 @@ fn decisions_can_be_watched_as_they_are_made() {
     }
     assert!(read_until("event: skipped").contains("/paid/many"));
 }
+
+#[test]
+fn every_decision_reaches_a_sink_once_over_crashes() {
+    let tables = plan("sink", "quota = { requests = 100000, per = \"year\" }")
+        + &subscription("sink", "sink", "");
+    let origin = Origin::ok();
+    let folder = tempfile::tempdir().unwrap();
+    let ndjson = folder.path().to_str().unwrap();
+    let flags = ["--ndjson-dir", ndjson];
+    let Some(mut gateway) = Gateway::start_with(&site(origin.address, "", &tables), &flags) else {
+        return;
+    };
+    let authorization = bearer("sink");
+    let request = get("/paid/x", &[("Authorization", authorization.as_str())]);
+    for _ in 0..3 {
+        let mut client = gateway.connect();
+        for _ in 0..500 {
+            client.send(&request);
+            assert_eq!(client.answer().status, 200);
+        }
+        gateway.crash_and_restart(&flags);
+    }
+    assert_eq!(gateway.ask(get("/free", &[])).status, 200);
+    let shipped = || -> Vec<(u64, u64, u64)> {
+        let files = std::fs::read_dir(folder.path()).unwrap();
+        let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+        let all: String = texts.collect();
+        let rows = all.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let number = |row: &Value, key: &str| row[key].as_u64().unwrap();
+        rows.map(|row| (number(&row, "epoch"), number(&row, "shard"), number(&row, "seq")))
+            .collect()
+    };
+    let rows = wait_for("every row", || Some(shipped()).filter(|rows| rows.len() >= 1501));
+    let distinct: std::collections::HashSet<_> = rows.iter().collect();
+    assert_eq!((rows.len(), distinct.len()), (1501, 1501));
+    gateway.wait_metric("payfence_decisions_lost_total", &[], 0.0);
+    let export = &gateway.status()["exports"][0];
+    assert_eq!((&export["sink"], &export["state"]), (&"ndjson".into(), &"ok".into()), "{export}");
+}
