@@ -21,7 +21,7 @@ use policy::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::config::{Config, JournalFull, Ready};
 use crate::http1::Limits;
-use crate::journal::drain::Drain;
+use crate::journal::drain::{Drain, DrainThread};
 use crate::journal::ring::Writer;
 use crate::journal::start::{self, JournalError, Options};
 use crate::message::RequestIds;
@@ -175,6 +175,12 @@ pub fn run(config: Config) -> Result<(), Error> {
     // A panic on it has been reported by the hook.
     let _ = ledger.join();
     // Last: whatever the others did is in the rings now.
+    write_out(drain, shipper);
+    ended
+}
+
+/// Brings what the shards have left to disk, and from there to the sinks.
+fn write_out(drain: Option<DrainThread>, shipper: Option<Shipper>) {
     if let Some(drain) = drain {
         drain.finish();
     }
@@ -185,7 +191,6 @@ pub fn run(config: Config) -> Result<(), Error> {
             "not every sink has all decisions; they are on disk, and the next start goes on from there"
         );
     }
-    ended
 }
 
 /// What all shards are launched with.

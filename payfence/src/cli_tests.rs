@@ -63,7 +63,16 @@ fn lines_taken_and_refused() {
     check("payfence", false);
     check("payfence dataplane --control-url http://a", false);
     check("payfence controlplane", false);
-    check("payfence journal cat", false);
+    check("payfence journal cat", true);
+    check("payfence journal cat --follow --site a --reason ok --since 15m", true);
+    check("payfence journal cat --since 2026-11-24T10:00:00Z", true);
+    check("payfence journal cat --since soon", false);
+    check("payfence journal cat --reason fine", false);
+    check("payfence journal verify", true);
+    check("payfence dataplane --node-name a/b", false);
+    check("payfence dataplane --journal perhaps", false);
+    check("payfence dataplane --journal-max-mib 1", false);
+    check("payfence dataplane --log-client half", false);
 }
 
 #[test]

@@ -421,28 +421,8 @@ impl Asked<'_> {
         let site = self.policy.site(decision.site);
         let http = self.request.facts();
         let asks_websocket = http.upgrade == Some(Upgrade::WebSocket);
-        let looked_up = match (&facts.token, decision.foreign_looked_up) {
-            (Presented::Token(value), true) => Some(value.as_bytes()),
-            _ => None,
-        };
         let mut request = self.shard.take_spare();
-        message::write_request(
-            &mut request,
-            &self.request,
-            &Forward {
-                site,
-                prefix_len,
-                peer: self.peer.address,
-                peer_is_trusted: self.client.peer_is_trusted,
-                client: self.client.ip,
-                proto: self.peer.proto(),
-                client_cert_subject: self.peer.client_subject(),
-                identity: self.identity(decision),
-                request_id: &self.request_id,
-                looked_up_foreign: looked_up,
-                expect: http.expect_continue,
-            },
-        );
+        self.write_request(&mut request, facts, prefix_len, decision);
         let body = self.bytes.get(self.head_len..).unwrap_or_default();
         let (taken, upload) = match begin_upload(&site, http.framing, body, &mut request) {
             Ok(begun) => begun,
@@ -482,6 +462,34 @@ impl Asked<'_> {
             cors: facts.origin.filter(|_| wants_cors).map(Box::from),
             started: self.started,
         }))
+    }
+
+    /// Appends the head for the origin.
+    fn write_request(
+        &self,
+        request: &mut Vec<u8>,
+        facts: &Facts<'_>,
+        prefix_len: usize,
+        decision: Decision,
+    ) {
+        let looked_up = match (&facts.token, decision.foreign_looked_up) {
+            (Presented::Token(value), true) => Some(value.as_bytes()),
+            _ => None,
+        };
+        let forward = Forward {
+            site: self.policy.site(decision.site),
+            prefix_len,
+            peer: self.peer.address,
+            peer_is_trusted: self.client.peer_is_trusted,
+            client: self.client.ip,
+            proto: self.peer.proto(),
+            client_cert_subject: self.peer.client_subject(),
+            identity: self.identity(decision),
+            request_id: &self.request_id,
+            looked_up_foreign: looked_up,
+            expect: self.request.facts().expect_continue,
+        };
+        message::write_request(request, &self.request, &forward);
     }
 
     fn record_begin(
