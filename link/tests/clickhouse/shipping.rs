@@ -76,7 +76,7 @@ impl Source for Decisions {
 }
 
 fn push_row(rows: &mut Vec<u8>, epoch: u64, shard: u16, seq: u64) {
-    let is_denied = seq % 10 == 0;
+    let is_denied = seq.is_multiple_of(10);
     let reason = if is_denied { Reason::QuotaExhausted } else { Reason::Ok };
     let customer = format!("customer {}'s \\ {}", shard, seq % 7);
     let path = format!("/v1/{epoch:x}/{seq}");
@@ -85,7 +85,7 @@ fn push_row(rows: &mut Vec<u8>, epoch: u64, shard: u16, seq: u64) {
         // Rows near the end of the month come in both orders.
         time_ns: BEGIN_NS + i64::try_from(seq % 1_000 * 100).unwrap() * 1_000_000 + 1_234,
         request_id: u128::from(seq),
-        account: (seq % 5 != 0).then_some(Account {
+        account: (!seq.is_multiple_of(5)).then_some(Account {
             entitlement: EntitlementId(1),
             period: Period { id: PeriodId(seq % 3), start_s: 0, end_s: 1 },
         }),
@@ -93,16 +93,16 @@ fn push_row(rows: &mut Vec<u8>, epoch: u64, shard: u16, seq: u64) {
         charge: 0,
         remaining: None,
         protocol: Protocol::Http11,
-        client: (seq % 4 == 0).then(|| "2001:db8::7".parse().unwrap()),
+        client: (seq.is_multiple_of(4)).then(|| "2001:db8::7".parse().unwrap()),
         texts: Texts {
-            site: if seq % 2 == 0 { "weather" } else { "maps" },
-            subscriber: (seq % 6 != 0).then_some(Subscriber {
+            site: if seq.is_multiple_of(2) { "weather" } else { "maps" },
+            subscriber: (!seq.is_multiple_of(6)).then_some(Subscriber {
                 customer: &customer,
                 subscription: "sub",
                 token_id: "tok",
             }),
             plan: Some("pro"),
-            resource: (seq % 9 != 0).then_some("/v1/*"),
+            resource: (!seq.is_multiple_of(9)).then_some("/v1/*"),
             method: "GET",
             path: &path,
         },
@@ -113,7 +113,7 @@ fn push_row(rows: &mut Vec<u8>, epoch: u64, shard: u16, seq: u64) {
         reason,
         status: (seq % 50 != 1).then_some(if is_denied { 429 } else { 200 }),
         charge: if is_denied { 0 } else { 1 + seq % 3 },
-        remaining: (seq % 3 == 0).then_some(seq),
+        remaining: (seq.is_multiple_of(3)).then_some(seq),
         request_bytes: seq % 100,
         response_bytes: 500 + seq % 1_000,
         origin_us: (!is_denied).then_some(900 + seq % 1_000),
