@@ -105,21 +105,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: ship_cost ADDRESS|FOLDER MILLIONS".into());
     };
     let rows = millions.parse::<u64>()? * 1_000_000;
-    let source = Made {
-        blocks: Arc::new((0..BLOCKS_MADE).map(block).collect()),
-        at: 0,
-        count: rows / BLOCK_ROWS,
-    };
+    let blocks: Arc<Vec<Vec<u8>>> = Arc::new((0..BLOCKS_MADE).map(block).collect());
     let data = std::env::temp_dir().join(format!("ship-cost-{}", std::process::id()));
-    let limits = Limits::default();
-    let export = if to.starts_with("http") {
-        Export::new("cost", limits, ClickHouseSink::new(ClickHouseConfig::new(to))?, source)
-    } else {
-        Export::new("cost", limits, NdjsonSink::new(NdjsonConfig::new(to.into())), source)
-    };
-    let before = cpu_s();
     let node = format!("bench-{}", std::process::id());
-    let shipper = Shipper::start(&data, &node, vec![export])?;
+    let start = |count| -> Result<Shipper, Box<dyn std::error::Error>> {
+        let (limits, source) =
+            (Limits::default(), Made { blocks: Arc::clone(&blocks), at: 0, count });
+        let export = if to.starts_with("http") {
+            Export::new("cost", limits, ClickHouseSink::new(ClickHouseConfig::new(to))?, source)
+        } else {
+            Export::new("cost", limits, NdjsonSink::new(NdjsonConfig::new(to.into())), source)
+        };
+        Ok(Shipper::start(&data, &node, vec![export])?)
+    };
+    // A new sink looks for each row before it is sent; that is over after the first start.
+    if !start(2)?.flush(Duration::from_secs(60)) {
+        return Err("the first rows did not arrive: does the address answer?".into());
+    }
+    let before = cpu_s();
+    let shipper = start(2 + rows / BLOCK_ROWS)?;
     let state = Arc::clone(&shipper.states()[0]);
     let is_complete = shipper.flush(Duration::from_secs(600));
     let used = cpu_s() - before;

@@ -9,5 +9,6 @@ mod faults;
 mod kills;
 mod proxy;
 mod queries;
+mod repair;
 mod schema;
 mod shipping;
