@@ -23,10 +23,11 @@ fn check(kind: Kind, fault: Fault) {
     wait_for("rows before the fault", PATIENCE, || state.exported() == 700);
     assert_eq!((state.failures(), state.health()), (0, Health::Ok), "{:?}", state.last_error());
     proxy.set(fault);
+    let strikes = if fault == Fault::DeliverLate { 3 } else { 2 };
     for shard in 0..3 {
         decisions.make(7, shard, 900);
     }
-    wait_for("the fault to strike", PATIENCE, || proxy.struck.load(SeqCst) >= 2);
+    wait_for("the fault to strike", PATIENCE, || proxy.struck.load(SeqCst) >= strikes);
     wait_for("a failure to be told", PATIENCE, || state.failures() >= 1);
     proxy.set(Fault::None);
     for shard in 0..3 {
@@ -35,6 +36,7 @@ fn check(kind: Kind, fault: Fault) {
     let made = decisions.made();
     wait_for("all rows", PATIENCE, || state.exported() == made);
     assert!(shipper.flush(PATIENCE), "{:?}", state.last_error());
+    wait_for("what is delivered late", PATIENCE, || proxy.late.load(SeqCst) == 0);
     assert_exact(&engine, &decisions);
     assert_eq!((state.lost(), state.set_aside()), (0, 0));
 }

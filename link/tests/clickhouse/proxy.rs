@@ -42,14 +42,17 @@ const FAULTS: [Fault; 8] = [
     Fault::DeliverLate,
 ];
 
-/// How late.
-const LATE: Duration = Duration::from_millis(4_500);
+/// How late, in turn: while what was sent may still be stored, and after that.
+const LATE: [Duration; 3] =
+    [Duration::from_millis(4_500), Duration::from_millis(4_500), Duration::from_millis(8_000)];
 
 pub struct Proxy {
     pub url: String,
     fault: Arc<AtomicU8>,
     /// How often a fault has struck.
     pub struck: Arc<AtomicU64>,
+    /// Requests that are still to be delivered.
+    pub late: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -58,15 +61,18 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (fault, struck) = (Arc::new(AtomicU8::new(0)), Arc::new(AtomicU64::new(0)));
+        let late = Arc::new(AtomicU64::new(0));
+        let late_count = Arc::clone(&late);
         let (of_thread, count) = (Arc::clone(&fault), Arc::clone(&struck));
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (fault, struck) = (Arc::clone(&of_thread), Arc::clone(&count));
+                let late = Arc::clone(&late_count);
                 // A connection that ends in an error has ended.
-                thread::spawn(move || drop(serve(client, to, &fault, &struck)));
+                thread::spawn(move || drop(serve(client, to, &fault, &struck, &late)));
             }
         });
-        Self { url, fault, struck }
+        Self { url, fault, struck, late }
     }
 
     pub fn set(&self, fault: Fault) {
@@ -85,11 +91,13 @@ fn serve(
     to: u16,
     fault: &AtomicU8,
     struck: &AtomicU64,
+    late: &AtomicU64,
 ) -> std::io::Result<()> {
     if FAULTS[usize::from(fault.load(SeqCst))] == Fault::Refuse {
         struck.fetch_add(1, SeqCst);
         return Ok(());
     }
+    let mut strikes = 0;
     loop {
         let request = match read_request(&mut client) {
             Some(request) => request,
@@ -105,7 +113,7 @@ fn serve(
         );
         let now = if spares_questions && !is_insert { Fault::None } else { now };
         if now != Fault::None {
-            struck.fetch_add(1, SeqCst);
+            strikes = struck.fetch_add(1, SeqCst);
         }
         match now {
             Fault::Refuse => return Ok(()),
@@ -123,7 +131,8 @@ fn serve(
         }
         if now == Fault::DeliverLate {
             let (_sender, receiver) = mpsc::channel::<()>();
-            let _ = receiver.recv_timeout(LATE);
+            late.fetch_add(1, SeqCst);
+            let _ = receiver.recv_timeout(LATE[strikes as usize % LATE.len()]);
         }
         let mut server = TcpStream::connect(("127.0.0.1", to))?;
         if now == Fault::CutRequest {
@@ -134,7 +143,11 @@ fn serve(
         server.write_all(&request)?;
         let answer = read_answer(&mut server);
         match now {
-            Fault::LoseAnswer | Fault::DeliverLate => return Ok(()),
+            Fault::LoseAnswer => return Ok(()),
+            Fault::DeliverLate => {
+                late.fetch_sub(1, SeqCst);
+                return Ok(());
+            }
             Fault::HoldAnswer => {
                 hold();
                 return Ok(());
