@@ -17,7 +17,7 @@ use link::row::Account;
 use link::spool::{BlockHead, Error, Position, Spool, Tail};
 
 use super::state::JournalState;
-use super::stream::{Stream, StreamError, Taken};
+use super::stream::{Stream, StreamError, Taken, Written};
 use crate::clock::{Clock, Now};
 
 /// How long records wait in their ring; what can gather meanwhile is a small part of it.
@@ -155,28 +155,20 @@ impl Drain {
     /// Takes what is in the rings. How many rows were numbered, and whether more waits.
     pub(super) fn turn(&mut self, now: Now) -> Result<(u32, bool), Error> {
         let (mut rows, mut has_more) = (0, false);
+        let mut refused = None;
         for stream in &mut self.streams {
-            for _ in 0..BLOCKS_PER_TURN {
-                match stream.step(&mut self.spool, now.unix_ns, &mut self.sums) {
-                    Ok(written) => {
-                        rows += written.rows;
-                        has_more |= written.has_more;
-                        if !written.has_more {
-                            break;
-                        }
-                    }
-                    Err(StreamError::Spool(error)) => return Err(error),
-                    Err(StreamError::Ring(damaged)) => {
-                        tracing::error!(%damaged, "the decisions of a shard can no longer be recorded; restart the node, \
-                            and see whether something else writes to its ring directory");
-                        break;
-                    }
+            match take(stream, &mut self.spool, now, &mut self.sums) {
+                Ok(written) => {
+                    rows += written.rows;
+                    has_more |= written.has_more;
                 }
+                Err(error) => refused = Some(error),
             }
         }
         let sum = |of: fn(&Stream) -> u64| self.streams.iter().map(of).sum::<u64>();
+        // Also where the disk refuses: that is when rows are lost.
         self.state.set_rows(u64::from(rows), sum(Stream::lost), sum(Stream::waiting_bytes));
-        Ok((rows, has_more))
+        refused.map_or(Ok((rows, has_more)), Err)
     }
 
     fn rotate(&mut self, now: Now) -> Result<Position, Error> {
@@ -270,6 +262,34 @@ impl Drain {
         }
         Ok(())
     }
+}
+
+/// Takes some blocks of one ring.
+fn take(
+    stream: &mut Stream,
+    spool: &mut Spool,
+    now: Now,
+    sums: &mut Sums,
+) -> Result<Written, Error> {
+    let mut all = Written::default();
+    for _ in 0..BLOCKS_PER_TURN {
+        match stream.step(spool, now.unix_ns, sums) {
+            Ok(written) => {
+                all.rows += written.rows;
+                all.has_more = written.has_more;
+            }
+            Err(StreamError::Spool(error)) => return Err(error),
+            Err(StreamError::Ring(damaged)) => {
+                tracing::error!(%damaged, "the decisions of a shard can no longer be recorded; restart the node, and see \
+                    whether something else writes to its ring directory");
+                all.has_more = false;
+            }
+        }
+        if !all.has_more {
+            break;
+        }
+    }
+    Ok(all)
 }
 
 /// Checkpoints, written one at a time beside the drain.

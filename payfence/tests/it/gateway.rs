@@ -209,12 +209,13 @@ fn spawn(
         .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_payfence"), "dataplane", "--policy"])
         .arg(folder.path().join("policy.toml"))
         .args(["--listen", &address.to_string(), "--admin", &admin.to_string()])
-        .arg("--data-dir")
-        .arg(data_dir(folder))
         .arg("--ring-dir")
         .arg(ring_dir(folder))
         .args(flags)
         .env("RUST_BACKTRACE", "1");
+    if !flags.contains(&"--data-dir") {
+        command.arg("--data-dir").arg(data_dir(folder));
+    }
     if !flags.contains(&"--shards") {
         command.args(["--shards", "2"]);
     }

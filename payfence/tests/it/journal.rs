@@ -335,3 +335,76 @@ fn every_decision_reaches_a_sink_once_over_crashes() {
     let export = &gateway.status()["exports"][0];
     assert_eq!((&export["sink"], &export["state"]), (&"ndjson".into(), &"ok".into()), "{export}");
 }
+
+/// A file system of its own, of so many MiB; unmounted with its test.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None` where nothing may be mounted; that is a failure under `./test`.
+    fn mount(mib: u32) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "none"])
+            .arg(folder.path())
+            .output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(folder));
+        }
+        assert!(std::env::var_os("CI").is_none(), "mounting a tmpfs needs root");
+        let _ = std::io::stderr().write_all(b"left out: mounting a small disk needs root\n");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l"]).arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_does_what_was_chosen_and_recovers() {
+    for (choice, refused) in [("continue", 200), ("refuse", 503)] {
+        let Some(disk) = SmallDisk::mount(24) else { return };
+        let tables = plan("full", "quota = { requests = 1000000, per = \"year\" }")
+            + &subscription("full", "full", "");
+        let origin = Origin::ok();
+        let data = disk.0.path().join("data");
+        let flags =
+            ["--data-dir", data.to_str().unwrap(), "--journal-full", choice, "--shards", "1"];
+        let Some(gateway) = Gateway::start_with(&site(origin.address, "", &tables), &flags) else {
+            return;
+        };
+        let authorization = bearer("full");
+        let path = format!("/paid/{}", "x".repeat(900));
+        let request = get(&path, &[("Authorization", authorization.as_str())]);
+        let ballast = disk.0.path().join("ballast");
+        // Fails once there is no more room.
+        let _ = std::fs::write(&ballast, vec![0; 32 << 20]);
+        let mut client = gateway.connect();
+        let mut answered = 0_u64;
+        // The ring of 8 MiB takes some 6,000 of these.
+        let mut ask = |count: u64, expected: u16| {
+            for _ in 0..count {
+                client.send(&request);
+                let answer = client.answer();
+                if answer.status != expected {
+                    return answer.status;
+                }
+                answered += 1;
+            }
+            expected
+        };
+        let status = ask(12_000, 200);
+        assert_eq!(status, refused, "{choice}");
+        let journal = gateway.status()["journal"].clone();
+        assert!(journal["error"].to_string().contains("space"), "{journal}");
+        wait_for("what is lost", || {
+            (gateway.metric("payfence_decisions_lost_total", &[]) >= 1.0).then_some(())
+        });
+        std::fs::remove_file(&ballast).unwrap();
+        wait_for("recovery", || gateway.status()["journal"]["error"].is_null().then_some(()));
+        let ask_again = |gateway: &Gateway| gateway.ask(&request).status;
+        wait_for("requests", || (ask_again(&gateway) == 200).then_some(()));
+    }
+}
