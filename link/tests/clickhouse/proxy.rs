@@ -86,6 +86,17 @@ fn hold() {
     let _ = receiver.recv_timeout(Duration::from_secs(600));
 }
 
+/// Questions get through where only what stores something is to suffer.
+fn spares(fault: Fault, request: &[u8]) -> bool {
+    let is_insert =
+        request.starts_with(b"POST") && contains(&request[..request.len().min(2_000)], b"INSERT");
+    let spares_questions = matches!(
+        fault,
+        Fault::LoseAnswer | Fault::HoldAnswer | Fault::CutRequest | Fault::DeliverLate
+    );
+    spares_questions && !is_insert
+}
+
 fn serve(
     mut client: TcpStream,
     to: u16,
@@ -104,14 +115,7 @@ fn serve(
             None => return Ok(()),
         };
         let now = FAULTS[usize::from(fault.load(SeqCst))];
-        // Questions get through where only what stores something is to suffer.
-        let is_insert = request.starts_with(b"POST")
-            && contains(&request[..request.len().min(2_000)], b"INSERT");
-        let spares_questions = matches!(
-            now,
-            Fault::LoseAnswer | Fault::HoldAnswer | Fault::CutRequest | Fault::DeliverLate
-        );
-        let now = if spares_questions && !is_insert { Fault::None } else { now };
+        let now = if spares(now, &request) { Fault::None } else { now };
         if now != Fault::None {
             strikes = struck.fetch_add(1, SeqCst);
         }
