@@ -200,8 +200,11 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Ended already, or ended now.
-        let _ = self.0.kill();
+        // As a person ends it, so that it takes its decision rings with it.
+        let ended = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
+        if !ended.is_ok_and(|status| status.success()) {
+            let _ = self.0.kill();
+        }
         let _ = self.0.wait();
     }
 }
