@@ -4,10 +4,12 @@
 //! message's framing fields, its connection options. What always holds: framing comes out in one
 //! reading or as an error (RFC 9112 §6.3), and every list that grows here has a bound.
 
+use std::ops::Range;
+
 use super::error::FieldError;
 use super::headers::Classified;
 use super::scan::is_token;
-use super::{Upgrade, Version};
+use super::{Upgrade, Version, write};
 
 /// How many fields `Connection` may nominate for removal, beyond the known options. Each costs a
 /// comparison per header, and no honest client names more than a few.
@@ -42,6 +44,10 @@ impl Span {
     pub const fn is_empty(self) -> bool {
         self.len == 0
     }
+
+    const fn end(self) -> usize {
+        self.start as usize + self.len as usize
+    }
 }
 
 /// One header line's place and class.
@@ -50,6 +56,18 @@ pub(super) struct Entry<N> {
     pub name: Span,
     pub value: Span,
     pub class: Classified<N>,
+}
+
+impl<N> Entry<N> {
+    /// The whole line's place, where it has the form `Name: value` and can be passed on as it was received.
+    fn plain_line(&self, input: &[u8]) -> Option<Range<usize>> {
+        let (start, name_end) = (self.name.start as usize, self.name.end());
+        let (value_start, end) = (self.value.start as usize, self.value.end());
+        let is_plain = value_start == name_end + 2
+            && input.get(name_end..value_start) == Some(b": ")
+            && input.get(end..end + 2) == Some(b"\r\n");
+        is_plain.then_some(start..end + 2)
+    }
 }
 
 /// One header line of a parsed head.
@@ -89,6 +107,32 @@ impl<N: Copy> Fields<N> {
             underscored: entry.class.underscored,
             index,
         })
+    }
+
+    /// Appends the lines that `passes` accepts, those next to each other in one copy.
+    pub fn write<'a>(
+        &'a self,
+        input: &'a [u8],
+        out: &mut Vec<u8>,
+        mut passes: impl FnMut(&Header<'a, N>) -> bool,
+    ) {
+        let mut run = 0..0;
+        for (entry, line) in self.entries.iter().zip(self.iter(input)) {
+            if !passes(&line) {
+                continue;
+            }
+            let plain = entry.plain_line(input);
+            if plain.as_ref().is_some_and(|plain| plain.start == run.end) {
+                run.end = plain.map_or(run.end, |plain| plain.end);
+                continue;
+            }
+            out.extend_from_slice(input.get(run).unwrap_or_default());
+            if plain.is_none() {
+                write::header(out, line.name, line.value);
+            }
+            run = plain.unwrap_or(0..0);
+        }
+        out.extend_from_slice(input.get(run).unwrap_or_default());
     }
 
     /// Whether `Connection` names this field (RFC 9110 §7.6.1).
@@ -221,3 +265,7 @@ pub(super) fn upgrade(value: &[u8], earlier: Option<Upgrade>) -> Option<Upgrade>
         }
     })
 }
+
+#[cfg(test)]
+#[path = "fields_tests.rs"]
+mod tests;

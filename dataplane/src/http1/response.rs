@@ -115,6 +115,15 @@ impl<'a> Response<'a> {
         self.head.fields.iter(self.input)
     }
 
+    /// Appends the header lines that `passes` accepts, as they were received.
+    pub fn write_headers(
+        &self,
+        out: &mut Vec<u8>,
+        passes: impl FnMut(&Header<'a, ResponseName>) -> bool,
+    ) {
+        self.head.fields.write(self.input, out, passes);
+    }
+
     /// The values of all headers of one class, none that are merely underscored.
     pub fn values(&self, class: ResponseName) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         self.headers()

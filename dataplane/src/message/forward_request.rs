@@ -119,15 +119,15 @@ fn client_headers(out: &mut Vec<u8>, request: &Request<'_>, forward: &Forward<'_
         override_headers: site.allow_override_headers(),
         trusted_peer: forward.peer_is_trusted,
     };
-    for line in request.headers().filter(|line| request.forwards(line, rules)) {
-        let is_token = !site.forward_token()
-            && is_token_header(line.name, line.value, places, forward.looked_up_foreign);
+    request.write_headers(out, |line| {
+        let is_token = || {
+            !site.forward_token()
+                && is_token_header(line.name, line.value, places, forward.looked_up_foreign)
+        };
         let is_replaced =
             || site.origin_headers().any(|(name, _)| same_name_folded(name.as_bytes(), line.name));
-        if !is_token && !is_replaced() {
-            header(out, line.name, line.value);
-        }
-    }
+        request.forwards(line, rules) && !is_token() && !is_replaced()
+    });
 }
 
 /// `X-Forwarded-*`: a trusted proxy's are kept and its address is added; all others are replaced.

@@ -10,7 +10,6 @@ use policy::budget::Figures;
 use super::limits::limit_headers;
 use super::request_id::RequestId;
 use super::time::date_header;
-use crate::http1::fields::Header;
 use crate::http1::headers::classify_response;
 use crate::http1::write::{end, header, header_decimal, response_framing, status_line};
 use crate::http1::{Response, ResponseFacts, ResponseFraming, ResponseName, Upgrade, Version};
@@ -67,17 +66,17 @@ pub fn write_response(out: &mut Vec<u8>, response: &Response<'_>, edit: &Respons
     let facts = response.facts();
     status_line(out, facts.status, response.reason());
     let mut has_date = false;
-    for line in response.headers().filter(|line| response.forwards(line, edit.is_metered)) {
-        // Without chunks there are no trailers to announce.
-        if line.class == ResponseName::Trailer && edit.framing_out != ResponseFraming::Chunked {
-            continue;
-        }
-        if line.class == ResponseName::StrictTransportSecurity && edit.hsts.is_some() {
-            continue;
-        }
-        has_date |= line.class == ResponseName::Date && !line.underscored;
-        header(out, line.name, line.value);
-    }
+    response.write_headers(out, |line| {
+        let passes = response.forwards(line, edit.is_metered)
+            && match line.class {
+                // Without chunks there are no trailers to announce.
+                ResponseName::Trailer => edit.framing_out == ResponseFraming::Chunked,
+                ResponseName::StrictTransportSecurity => edit.hsts.is_none(),
+                _ => true,
+            };
+        has_date |= passes && line.class == ResponseName::Date && !line.underscored;
+        passes
+    });
     if !has_date && facts.status >= 200 {
         // RFC 9110 §6.6.1: a recipient with a clock adds what the origin left out.
         date_header(out, edit.now_s);
@@ -127,12 +126,9 @@ pub fn interim(out: &mut Vec<u8>, response: &Response<'_>, client: Version) -> b
         return false;
     }
     status_line(out, response.facts().status, response.reason());
-    let passes = |line: &Header<'_, ResponseName>| {
+    response.write_headers(out, |line| {
         response.forwards(line, true) && line.class != ResponseName::StrictTransportSecurity
-    };
-    for line in response.headers().filter(passes) {
-        header(out, line.name, line.value);
-    }
+    });
     end(out);
     true
 }

@@ -22,7 +22,7 @@ pub use ring::{Ring, RingConfig, RingError};
 pub use shared_memory::SharedMemory;
 pub use slots::Tap;
 pub use socket::{
-    Answers, Listener, Socket, bind_listener, local_address, probe_address, raise_descriptor_limit,
+    Listener, Outbox, Socket, bind_listener, local_address, probe_address, raise_descriptor_limit,
 };
 pub use wake::{Waker as ShardWaker, WakerSet};
 pub use wheel::Timer;

@@ -92,7 +92,7 @@ struct Inner {
     woken_early: Vec<Waker>,
     /// What taps are to be shown, in the order it came.
     tapped: Vec<(OpKey, i32, u32)>,
-    /// Memory of answers that have gone.
+    /// Memory of messages that have gone.
     spent: Vec<Vec<u8>>,
 }
 
@@ -222,18 +222,18 @@ impl Ring {
         self.inner.borrow_mut().tapped.clear();
     }
 
-    /// Queues an answer that tells `outcome` its end; `build` makes its entry, which must send all of it or fail.
-    pub(super) fn queue_answer(
+    /// Queues a message that tells `outcome` its end; `build` makes its entry, which must send all of it or fail.
+    pub(super) fn queue_message(
         &self,
         bytes: Vec<u8>,
         outcome: Rc<Outcome>,
         build: impl FnOnce(&[u8]) -> squeue::Entry,
     ) -> OpKey {
         let entry = build(&bytes);
-        self.inner.borrow_mut().start(State::Answer(outcome), Resource::Bytes(bytes), entry)
+        self.inner.borrow_mut().start(State::Message(outcome), Resource::Bytes(bytes), entry)
     }
 
-    /// Memory of an answer that has gone.
+    /// Memory of a message that has gone.
     pub fn take_spent(&self) -> Option<Vec<u8>> {
         self.inner.borrow_mut().spent.pop()
     }
@@ -450,13 +450,11 @@ impl Inner {
                         floods.push(user_data);
                     }
                 }
-                State::Answer(outcome) => {
+                State::Message(outcome) => {
                     let memory = std::mem::replace(&mut slot.resource, Resource::None);
                     if let Resource::Bytes(bytes) = memory {
-                        outcome.is_broken.set(usize::try_from(entry.result()) != Ok(bytes.len()));
-                        spent.push(bytes);
+                        spent.extend(outcome.end(bytes, entry.result()));
                     }
-                    outcome.is_under_way.set(false);
                     woken.extend(outcome.waker.take());
                     release(slot, index, free);
                 }
@@ -510,7 +508,7 @@ impl Inner {
                 keep_waker(waker, context);
                 Poll::Pending
             }
-            State::Free | State::Answer(_) | State::Orphan | State::Many { .. } => Poll::Pending,
+            State::Free | State::Message(_) | State::Orphan | State::Many { .. } => Poll::Pending,
         }
     }
 
@@ -560,7 +558,7 @@ impl Inner {
         }
         slot.tap = None;
         let runs = match slot.state {
-            State::Waiting(_) | State::Answer(_) => true,
+            State::Waiting(_) | State::Message(_) => true,
             State::Many { ended, .. } => !ended,
             State::Done(result, flags) => {
                 discard(&self.groups, &slot.resource, result, flags);

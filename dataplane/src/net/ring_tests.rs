@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 
-use super::super::{Answers, Group, Listener, Socket, Tap, bind_listener};
+use super::super::{Group, Listener, Outbox, Socket, Tap, bind_listener};
 use super::*;
 use crate::runtime;
 
@@ -181,7 +181,7 @@ fn a_client_that_does_not_read_is_not_received_from_without_end() {
 
 /// Answers lines that begin with `!` itself, and counts them; leaves the others.
 struct Answerer {
-    answers: Answers,
+    outbox: Rc<Outbox>,
     seen: Cell<usize>,
 }
 
@@ -190,8 +190,8 @@ impl Tap for Answerer {
         let is_mine = bytes.starts_with(b"!");
         if is_mine {
             self.seen.set(self.seen.get() + 1);
-            assert!(self.answers.is_idle());
-            self.answers.queue(b"tap\n".to_vec());
+            assert!(self.outbox.is_idle());
+            self.outbox.queue(b"tap\n".to_vec());
         }
         is_mine
     }
@@ -207,7 +207,7 @@ fn a_tap_answers_what_is_its_own_and_leaves_the_rest_in_order() {
         let mut listener = Listener::new(fd, Rc::clone(&ring));
         let socket =
             Socket::adopt(listener.accept().await.expect("a connection"), Rc::clone(&ring));
-        let tap = Rc::new(Answerer { answers: socket.answers(), seen: Cell::new(0) });
+        let tap = Rc::new(Answerer { outbox: Rc::clone(socket.outbox()), seen: Cell::new(0) });
         socket.tap(Rc::<Answerer>::clone(&tap));
         let first = socket.recv(Group::Small).await.expect("the client is well");
         assert!(first.starts_with(b"task"), "{:?}", &*first);
@@ -232,6 +232,38 @@ fn a_tap_answers_what_is_its_own_and_leaves_the_rest_in_order() {
     rest[..4].copy_from_slice(b"task");
     stream.write_all(&rest).expect("connected");
     stream.shutdown(Shutdown::Write).expect("connected");
+    shard.join().expect("no panic").expect("the ring is well");
+}
+
+#[test]
+fn a_queued_message_goes_with_the_turn_and_its_memory_comes_back() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let (read, is_read) = std::sync::mpsc::channel();
+    let peer = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut message = [0; 8];
+        stream.read_exact(&mut message).expect("a message");
+        // It leaves bytes unread, so that its end resets the connection.
+        read.send(message).expect("a receiver");
+    });
+    let shard = on_ring(move |ring| async move {
+        let socket = Socket::for_address(&address, Rc::clone(&ring)).expect("a descriptor");
+        socket.connect(address).await.expect("a listener");
+        assert!(socket.is_clear() && socket.take_memory().is_none());
+        socket.outbox().queue_and_keep(b"message, and more".to_vec());
+        assert!(!socket.is_clear() && socket.take_memory().is_none(), "it has not gone yet");
+        assert!(socket.outbox().gone().await);
+        assert!(socket.is_clear());
+        assert_eq!(socket.take_memory().expect("what was sent"), b"message, and more");
+        assert!(socket.recv(Group::Small).await.is_err(), "the peer resets");
+        socket.outbox().queue_and_keep(b"to nobody".to_vec());
+        assert!(!socket.outbox().gone().await);
+        assert!(!socket.is_clear() && socket.outbox().is_broken());
+        assert_eq!(socket.take_memory().expect("to be sent again"), b"to nobody");
+    });
+    assert_eq!(&is_read.recv().expect("a message"), b"message,");
+    peer.join().expect("no panic");
     shard.join().expect("no panic").expect("the ring is well");
 }
 

@@ -42,8 +42,8 @@ pub(super) enum State {
         ended: bool,
         cancelled: bool,
     },
-    /// An answer on its way out, which nobody waits for unless the peer is slow.
-    Answer(Rc<Outcome>),
+    /// A message on its way out, which nobody waits for unless the peer is slow.
+    Message(Rc<Outcome>),
     /// The future is gone; the memory waits for the completion.
     Orphan,
 }
@@ -60,13 +60,31 @@ pub(super) struct Slot {
     pub(super) to_show: usize,
 }
 
-/// What became of an answer that was queued.
+/// What became of what was queued to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) is_under_way: Cell<bool>,
     /// Not all of it went: the connection is broken.
     pub(super) is_broken: Cell<bool>,
     pub(super) waker: RefCell<Option<Waker>>,
+    /// The memory comes back here, for whoever may have to send it again, rather than to the ring's spent ones.
+    pub(super) keeps_memory: Cell<bool>,
+    pub(super) memory: RefCell<Option<Vec<u8>>>,
+}
+
+impl Outcome {
+    /// Takes in the end of a message; its memory, unless that is kept.
+    pub(super) fn end(&self, bytes: Vec<u8>, result: i32) -> Option<Vec<u8>> {
+        self.is_under_way.set(false);
+        if usize::try_from(result) != Ok(bytes.len()) {
+            self.is_broken.set(true);
+        }
+        if !self.keeps_memory.get() {
+            return Some(bytes);
+        }
+        self.memory.replace(Some(bytes));
+        None
+    }
 }
 
 /// What became of an operation.

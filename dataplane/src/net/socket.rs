@@ -3,7 +3,7 @@
 //! In: addresses. Out: sockets whose operations run on the shard's ring. Always holds: a descriptor is closed through the
 //! ring, after every operation queued on it before, so that no queued operation ever meets a descriptor used anew.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -25,6 +25,8 @@ pub struct Socket {
     ring: Rc<Ring>,
     /// The receive that goes on.
     pub(super) receiving: Cell<Option<Receiving>>,
+    /// Made when it is first asked for.
+    outbox: OnceCell<Rc<Outbox>>,
 }
 
 impl std::fmt::Debug for Socket {
@@ -46,7 +48,8 @@ impl Socket {
     /// Takes over a connected descriptor that has no operation in flight.
     #[must_use]
     pub fn adopt(fd: OwnedFd, ring: Rc<Ring>) -> Self {
-        Self { fd: fd.into_raw_fd(), ring, receiving: Cell::new(None) }
+        let (receiving, outbox) = (Cell::new(None), OnceCell::new());
+        Self { fd: fd.into_raw_fd(), ring, receiving, outbox }
     }
 
     /// A new socket for connections to `address`.
@@ -103,17 +106,32 @@ impl Socket {
         if ready > 0 { entry.revents } else { 0 }
     }
 
-    /// What a tap of this socket answers by.
+    /// By what messages are queued on this socket. What is sent in another way must wait until it [is idle](Outbox::is_idle).
     #[must_use]
-    pub fn answers(&self) -> Answers {
-        let ring = Rc::clone(&self.ring);
-        Answers { fd: self.fd, ring, last: Cell::new(None), outcome: Rc::default() }
+    pub fn outbox(&self) -> &Rc<Outbox> {
+        self.outbox.get_or_init(|| {
+            let ring = Rc::clone(&self.ring);
+            Rc::new(Outbox { fd: self.fd, ring, last: Cell::new(None), outcome: Rc::default() })
+        })
+    }
+
+    /// The message that was queued to be kept, once it is no longer on its way.
+    #[must_use]
+    pub fn take_memory(&self) -> Option<Vec<u8>> {
+        self.outbox.get().and_then(|outbox| outbox.outcome.memory.borrow_mut().take())
+    }
+
+    /// Whether nothing that was queued is on its way or broke off.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        self.outbox.get().is_none_or(|outbox| outbox.is_idle() && !outbox.is_broken())
     }
 
     /// Gives the descriptor up to another shard. Only before the first operation.
     #[must_use]
     pub fn release(self) -> OwnedFd {
-        debug_assert!(self.receiving.get().is_none(), "an operation would be left behind");
+        let is_unused = self.receiving.get().is_none() && self.outbox.get().is_none();
+        debug_assert!(is_unused, "an operation would be left behind");
         let this = std::mem::ManuallyDrop::new(self);
         // SAFETY: `this` is not dropped, so the descriptor has one owner; its reference to the ring is dropped here, once.
         unsafe {
@@ -144,27 +162,31 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         self.stop_receiving();
+        if let Some(outbox) = self.outbox.get() {
+            outbox.abandon();
+        }
         self.ring.submit_unattended(opcode::Close::new(types::Fd(self.fd)).build());
     }
 }
 
-/// The way out of a socket, for its tap. It is of no use once the socket is gone: drop it with the socket.
-pub struct Answers {
+/// What is queued to be sent on a socket: it goes with everything else of a turn in one system call. Of no use once the socket
+/// is gone.
+pub struct Outbox {
     fd: RawFd,
     ring: Rc<Ring>,
-    /// The last answer that was queued.
+    /// The last message that was queued.
     last: Cell<Option<OpKey>>,
     /// What became of it.
     outcome: Rc<Outcome>,
 }
 
-impl Answers {
-    /// Queues `bytes`, to be sent with everything else of this turn in one system call. Only where [`Self::is_idle`].
+impl Outbox {
+    /// Queues `bytes`. Only where [`Self::is_idle`]: two messages at once may change places.
     pub fn queue(&self, bytes: Vec<u8>) {
         let fd = types::Fd(self.fd);
-        debug_assert!(self.is_idle(), "two answers at once may change places");
+        debug_assert!(self.is_idle(), "two messages at once may change places");
         self.outcome.is_under_way.set(true);
-        let key = self.ring.queue_answer(bytes, Rc::clone(&self.outcome), |bytes| {
+        let key = self.ring.queue_message(bytes, Rc::clone(&self.outcome), |bytes| {
             // All of it or an error: nobody looks at how much has gone.
             opcode::Send::new(fd, bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX))
                 .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
@@ -173,27 +195,37 @@ impl Answers {
         self.last.set(Some(key));
     }
 
+    /// Like [`Self::queue`], and keeps the memory for [`Socket::take_memory`].
+    pub fn queue_and_keep(&self, bytes: Vec<u8>) {
+        self.outcome.keeps_memory.set(true);
+        self.queue(bytes);
+    }
+
     /// Whether nothing that was queued is on its way.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         !self.outcome.is_under_way.get()
     }
 
+    /// Whether something that was queued did not go whole: the connection is of no use any more.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.outcome.is_broken.get()
+    }
+
     /// Waits until what was queued has gone; whether all of it has.
     pub async fn gone(&self) -> bool {
         std::future::poll_fn(|context| {
             if self.is_idle() {
-                return Poll::Ready(!self.outcome.is_broken.get());
+                return Poll::Ready(!self.is_broken());
             }
             self.outcome.waker.replace(Some(context.waker().clone()));
             Poll::Pending
         })
         .await
     }
-}
 
-impl Drop for Answers {
-    fn drop(&mut self) {
+    fn abandon(&self) {
         if let Some(key) = self.last.take()
             && !self.is_idle()
         {

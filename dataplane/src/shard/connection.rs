@@ -76,7 +76,7 @@ pub(super) async fn serve(here: Here, socket: Socket, peer: SocketAddr, listens:
         match connection.exchange().await {
             After::Next => {}
             After::Linger => return connection.linger().await,
-            After::Close => return connection.stream.say_goodbye(),
+            After::Close => return connection.close().await,
             After::Cut => return,
             After::Reset => return connection.stream.reset_on_close(true),
         }
@@ -168,12 +168,14 @@ impl Connection {
             socket.tap(Rc::<Idle>::clone(idle));
         }
         let deadline = shard.deadline(shard.settings.deadlines.idle);
-        let mut received = shard.unless_draining(pin!(self.receive(deadline))).await;
+        let mut received = self.receive_next(deadline).await;
         // From here on what comes belongs to this request, or waits behind it.
         self.stream.socket().untap();
-        if let Some(idle) = idle.as_ref().filter(|idle| idle.is_sending())
-            && !self.finish_answers(idle).await
-        {
+        if matches!(received, Some(Received::TimedOut)) && !self.stream.socket().is_clear() {
+            shard.metrics.timeouts.inc("stall");
+            return Err(After::Reset);
+        }
+        if relay::clear(&shard, self.stream.socket(), &self.write_timer).await.is_err() {
             return Err(After::Reset);
         }
         let planned = idle.and_then(|idle| idle.take());
@@ -191,15 +193,20 @@ impl Connection {
         }
     }
 
-    /// Waits until the client has taken the answers that were sent while this task waited; whether it has.
-    async fn finish_answers(&self, idle: &Idle) -> bool {
-        self.write_timer.set(self.shard.deadline(self.shard.settings.deadlines.stall));
-        match self.write_timer.race(pin!(idle.gone())).await {
-            Some(is_whole) => is_whole,
-            None => {
-                self.shard.metrics.timeouts.inc("stall");
-                false
+    /// Receives the next request's first bytes; `None` where the drain came first. A client that does not take what was sent
+    /// is waited for no longer than one to which it is being sent.
+    async fn receive_next(&mut self, idle_ns: u64) -> Option<Received> {
+        let shard = Rc::clone(&self.shard);
+        let stall_ns = shard.deadline(shard.settings.deadlines.stall);
+        let is_clear = self.stream.socket().is_clear();
+        let mut deadline_ns = if is_clear { idle_ns } else { stall_ns.min(idle_ns) };
+        loop {
+            let received = shard.unless_draining(pin!(self.receive(deadline_ns))).await;
+            let timed_out = matches!(received, Some(Received::TimedOut));
+            if !timed_out || deadline_ns == idle_ns || !self.stream.socket().is_clear() {
+                return received;
             }
+            deadline_ns = idle_ns;
         }
     }
 
@@ -208,7 +215,7 @@ impl Connection {
         let Stream::Plain(socket) = &self.stream else { return None };
         let make = || {
             let (shard, timer) = (Rc::clone(&self.shard), Rc::clone(&self.read_timer));
-            Rc::new(Idle::new(shard, self.peer.clone(), socket.answers(), timer))
+            Rc::new(Idle::new(shard, self.peer.clone(), Rc::clone(socket.outbox()), timer))
         };
         Some(Rc::clone(self.idle.get_or_insert_with(make)))
     }
@@ -251,10 +258,7 @@ impl Connection {
 
     /// Sends an answer of our own; whether all of it went.
     pub(super) async fn send(&mut self, bytes: Vec<u8>) -> bool {
-        let (result, bytes) =
-            relay::send_all(&self.shard, &self.stream, bytes, &self.write_timer).await;
-        self.shard.give_spare(bytes);
-        result.is_ok()
+        relay::send_last(&self.shard, &self.stream, bytes, &self.write_timer).await.is_ok()
     }
 
     /// Skips a request's body that nobody will read; whether it came.
@@ -293,9 +297,21 @@ impl Connection {
         }
     }
 
+    /// Closes the connection once the client has taken what was sent.
+    async fn close(&self) {
+        let sent = relay::clear(&self.shard, self.stream.socket(), &self.write_timer).await;
+        match sent {
+            Ok(()) => self.stream.say_goodbye(),
+            Err(_) => self.stream.reset_on_close(true),
+        }
+    }
+
     /// Says that nothing more will be sent and reads on until the client has ended too or is silent: closing with unread bytes
     /// would reset the connection and could take the answer from the client (RFC 9112 section 9.6).
     pub(super) async fn linger(&mut self) {
+        if relay::clear(&self.shard, self.stream.socket(), &self.write_timer).await.is_err() {
+            return self.stream.reset_on_close(true);
+        }
         // An answer without another end has this one: it must arrive.
         if relay::say_goodbye(&self.shard, &self.stream, &self.write_timer).await.is_err() {
             return;

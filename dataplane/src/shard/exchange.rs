@@ -44,7 +44,8 @@ pub(super) async fn forward(connection: &mut Connection, mut exchange: Box<Excha
         let is_whole = matches!(exchange.upload, Upload::Done);
         match attempt(connection, &mut exchange, &mut upstream).await {
             Ended::Whole { keep_client, keep_origin } => {
-                if keep_origin {
+                exchange.take_request_back(&shard, &upstream);
+                if keep_origin && upstream.stream.socket().is_clear() {
                     pool.put_back(upstream, shard.ring.now_ns());
                 }
                 break if keep_client { After::Next } else { After::Linger };
@@ -52,6 +53,13 @@ pub(super) async fn forward(connection: &mut Connection, mut exchange: Box<Excha
             Ended::Failed(Failure::Unreachable)
                 if upstream.reused && is_whole && exchange.is_idempotent =>
             {
+                let timer = &connection.write_timer;
+                // The connection is gone, and says so at once.
+                let _ = relay::clear(&shard, upstream.stream.socket(), timer).await;
+                exchange.take_request_back(&shard, &upstream);
+                if exchange.request.is_empty() {
+                    break fail(connection, &mut exchange, Failure::Unreachable).await;
+                }
                 shard.metrics.upstream_retries.inc();
                 may_reuse = false;
             }
@@ -117,8 +125,11 @@ async fn attempt(
 ) -> Ended {
     let shard = Rc::clone(&connection.shard);
     let request = std::mem::take(&mut exchange.request);
-    let (sent, request) =
-        relay::send_all(&shard, &upstream.stream, request, &connection.write_timer).await;
+    let (stream, timer) = (&upstream.stream, &connection.write_timer);
+    let (sent, request) = match exchange.upload {
+        Upload::Done => relay::send_request(&shard, stream, request, timer).await,
+        _ => relay::send_all(&shard, stream, request, timer).await,
+    };
     exchange.request = request;
     let (upload, end) = match sent {
         Ok(()) => (std::mem::replace(&mut exchange.upload, Upload::Done), UploadEnd::Done),

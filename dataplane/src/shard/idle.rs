@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::clock::Now;
-use crate::net::{Answers, Tap, Timer};
+use crate::net::{Outbox, Tap, Timer};
 
 use super::Shard;
 use super::peer::Peer;
@@ -22,37 +22,27 @@ pub(super) type Planned = (Plan, Now);
 pub(super) struct Idle {
     shard: Rc<Shard>,
     peer: Peer,
-    answers: Answers,
+    outbox: Rc<Outbox>,
     /// The connection's idle deadline.
     timer: Rc<Timer>,
     planned: RefCell<Option<Planned>>,
 }
 
 impl Idle {
-    pub(super) fn new(shard: Rc<Shard>, peer: Peer, answers: Answers, timer: Rc<Timer>) -> Self {
-        Self { shard, peer, answers, timer, planned: RefCell::new(None) }
+    pub(super) fn new(shard: Rc<Shard>, peer: Peer, outbox: Rc<Outbox>, timer: Rc<Timer>) -> Self {
+        Self { shard, peer, outbox, timer, planned: RefCell::new(None) }
     }
 
     /// The plan that waits for the task.
     pub(super) fn take(&self) -> Option<Planned> {
         self.planned.borrow_mut().take()
     }
-
-    /// Whether an answer is still on its way: the client is slow to take it.
-    pub(super) fn is_sending(&self) -> bool {
-        !self.answers.is_idle()
-    }
-
-    /// Waits until all answers have gone; whether they have.
-    pub(super) async fn gone(&self) -> bool {
-        self.answers.gone().await
-    }
 }
 
 impl Tap for Idle {
     fn received(&self, bytes: &[u8]) -> bool {
         let shard = &self.shard;
-        if shard.is_draining() || self.is_sending() {
+        if shard.is_draining() || !self.outbox.is_idle() {
             return false;
         }
         let started = shard.now();
@@ -61,7 +51,7 @@ impl Tap for Idle {
             Plan::Answer(answer)
                 if answer.head_len == bytes.len() && !answer.close && answer.skip == 0 =>
             {
-                self.answers.queue(answer.bytes);
+                self.outbox.queue(answer.bytes);
                 self.timer.set(shard.deadline(shard.settings.deadlines.idle));
                 return true;
             }

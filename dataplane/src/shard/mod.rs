@@ -284,7 +284,7 @@ impl Shard {
     /// Keeps an output buffer for the next exchange.
     fn give_spare(&self, mut spare: Vec<u8>) {
         let mut spares = self.spares.borrow_mut();
-        if spare.capacity() <= SPARE_BYTES_MAX && spares.len() < SPARES_MAX {
+        if (1..=SPARE_BYTES_MAX).contains(&spare.capacity()) && spares.len() < SPARES_MAX {
             spare.clear();
             spares.push(spare);
         }

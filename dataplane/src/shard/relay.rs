@@ -21,7 +21,7 @@ use super::planned::Upload;
 use super::policy_view::PolicyView;
 
 /// Body bytes that are copied behind a head rather than sent from where they are.
-const COPY_BYTES_MAX: usize = 8 * 1024;
+pub(super) const COPY_BYTES_MAX: usize = 8 * 1024;
 /// Body bytes still to come from which on a client's bytes are received into large buffers.
 const LARGE_BODY_BYTES: u64 = 64 * 1024;
 
@@ -81,6 +81,55 @@ fn seal(shard: &Shard, tls: &TlsStream, parts: &[&[u8]]) -> Result<Vec<u8>, Send
     Ok(out)
 }
 
+/// Sends all of `bytes`, the last of a message: in the clear they are queued, and go with everything else of this turn. A
+/// connection that breaks meanwhile says so when it is next used.
+pub(super) async fn send_last(
+    shard: &Shard,
+    stream: &Stream,
+    bytes: Vec<u8>,
+    timer: &Timer,
+) -> Result<(), SendError> {
+    if let Stream::Plain(socket) = stream {
+        clear(shard, socket, timer).await?;
+        socket.outbox().queue(bytes);
+        return Ok(());
+    }
+    let (result, bytes) = send_all(shard, stream, bytes, timer).await;
+    shard.give_spare(bytes);
+    result
+}
+
+/// Sends all of `bytes`, a whole request, as [`send_last`] does. The memory comes back, or is in the socket's outbox when they
+/// have gone: they may have to be sent again on another connection.
+pub(super) async fn send_request(
+    shard: &Shard,
+    stream: &Stream,
+    bytes: Vec<u8>,
+    timer: &Timer,
+) -> (Result<(), SendError>, Vec<u8>) {
+    let Stream::Plain(socket) = stream else { return send_all(shard, stream, bytes, timer).await };
+    match clear(shard, socket, timer).await {
+        Ok(()) => {
+            socket.outbox().queue_and_keep(bytes);
+            (Ok(()), Vec::new())
+        }
+        Err(error) => (Err(error), bytes),
+    }
+}
+
+/// Waits until what was queued on `socket` has gone.
+pub(super) async fn clear(shard: &Shard, socket: &Socket, timer: &Timer) -> Result<(), SendError> {
+    if socket.is_clear() {
+        return Ok(());
+    }
+    timer.set(shard.deadline(shard.settings.deadlines.stall));
+    match timer.race(pin!(socket.outbox().gone())).await {
+        Some(true) => Ok(()),
+        Some(false) => Err(SendError::Gone),
+        None => Err(stalled(shard)),
+    }
+}
+
 /// Sends all of `bytes` as they are.
 async fn send_raw(
     shard: &Shard,
@@ -88,6 +137,9 @@ async fn send_raw(
     mut bytes: Vec<u8>,
     timer: &Timer,
 ) -> (Result<(), SendError>, Vec<u8>) {
+    if let Err(error) = clear(shard, socket, timer).await {
+        return (Err(error), bytes);
+    }
     let Ok(mut sent) = socket.try_send(&bytes) else { return (Err(SendError::Gone), bytes) };
     while sent < bytes.len() {
         timer.set(shard.deadline(shard.settings.deadlines.stall));
@@ -122,6 +174,7 @@ pub(super) async fn send_received(
             return result;
         }
     };
+    clear(shard, socket, timer).await?;
     while !buffer.is_empty() {
         timer.set(shard.deadline(shard.settings.deadlines.stall));
         match timer.race(pin!(socket.send_received(buffer, 0))).await {
@@ -162,6 +215,9 @@ async fn send_both(
             return (result, head);
         }
     };
+    if let Err(error) = clear(shard, socket, timer).await {
+        return (Err(error), head);
+    }
     let mut sent = 0;
     while sent < head.len() + body.len() {
         timer.set(shard.deadline(shard.settings.deadlines.stall));
@@ -384,9 +440,8 @@ impl Downloading<'_> {
     ) -> Result<(), RelayError> {
         match from {
             ResponseFraming::None | ResponseFraming::Length(0) => {
-                let (result, head) = send_all(self.shard, self.client, head, self.timer).await;
-                self.shard.give_spare(head);
-                result.map_err(|_| RelayError::Client)
+                let sent = send_last(self.shard, self.client, head, self.timer).await;
+                sent.map_err(|_| RelayError::Client)
             }
             ResponseFraming::Length(length) => self.length(head, length).await,
             ResponseFraming::Chunked => self.chunked(head, to == ResponseFraming::Chunked).await,
@@ -475,14 +530,14 @@ impl Downloading<'_> {
                 buffer.advance(step.consumed);
                 *self.input = Some(buffer);
             }
+            if step.done {
+                let sent = send_last(self.shard, self.client, out, self.timer).await;
+                return sent.map_err(|_| RelayError::Client);
+            }
             let (result, back) = send_all(self.shard, self.client, out, self.timer).await;
             result.map_err(|_| RelayError::Client)?;
             out = back;
             out.clear();
-            if step.done {
-                self.shard.give_spare(out);
-                return Ok(());
-            }
         }
     }
 

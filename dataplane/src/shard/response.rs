@@ -15,7 +15,7 @@ use crate::stream::Stream;
 
 use super::Shard;
 use super::planned::Exchange;
-use super::relay::{self, Downloading, Heard, RelayError, UploadEnd};
+use super::relay::{self, COPY_BYTES_MAX, Downloading, Heard, RelayError, UploadEnd};
 
 /// Interim responses that one answer may have before it.
 const INTERIM_MAX: usize = 32;
@@ -212,7 +212,12 @@ impl Fetching<'_> {
 
     async fn deliver(mut self, rewritten: Rewritten) -> Ended {
         self.count();
-        let Rewritten { head, from, to, close, keep_origin, is_stream } = rewritten;
+        let Rewritten { mut head, from, to, close, keep_origin, is_stream } = rewritten;
+        if self.take_whole(from, &mut head) {
+            let sent = relay::send_last(self.shard, self.client, head, self.timer).await;
+            let whole = Ended::Whole { keep_client: !close, keep_origin };
+            return sent.map_or(Ended::ClientGone, |()| whole);
+        }
         let deadlines = &self.shard.settings.deadlines;
         let downloading = Downloading {
             shard: self.shard,
@@ -236,6 +241,23 @@ impl Fetching<'_> {
                 Ended::Broken
             }
         }
+    }
+
+    /// Puts a body behind `head` that is small, and at hand to its last byte; whether it did.
+    fn take_whole(&mut self, from: ResponseFraming, head: &mut Vec<u8>) -> bool {
+        let body = self.input.as_deref().unwrap_or_default();
+        let is_whole = match from {
+            ResponseFraming::None => body.is_empty(),
+            ResponseFraming::Length(length) => body.len() as u64 == length,
+            ResponseFraming::Chunked | ResponseFraming::UntilClose => false,
+        };
+        if !is_whole || body.len() > COPY_BYTES_MAX {
+            return false;
+        }
+        head.extend_from_slice(body);
+        self.exchange.response_bytes += body.len() as u64;
+        *self.input = None;
+        true
     }
 
     /// Receives more of a head. `begun`: some of it is there.

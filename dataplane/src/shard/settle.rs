@@ -10,6 +10,7 @@ use crate::message::Cost;
 
 use super::Shard;
 use super::planned::Exchange;
+use super::upstream::Upstream;
 
 impl Shard {
     /// Gives back what an admitted request was charged that will not be forwarded.
@@ -37,6 +38,12 @@ impl Exchange {
         self.is_counted = true;
         self.reason = reason;
         self.policy.cells(self.decision.site).decided(reason);
+    }
+
+    /// Takes back what was sent on `upstream`, to be sent again or its memory to be used again.
+    pub(super) fn take_request_back(&mut self, shard: &Shard, upstream: &Upstream) {
+        let Some(request) = upstream.stream.socket().take_memory() else { return };
+        shard.give_spare(std::mem::replace(&mut self.request, request));
     }
 
     /// Gives the charge back: nothing was delivered.
