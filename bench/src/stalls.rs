@@ -5,6 +5,7 @@
 //! Always holds: a watch has a real-time priority, so no server's work delays it by more than a system call; what it
 //! sees is taken from both sides of a comparison by the same rule.
 
+use std::fs;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,20 +90,36 @@ fn wait(timer: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
-/// Puts every thread of a process before or back among all others: while latencies are measured, whatever else the machine
-/// does must not be laid at a server's door.
+/// Puts the threads of a process before or back among all others: while latencies are measured, whatever else the machine
+/// does must not be laid at a server's door. Those that give way by themselves, with a nice value, go on giving way: a
+/// real-time priority would take that from them.
 pub fn go_first(pid: u32, first: bool) -> Result<()> {
-    prefer(&["-a"], &pid.to_string(), first)
+    let folder = format!("/proc/{pid}/task");
+    for task in fs::read_dir(&folder).with_context(|| format!("process {pid} is gone"))? {
+        let task = task?;
+        // A thread may end between the listing and the reading.
+        let Ok(stat) = fs::read_to_string(task.path().join("stat")) else { continue };
+        if nice(&stat) == Some(0) {
+            prefer(&task.file_name().to_string_lossy(), first)?;
+        }
+    }
+    Ok(())
+}
+
+/// The nice value in a thread's `stat` (proc_pid_stat(5), field 19): the fields follow the name, which may hold anything.
+fn nice(stat: &str) -> Option<i32> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(16)?.parse().ok()
 }
 
 /// The same for the calling thread alone.
 pub fn thread_goes_first(first: bool) -> Result<()> {
-    prefer(&[], &rustix::thread::gettid().as_raw_nonzero().to_string(), first)
+    prefer(&rustix::thread::gettid().as_raw_nonzero().to_string(), first)
 }
 
-fn prefer(which: &[&str], id: &str, first: bool) -> Result<()> {
+fn prefer(thread: &str, first: bool) -> Result<()> {
     let (policy, priority) = if first { ("-r", SERVER_PRIORITY) } else { ("-o", "0") };
-    run("chrt", &[which, &[policy, "-p", priority, id]].concat())
+    run("chrt", &[policy, "-p", priority, thread])
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<()> {
@@ -124,6 +141,14 @@ pub fn met(stalls: &[Stall], (sent, done): (Instant, Instant)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_tells_whether_it_gives_way() {
+        let stat = |nice: i32| format!("7 (a) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 20 {nice} 9 0");
+        assert_eq!([nice(&stat(0)), nice(&stat(10)), nice("")], [Some(0), Some(10), None]);
+        let own = fs::read_to_string("/proc/thread-self/stat").expect("a thread");
+        assert!(nice(&own).is_some());
+    }
 
     #[test]
     fn requests_under_way_in_a_stall_or_behind_it_have_met_it() {

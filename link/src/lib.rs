@@ -4,6 +4,7 @@
 //! thread here is a shard's.
 #![forbid(unsafe_code)]
 
+pub mod background;
 pub mod books;
 pub mod checkpoint;
 mod disk;

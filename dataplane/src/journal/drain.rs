@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use link::background;
 use link::books::Books;
 use link::checkpoint::{self, Checkpoint};
 use link::lease_log;
@@ -105,9 +106,7 @@ impl Drain {
     /// When it cannot be made.
     pub fn start(self) -> std::io::Result<DrainThread> {
         let (ends, ended) = bounded(0);
-        let thread = thread::Builder::new()
-            .name("payfence-drain".to_owned())
-            .spawn(move || self.run(&ended))?;
+        let thread = background::spawn("payfence-drain", move || self.run(&ended))?;
         Ok(DrainThread { ends, thread })
     }
 
@@ -318,8 +317,7 @@ impl Checkpoints {
                 None
             }
         };
-        self.running =
-            thread::Builder::new().name("payfence-checkpoint".to_owned()).spawn(write).ok();
+        self.running = background::spawn("payfence-checkpoint", write).ok();
         self.running.is_some()
     }
 

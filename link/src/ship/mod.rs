@@ -36,6 +36,7 @@ pub use self::spool_source::SpoolSource;
 pub use self::state::{ExportState, Health};
 pub use self::worker::Limits;
 use self::worker::{Phase, Worker, until_ended};
+use crate::background;
 use crate::sink::Sink;
 
 /// Characters of a sink's name.
@@ -160,13 +161,11 @@ impl Shipper {
             .build()
             .map_err(StartError::Thread)?;
         let (sender, done) = mpsc::channel();
-        std::thread::Builder::new()
-            .name("payfence-ship".into())
-            .spawn(move || {
-                // Nobody may wait for the answer any more.
-                let _ = sender.send(run(&runtime, seats));
-            })
-            .map_err(StartError::Thread)?;
+        background::spawn("payfence-ship", move || {
+            // Nobody may wait for the answer any more.
+            let _ = sender.send(run(&runtime, seats));
+        })
+        .map_err(StartError::Thread)?;
         Ok(Self { states, phase, done })
     }
 
