@@ -42,8 +42,9 @@ pub struct Asker<'a> {
     pub request_id: &'a RequestId,
     /// Whether a token was sent, good or bad.
     pub token_sent: bool,
-    /// The request came over TLS: only then may the site's `Strict-Transport-Security` be sent (RFC 6797 §7.2).
-    pub is_tls: bool,
+    /// The site's `Strict-Transport-Security` goes with the answer: the request came over TLS (RFC 6797 §7.2), to the site's
+    /// own host.
+    pub sends_hsts: bool,
     /// An HTTP/1.0 client that asked to keep the connection, and may (RFC 9112 §C.2.2).
     pub http10_keep_alive: bool,
 }
@@ -182,7 +183,7 @@ fn write_head(out: &mut Vec<u8>, asker: &Asker<'_>, head: &Head<'_>) -> usize {
         header(out, b"Allow", ALLOWED_METHODS);
     }
     cors(out, asker);
-    if let Some(hsts) = asker.site.filter(|_| asker.is_tls).and_then(|site| site.hsts()) {
+    if let Some(hsts) = asker.site.filter(|_| asker.sends_hsts).and_then(|site| site.hsts()) {
         header(out, b"Strict-Transport-Security", hsts.as_bytes());
     }
     if asker.close {

@@ -21,7 +21,7 @@ struct By {
     is_head: bool,
     close: bool,
     token_sent: bool,
-    is_tls: bool,
+    sends_hsts: bool,
     http10_keep_alive: bool,
 }
 
@@ -31,7 +31,7 @@ const BY: By = By {
     is_head: false,
     close: false,
     token_sent: false,
-    is_tls: false,
+    sends_hsts: false,
     http10_keep_alive: false,
 };
 
@@ -45,7 +45,7 @@ fn write(by: By, the: &Problem<'_>) -> Vec<u8> {
         close: by.close,
         request_id: &id,
         token_sent: by.token_sent,
-        is_tls: by.is_tls,
+        sends_hsts: by.sends_hsts,
         http10_keep_alive: by.http10_keep_alive,
     };
     let mut out = b"before|".to_vec();
@@ -146,7 +146,7 @@ fn https_is_remembered_over_tls_alone() {
     let site_keys = Some("hsts = { max_age_seconds = 300, include_subdomains = true }");
     let name = "Strict-Transport-Security";
     let line = &["Strict-Transport-Security: max-age=300; includeSubDomains"][..];
-    let over_tls = By { is_tls: true, ..BY };
+    let over_tls = By { sends_hsts: true, ..BY };
     check_head(By { site_keys, ..over_tls }, &of(Reason::TokenMissing), line, &[]);
     check_head(By { site_keys, ..BY }, &of(Reason::TokenMissing), &[], &[name]);
     check_head(over_tls, &of(Reason::TokenMissing), &[], &[name]);
@@ -260,7 +260,7 @@ fn a_connection_for_another_site_is_ended() {
         close: false,
         request_id: &id,
         token_sent: true,
-        is_tls: true,
+        sends_hsts: true,
         http10_keep_alive: true,
     };
     let mut out = Vec::new();

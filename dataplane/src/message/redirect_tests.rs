@@ -15,7 +15,7 @@ fn write(to: &Redirect<'_>, is_head: bool, close: bool) -> Vec<u8> {
         close,
         request_id: &id,
         token_sent: false,
-        is_tls: false,
+        sends_hsts: false,
         http10_keep_alive: false,
     };
     let mut out = b"before|".to_vec();

@@ -17,7 +17,7 @@ fn written(plan_keys: &str, figures: &Figures, is_head: bool) -> Vec<u8> {
         close: false,
         request_id: &id,
         token_sent: true,
-        is_tls: false,
+        sends_hsts: false,
         http10_keep_alive: false,
     };
     let report = UsageReport {

@@ -15,7 +15,6 @@ use policy::decision::Reason;
 
 use crate::message::{self, Asker, Problem};
 use crate::stream::HandshakeError;
-use crate::tls::Cause;
 
 use super::connection::{After, Connection};
 use super::planned::{Exchange, Upload};
@@ -93,27 +92,17 @@ async fn connect(connection: &Connection, exchange: &Exchange) -> Result<Upstrea
     let shard = &connection.shard;
     let site = exchange.policy.site(exchange.decision.site);
     let pool = exchange.policy.pool(exchange.decision.site);
-    let connected = pool.connect(shard, &connection.write_timer, site.connect_timeout_ms()).await;
-    connected.map_err(|error| {
-        match &error {
-            // Certificates that are no good come with every request: the log has them now and then.
-            ConnectError::Tls(_, HandshakeError::Tls(..)) => {
-                let cause = error.cause().unwrap_or(Cause::Internal);
-                shard.state.tls().origin_failed(site.slug(), cause, &error, shard.now());
-            }
-            _ => tracing::warn!(site = site.slug(), %error, "the origin cannot be reached"),
+    let connected = pool.connect(shard, &connection.write_timer, site).await;
+    connected.map_err(|error| match error {
+        ConnectError::Timeout(..) => {
+            shard.metrics.timeouts.inc("connect");
+            Failure::Timeout
         }
-        match error {
-            ConnectError::Timeout(..) => {
-                shard.metrics.timeouts.inc("connect");
-                Failure::Timeout
-            }
-            ConnectError::Tls(_, HandshakeError::Gone(_))
-            | ConnectError::Resolve(..)
-            | ConnectError::Connect(..)
-            | ConnectError::Busy(_) => Failure::Unreachable,
-            ConnectError::Tls(..) | ConnectError::Unprepared(_) => Failure::Invalid,
-        }
+        ConnectError::Tls(_, HandshakeError::Gone(_))
+        | ConnectError::Resolve(..)
+        | ConnectError::Connect(..)
+        | ConnectError::Busy(_) => Failure::Unreachable,
+        ConnectError::Tls(..) | ConnectError::Unprepared(_) => Failure::Invalid,
     })
 }
 
@@ -262,7 +251,7 @@ fn origin_problem(shard: &Shard, exchange: &mut Exchange, reason: Reason, close:
         close,
         request_id: &exchange.request_id,
         token_sent: exchange.token_sent,
-        is_tls: exchange.sends_hsts,
+        sends_hsts: exchange.sends_hsts,
         http10_keep_alive: !close && exchange.version == crate::http1::Version::Http10,
     };
     let figures = exchange.figures.as_ref();

@@ -32,7 +32,7 @@ pub(super) fn malformed(
         close: true,
         request_id: &request_id,
         token_sent: false,
-        is_tls: false,
+        sends_hsts: false,
         http10_keep_alive: false,
     };
     let mut bytes = shard.take_spare();

@@ -301,7 +301,7 @@ impl Asked<'_> {
             http10_keep_alive: !close && facts.version == Version::Http10,
             request_id: &self.request_id,
             token_sent,
-            is_tls: self.sends_hsts(),
+            sends_hsts: self.sends_hsts(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! One shard with what stands beside it in the test's hands: the ledger that answers or does not, the names that resolve late.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
@@ -9,6 +9,8 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam::channel::{Receiver, Sender};
 use policy::token::{Mode, make};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::pem::PemObject as _;
 use tokio::sync::watch;
 
 use super::*;
@@ -18,6 +20,8 @@ use crate::net::{bind_listener, local_address};
 use crate::offcore::ledger::{self, Keeping};
 use crate::offcore::policy_source::load;
 use crate::offcore::resolver::{Answer, Resolver, Source};
+use crate::tls::fixture::{Authority, Issued, Wanted};
+use crate::tls::{OriginFiles, OriginTlsKey, SystemRoots};
 
 /// Far longer than any step takes, so that only a real failure meets it.
 const TEST_DEADLINE: Duration = Duration::from_secs(20);
@@ -84,6 +88,10 @@ struct Bench {
 
 impl Bench {
     fn start(policy: &str, names: impl Source) -> Self {
+        Self::start_with(policy, names, OriginTls::new(Clock::start()))
+    }
+
+    fn start_with(policy: &str, names: impl Source, origin_tls: OriginTls) -> Self {
         let clock = Clock::start();
         let state = Arc::new(NodeState::new(clock, Arc::new(Metrics::new(1))));
         let snapshot = load(Path::new("test.toml"), policy.as_bytes(), 1).unwrap().snapshot;
@@ -97,7 +105,7 @@ impl Bench {
             id: ShardId(0),
             listeners: vec![(listener, Listens::Plain)],
             tls: None,
-            origin_tls: Arc::new(OriginTls::new(clock)),
+            origin_tls: Arc::new(origin_tls),
             settings: Arc::new(Settings {
                 https_port: None,
                 policy_folder: PathBuf::new(),
@@ -298,4 +306,106 @@ fn requests_wait_for_a_name_and_go_on_when_it_resolves() {
             assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         }
     });
+}
+
+/// A name with these addresses, in this order.
+#[derive(Clone)]
+struct Addresses(Vec<IpAddr>);
+
+impl Source for Addresses {
+    async fn look_up(&self, _name: &str) -> Result<Answer, String> {
+        Ok(Answer { addresses: self.0.clone(), ttl: TEST_DEADLINE })
+    }
+}
+
+/// Listeners on one port of several loopback addresses; `None` where a port was taken on one of them.
+fn listeners(addresses: &[IpAddr]) -> Option<(u16, Vec<TcpListener>)> {
+    let first = TcpListener::bind((addresses[0], 0)).unwrap();
+    let port = first.local_addr().unwrap().port();
+    let others = addresses[1..].iter().map(|address| TcpListener::bind((*address, port)).ok());
+    Some((port, std::iter::once(Some(first)).chain(others).collect::<Option<_>>()?))
+}
+
+/// Speaks TLS and answers one request on each connection.
+fn serve_tls(listener: TcpListener, issued: &Issued) {
+    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(crate::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![issued.der()], key)
+        .unwrap();
+    let config = Arc::new(config);
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(session, socket.unwrap());
+            let mut head = [0; 4096];
+            // A client that does not trust it goes away.
+            if stream.read(&mut head).is_ok() {
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+                stream.write_all(answer).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn an_address_without_tls_does_not_hide_the_next() {
+    let addresses = [1, 2, 3, 4].map(|last| IpAddr::from([127, 0, 0, last]));
+    let (port, mut servers) =
+        std::iter::repeat_with(|| listeners(&addresses)).take(50).find_map(|found| found).unwrap();
+    let authority = Authority::new("Of the origin");
+    // In the order in which they are tried: no TLS, silence, a stranger's certificate, the origin.
+    serve_tls(servers.remove(3), &authority.issue(Wanted::names(&["origin.test"])));
+    serve_tls(servers.remove(2), &Wanted::names(&["origin.test"]).self_signed());
+    let _silent = servers.remove(1);
+    let garbage = servers.remove(0);
+    thread::spawn(move || {
+        for socket in garbage.incoming() {
+            // The shard may be gone before it is told.
+            let _ = socket.unwrap().write_all(b"no TLS is spoken here\r\n");
+        }
+    });
+    let key = OriginTlsKey { ca: Some("ca.pem".into()), ..OriginTlsKey::default() };
+    let files = OriginFiles { ca: Some(authority.pem().into_bytes()), ..OriginFiles::default() };
+    let origin_tls = OriginTls::new(Clock::start());
+    origin_tls.replace([(key, files)], &SystemRoots::default()).unwrap();
+    let more = "origin_ca = \"ca.pem\"\nconnect_timeout_ms = 1000";
+    let policy = site("one", &format!("origin.test:{port}"), more).replace("http:", "https:");
+    let bench = Bench::start_with(&policy, Addresses(addresses.to_vec()), origin_tls);
+    let answer = bench.ask("/one/x", "none");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let text = render(bench.state.metrics(), &NodeFigures::default());
+    for cause in ["malformed", "timeout", "issuer"] {
+        let sample = format!(
+            "payfence_tls_handshake_failures_total{{side=\"origin\",cause=\"{cause}\"}} 1\n"
+        );
+        assert!(text.contains(&sample), "{sample} in {text}");
+    }
+    assert!(text.contains("payfence_upstream_connections_failed_total 0\n"), "{text}");
+    let told = bench.state.tls().status()["origins"].clone();
+    assert_eq!(told[0]["site"], "one", "{told}");
+}
+
+#[test]
+fn without_a_good_address_the_failure_is_counted_once() {
+    let addresses = [1, 2].map(|last| IpAddr::from([127, 0, 0, last]));
+    let (port, servers) =
+        std::iter::repeat_with(|| listeners(&addresses)).take(50).find_map(|found| found).unwrap();
+    for server in servers {
+        serve_tls(server, &Wanted::names(&["origin.test"]).self_signed());
+    }
+    let key = OriginTlsKey::default();
+    let origin_tls = OriginTls::new(Clock::start());
+    let others = Authority::new("Of others").pem();
+    let roots = SystemRoots(vec![CertificateDer::from_pem_slice(others.as_bytes()).unwrap()]);
+    origin_tls.replace([(key, OriginFiles::default())], &roots).unwrap();
+    let policy = site("one", &format!("origin.test:{port}"), "").replace("http:", "https:");
+    let bench = Bench::start_with(&policy, Addresses(addresses.to_vec()), origin_tls);
+    let answer = bench.ask("/one/x", "none");
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert!(answer.contains("\"reason\":\"origin_invalid\""), "{answer}");
+    let text = render(bench.state.metrics(), &NodeFigures::default());
+    assert!(text.contains("payfence_upstream_connections_failed_total 1\n"), "{text}");
 }

@@ -7,12 +7,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use policy::model::Scheme;
-use policy::snapshot::OriginView;
+use policy::snapshot::{OriginView, SiteView};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
@@ -58,6 +57,17 @@ impl ConnectError {
         match self {
             Self::Tls(_, error) => Some(error.cause()),
             _ => None,
+        }
+    }
+
+    fn report(&self, shard: &Shard, site: SiteView<'_>) {
+        match self {
+            // Certificates that are no good come with every request: the log has them now and then.
+            Self::Tls(_, HandshakeError::Tls(..)) => {
+                let cause = self.cause().unwrap_or(Cause::Internal);
+                shard.state.tls().origin_failed(site.slug(), cause, self, shard.now());
+            }
+            _ => tracing::warn!(site = site.slug(), error = %self, "the origin cannot be reached"),
         }
     }
 }
@@ -182,63 +192,91 @@ impl Pool {
         }
     }
 
-    /// Opens a connection, trying the origin's addresses in turn, within `timeout_ms` altogether.
+    /// Opens a connection, trying the origin's addresses in turn, within the site's time for it altogether. What goes wrong is
+    /// reported and counted.
     pub(super) async fn connect(
         &self,
         shard: &Shard,
         timer: &Timer,
-        timeout_ms: u32,
+        site: SiteView<'_>,
     ) -> Result<Upstream, ConnectError> {
-        let (ring, metrics) = (&shard.ring, &shard.metrics);
+        let connected = self.connect_to_any(shard, timer, site).await;
+        if let Err(error) = &connected {
+            shard.metrics.upstream_failed.inc();
+            error.report(shard, site);
+        }
+        connected
+    }
+
+    async fn connect_to_any(
+        &self,
+        shard: &Shard,
+        timer: &Timer,
+        site: SiteView<'_>,
+    ) -> Result<Upstream, ConnectError> {
         if self.is_https && self.session.is_none() {
             // Never in the clear what was meant to be encrypted.
             return Err(ConnectError::Unprepared(self.host.clone()));
         }
-        let deadline_ns = ring.now_ns() + u64::from(timeout_ms) * 1_000_000;
+        let timeout_ms = site.connect_timeout_ms();
+        let deadline_ns = shard.ring.now_ns() + u64::from(timeout_ms) * 1_000_000;
         let addresses = self.resolve(shard, timer, deadline_ns, timeout_ms).await?;
         let first = self.turn.get();
         self.turn.set(first.wrapping_add(1));
-        let mut failure = None;
+        let mut failure = ConnectError::Resolve(self.host.clone(), "it has no address".into());
         for step in 0..addresses.len() {
+            if step > 0 {
+                // There is another address to try: this error is nobody's answer.
+                failure.report(shard, site);
+            }
             let address = addresses[first.wrapping_add(step) % addresses.len()];
             // Each address has an equal part of what time is left: a dead one must not hide those behind it.
-            let now_ns = ring.now_ns();
+            let now_ns = shard.ring.now_ns();
             let left = (addresses.len() - step) as u64;
             timer.set(now_ns + deadline_ns.saturating_sub(now_ns) / left);
-            match timer.race(pin!(open(ring, address))).await {
-                Some(Ok(socket)) => {
-                    metrics.upstream_opened.inc();
-                    metrics.upstream_connections.inc();
-                    let open = Open(Arc::clone(metrics));
-                    timer.set(deadline_ns);
-                    let stream = match &self.session {
-                        None => Stream::Plain(socket),
-                        // Apart: what waits for an answer does not carry the handshake's state.
-                        Some(by) => match timer.race(Box::pin(secure(shard, socket, by))).await {
-                            Some(secured) => secured?,
-                            None => {
-                                metrics.origin_handshakes.failed(None, Cause::Timeout);
-                                return Err(ConnectError::Timeout(self.host.clone(), timeout_ms));
-                            }
-                        },
-                    };
-                    stream.watch(Group::Large);
-                    return Ok(Upstream {
-                        stream,
-                        reused: false,
-                        input: None,
-                        idle_since_ns: 0,
-                        _open: open,
-                    });
+            let is_secured = Cell::new(true);
+            let connecting = Box::pin(self.connect_to(shard, address, &is_secured));
+            failure = match timer.race(connecting).await {
+                Some(Ok(upstream)) => return Ok(upstream),
+                // No other address would help.
+                Some(Err(error @ ConnectError::Busy(_))) => return Err(error),
+                Some(Err(error)) => error,
+                None => {
+                    if !is_secured.get() {
+                        shard.metrics.origin_handshakes.failed(None, Cause::Timeout);
+                    }
+                    ConnectError::Timeout(self.host.clone(), timeout_ms)
                 }
-                Some(Err(error)) => failure = Some(ConnectError::Connect(address, error)),
-                None => failure = Some(ConnectError::Timeout(self.host.clone(), timeout_ms)),
-            }
+            };
         }
-        metrics.upstream_failed.inc();
-        Err(failure.unwrap_or_else(|| {
-            ConnectError::Resolve(self.host.clone(), "it has no address".into())
-        }))
+        Err(failure)
+    }
+
+    /// Opens a connection to `address`. `is_secured` is false while its TLS handshake is under way.
+    async fn connect_to(
+        &self,
+        shard: &Shard,
+        address: SocketAddr,
+        is_secured: &Cell<bool>,
+    ) -> Result<Upstream, ConnectError> {
+        let metrics = &shard.metrics;
+        let socket = open(&shard.ring, address)
+            .await
+            .map_err(|error| ConnectError::Connect(address, error))?;
+        metrics.upstream_opened.inc();
+        metrics.upstream_connections.inc();
+        let open = Open(Arc::clone(metrics));
+        let stream = match &self.session {
+            None => Stream::Plain(socket),
+            Some(by) => {
+                is_secured.set(false);
+                let secured = secure(shard, socket, by).await;
+                is_secured.set(true);
+                secured?
+            }
+        };
+        stream.watch(Group::Large);
+        Ok(Upstream { stream, reused: false, input: None, idle_since_ns: 0, _open: open })
     }
 
     async fn resolve(

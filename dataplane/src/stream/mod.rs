@@ -34,15 +34,6 @@ impl Stream {
         }
     }
 
-    /// The TLS above the socket, where there is one.
-    #[must_use]
-    pub fn tls(&self) -> Option<&TlsStream> {
-        match self {
-            Self::Plain(_) => None,
-            Self::Tls(stream) => Some(stream),
-        }
-    }
-
     /// Receives plain bytes; an empty buffer is the end of the stream. Dropped before it is done, it has taken nothing.
     ///
     /// # Errors
