@@ -1,8 +1,8 @@
 //! Takes rows out of the spool and brings them into sinks.
 //!
 //! In: one source and one sink for each export. Out: rows in sinks, positions in `<data-dir>/sinks`, figures in [`ExportState`].
-//! Always holds: sinks do not wait for one another's servers; all of it runs on one thread of its own, never on a shard's; a row is
-//! in a sink exactly once, whatever fails and whenever the process dies.
+//! Always holds: each sink has a thread of its own, so that none waits for another's server or disk, and none is a shard's; a row
+//! is in a sink exactly once, whatever fails and whenever the process dies.
 
 mod backoff;
 mod batch;
@@ -26,6 +26,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use self::backoff::Backoff;
 pub use self::batch::{Batch, Held, Range, RowAt, Stream};
@@ -51,7 +52,7 @@ pub struct Export {
 
 type Begin = Box<dyn FnOnce(Seat) -> Pin<Box<dyn Future<Output = bool>>> + Send>;
 
-/// What a worker is given on the shipper's thread.
+/// What a worker is given on its thread.
 struct Seat {
     limits: Limits,
     state: Arc<ExportState>,
@@ -108,15 +109,21 @@ pub enum StartError {
         /// Why.
         cause: io::Error,
     },
-    /// The thread cannot be started.
-    #[error("the shipper's thread cannot be started: {0}")]
-    Thread(io::Error),
+    /// A thread cannot be started.
+    #[error("the thread that ships rows into sink {sink} cannot be started: {cause}")]
+    Thread {
+        /// For which sink.
+        sink: String,
+        /// Why.
+        cause: io::Error,
+    },
 }
 
 /// The running shipper. Dropped, it stops at once; what is on its way is in doubt then, and found out about at the next start.
 pub struct Shipper {
     states: Vec<Arc<ExportState>>,
     phase: watch::Sender<Phase>,
+    /// One word of each thread: whether all rows got into its sink.
     done: mpsc::Receiver<bool>,
 }
 
@@ -136,36 +143,32 @@ impl Shipper {
             .create(&folder)
             .map_err(|cause| StartError::Folder { folder: folder.display().to_string(), cause })?;
         let mut names = HashSet::new();
-        let (phase, _) = watch::channel(Phase::Running);
-        let (mut states, mut seats) = (Vec::new(), Vec::new());
-        let node: Arc<str> = node.into();
-        for export in exports {
-            if !is_name(&export.name) || !names.insert(export.name.clone()) {
-                return Err(StartError::Name(export.name));
+        for export in &exports {
+            if !is_name(&export.name) || !names.insert(&export.name) {
+                return Err(StartError::Name(export.name.clone()));
             }
-            let state = Arc::new(ExportState::new(&export.name));
+        }
+        let (phase, _) = watch::channel(Phase::Running);
+        let (sender, done) = mpsc::channel();
+        let node: Arc<str> = node.into();
+        let mut states = Vec::new();
+        for export in exports {
+            let Export { name, limits, begin } = export;
+            let state = Arc::new(ExportState::new(&name));
             states.push(Arc::clone(&state));
             let seat = Seat {
-                limits: export.limits,
+                limits,
                 state,
                 node: Arc::clone(&node),
-                file: PositionFile::new(&folder, &export.name),
-                rejected: Rejected::new(&folder, &export.name),
+                file: PositionFile::new(&folder, &name),
+                rejected: Rejected::new(&folder, &name),
                 phase: phase.subscribe(),
                 seed: seed(),
             };
-            seats.push((export.begin, seat));
+            // Those that were started before one that could not be end with `phase`.
+            run(&name, begin, seat, sender.clone())
+                .map_err(|cause| StartError::Thread { sink: name, cause })?;
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(StartError::Thread)?;
-        let (sender, done) = mpsc::channel();
-        background::spawn("payfence-ship", move || {
-            // Nobody may wait for the answer any more.
-            let _ = sender.send(run(&runtime, seats));
-        })
-        .map_err(StartError::Thread)?;
         Ok(Self { states, phase, done })
     }
 
@@ -180,11 +183,22 @@ impl Shipper {
     #[must_use]
     pub fn flush(self, deadline: Duration) -> bool {
         self.phase.send_replace(Phase::Flushing);
-        if let Ok(is_complete) = self.done.recv_timeout(deadline) {
-            return is_complete;
+        let end = Instant::now() + deadline;
+        let left = |end: Instant| end.saturating_duration_since(Instant::now());
+        let mut is_complete = true;
+        for at in 0..self.states.len() {
+            let Ok(is_done) = self.done.recv_timeout(left(end)) else {
+                self.phase.send_replace(Phase::Ended);
+                // One that hangs in a system call is left behind: the process ends without it.
+                let end = Instant::now() + Self::END_GRACE;
+                (at..self.states.len()).for_each(|_| {
+                    let _ = self.done.recv_timeout(left(end));
+                });
+                return false;
+            };
+            is_complete &= is_done;
         }
-        self.phase.send_replace(Phase::Ended);
-        self.done.recv_timeout(Self::END_GRACE).unwrap_or(false)
+        is_complete
     }
 }
 
@@ -194,18 +208,15 @@ impl Drop for Shipper {
     }
 }
 
-/// Runs all exports on this thread to their end.
-fn run(runtime: &tokio::runtime::Runtime, seats: Vec<(Begin, Seat)>) -> bool {
-    let local = tokio::task::LocalSet::new();
-    let tasks: Vec<_> =
-        seats.into_iter().map(|(begin, seat)| local.spawn_local(begin(seat))).collect();
-    local.block_on(runtime, async {
-        let mut is_complete = true;
-        for task in tasks {
-            is_complete &= task.await.unwrap_or(false);
-        }
-        is_complete
+/// Starts the thread of one export, which says at its end whether all rows got into the sink.
+fn run(name: &str, begin: Begin, seat: Seat, done: mpsc::Sender<bool>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    background::spawn(&format!("ship-{name}"), move || {
+        let is_complete = runtime.block_on(begin(seat));
+        // Nobody may wait for the answer any more.
+        let _ = done.send(is_complete);
     })
+    .map(drop)
 }
 
 fn is_name(name: &str) -> bool {

@@ -1,7 +1,10 @@
 //! The thread: several sinks at once, flushing, names.
 
+use std::sync::Mutex;
+
 use super::fixture::Blocks;
 use super::*;
+use crate::sink::SinkError;
 use crate::sink::ndjson::{NdjsonConfig, NdjsonSink};
 
 fn export(name: &str, folder: &Path, source: &Blocks) -> Export {
@@ -58,4 +61,37 @@ fn a_flush_ends_at_its_deadline() {
     assert!(!shipper.flush(Duration::from_millis(300)));
     assert_eq!(state.health(), Health::Stopped);
     assert!(state.last_error().unwrap().contains("cannot open files"), "{:?}", state.last_error());
+}
+
+/// Hangs in a system call, as on a disk that no longer answers, until the other end is dropped.
+struct Hung(Mutex<mpsc::Receiver<()>>);
+
+impl Sink for Hung {
+    async fn prepare(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    async fn send(&mut self, _: &Batch, _: &[RowAt]) -> Result<(), SinkError> {
+        let _ = self.0.lock().unwrap().recv();
+        Ok(())
+    }
+
+    async fn held(&mut self, _: &Batch) -> Result<Held, SinkError> {
+        Ok(Held::new(Vec::new()))
+    }
+}
+
+#[test]
+fn a_sink_that_hangs_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Blocks::default();
+    source.push(1, 0, 0, 10);
+    let (hangs, hung) = mpsc::channel();
+    let hung = Export::new("hung", Limits::default(), Hung(Mutex::new(hung)), source.clone());
+    let exports = vec![hung, export("well", folder.path(), &source)];
+    let shipper = Shipper::start(folder.path(), "n", exports).unwrap();
+    let well = Arc::clone(&shipper.states()[1]);
+    assert!(!shipper.flush(Duration::from_secs(5)), "the one that hangs has not all rows");
+    assert_eq!((lines(&folder.path().join("well")), well.exported()), (10, 10));
+    drop(hangs);
 }
