@@ -25,7 +25,7 @@ pub(crate) trait Disk: Debug + Send + Sync {
 }
 
 /// One open file.
-pub(crate) trait DiskFile: Debug + Send {
+pub(crate) trait DiskFile: Debug + Send + Sync {
     /// Writes all of `bytes`; after an error any part of them may be in the file.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Reads until `bytes` are full or the file ends; how many were read.

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
 use super::*;
 
 /// The file system, but for steps that fail. Steps are counted from 0; nothing is made durable, which takes time and shows nothing.
@@ -12,6 +14,8 @@ pub(crate) struct FaultyDisk {
     steps: Arc<AtomicU64>,
     fails_from: Arc<AtomicU64>,
     fails_until: Arc<AtomicU64>,
+    /// Whoever holds it keeps files from becoming durable.
+    pub(crate) syncs: Arc<Mutex<()>>,
 }
 
 impl FaultyDisk {
@@ -21,6 +25,7 @@ impl FaultyDisk {
             steps: Arc::default(),
             fails_from: Arc::new(AtomicU64::new(u64::MAX)),
             fails_until: Arc::new(AtomicU64::new(u64::MAX)),
+            syncs: Arc::default(),
         }
     }
 
@@ -129,6 +134,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let _held = self.disk.syncs.lock();
         self.disk.step()
     }
 }

@@ -15,10 +15,11 @@ use link::books::Books;
 use link::checkpoint::{self, Checkpoint};
 use link::lease_log;
 use link::row::Account;
-use link::spool::{BlockHead, Error, Position, Spool, Tail};
+use link::spool::{BlockHead, Config, Error, Position, Spool, Tail};
 
 use super::state::JournalState;
 use super::stream::{Stream, StreamError, Taken, Written};
+use super::syncing::Syncing;
 use crate::clock::{Clock, Now};
 
 /// How long records wait in their ring; what can gather meanwhile is a small part of it.
@@ -27,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 /// How often rows are made durable.
 const SYNC_NS: u64 = 1_000_000_000;
+/// A new segment is begun where no more than this is to be made durable for it, which holds up the drain.
+const ROTATE_BYTES_MAX: u64 = 4 << 20;
 /// Blocks taken of one ring before the next.
 const BLOCKS_PER_TURN: usize = 8;
 /// Rows after which a checkpoint is made, so that a start replays no more than about so many.
@@ -106,11 +109,12 @@ impl Drain {
     /// When it cannot be made.
     pub fn start(self) -> std::io::Result<DrainThread> {
         let (ends, ended) = bounded(0);
-        let thread = background::spawn("payfence-drain", move || self.run(&ended))?;
+        let syncing = Syncing::start()?;
+        let thread = background::spawn("payfence-drain", move || self.run(syncing, &ended))?;
         Ok(DrainThread { ends, thread })
     }
 
-    fn run(mut self, ended: &Receiver<()>) {
+    fn run(mut self, mut syncing: Syncing, ended: &Receiver<()>) {
         let mut checkpoints = Checkpoints::default();
         let mut synced_ns = 0;
         let mut rows_before = 0;
@@ -122,11 +126,18 @@ impl Drain {
             if let Ok((written, _)) = outcome {
                 rows += u64::from(written);
             }
-            if now.mono_ns.saturating_sub(synced_ns) >= SYNC_NS {
+            let wants_segment = self.spool.needs_rotation();
+            // A segment ends with what is left to be made durable: little, unless the disk never comes that far.
+            let is_little = self.spool.unsynced_bytes() <= ROTATE_BYTES_MAX
+                || self.spool.position().offset >= 2 * Config::SEGMENT_BYTES;
+            let is_due =
+                now.mono_ns.saturating_sub(synced_ns) >= SYNC_NS || (wants_segment && !is_little);
+            let synced = self.make_durable(&mut syncing, is_due.then_some(now));
+            if is_due {
                 synced_ns = now.mono_ns;
-                outcome = outcome.and_then(|turn| self.spool.sync().map(|_| turn));
             }
-            if self.spool.needs_rotation() {
+            outcome = outcome.and_then(|turn| synced.map(|()| turn));
+            if wants_segment && is_little && !syncing.is_under_way() {
                 let is_due = rows - rows_before >= CHECKPOINT_ROWS || checkpoints.is_first();
                 let rotated = self.rotate(now);
                 if let Ok(position) = &rotated
@@ -145,10 +156,26 @@ impl Drain {
                 Ok((_, false)) => PAUSE,
                 Err(_) => REFUSED_PAUSE,
             };
-            self.tell(outcome.err());
+            self.tell(outcome.err(), syncing.late(now.mono_ns));
         }
         checkpoints.wait();
-        self.end();
+        self.end(syncing);
+    }
+
+    /// Takes in what has become durable; where it `is_due`, has the rest made so too, beside this thread.
+    fn make_durable(&mut self, syncing: &mut Syncing, is_due: Option<Now>) -> Result<(), Error> {
+        if let Some(done) = syncing.take_done() {
+            self.spool.end_sync(done)?;
+        }
+        let Some(now) = is_due.filter(|_| !syncing.is_under_way()) else { return Ok(()) };
+        match self.spool.begin_sync() {
+            Some(job) => syncing.begin(job, now.mono_ns),
+            // Nothing is to be done, or what only a failure or a new segment asks for.
+            None => {
+                self.spool.sync()?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes what is in the rings. How many rows were numbered, and whether more waits.
@@ -185,31 +212,55 @@ impl Drain {
         Checkpoint { position, streams, books: self.sums.books.clone() }
     }
 
-    fn tell(&mut self, error: Option<Error>) {
+    fn tell(&mut self, error: Option<Error>, late: Option<Duration>) {
         let dropped = self.spool.take_dropped();
         let rows = dropped.iter().flat_map(|segment| &segment.ranges).map(|range| range.rows).sum();
         self.state.add_dropped(rows);
         self.state.set_spool(self.spool.bytes(), self.spool.segments().0);
-        let text = error.as_ref().map(ToString::to_string);
+        let late = late.map(|late| {
+            format!(
+                "{}: the disk has taken {} s to make decisions durable; until then they are in the system's memory only, and no sink gets them",
+                self.spool.folder().display(),
+                late.as_secs()
+            )
+        });
+        let text = error.as_ref().map(ToString::to_string).or_else(|| late.clone());
         if self.state.set_error(text) {
             match error {
                 Some(error) => {
                     tracing::error!(%error, "decisions cannot be written; they wait in memory until the disk takes them")
                 }
+                None if late.is_some() => tracing::warn!("{}", late.unwrap_or_default()),
                 None => tracing::info!("decisions are written again"),
             }
         }
     }
 
     /// Everything that is left, to disk; then what only a crash would need goes.
-    fn end(mut self) {
+    fn end(mut self, mut syncing: Syncing) {
         let began = self.clock.now();
+        if syncing.is_under_way() {
+            match syncing
+                .wait_done(Duration::from_nanos(END_NS))
+                .map(|done| self.spool.end_sync(done))
+            {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => self.tell(Some(error), None),
+                None => {
+                    tracing::error!(
+                        "the disk does not answer: the last decisions stay in the ring directory and the \
+                        system's memory, and the next start takes them from there"
+                    );
+                    return;
+                }
+            }
+        }
         loop {
             let now = self.clock.now();
             match self.finish(now) {
                 Ok(()) => return,
                 Err(error) if now.mono_ns - began.mono_ns < END_NS => {
-                    self.tell(Some(error));
+                    self.tell(Some(error), None);
                     thread::park_timeout(REFUSED_PAUSE);
                 }
                 Err(error) => {

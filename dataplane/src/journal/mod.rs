@@ -9,6 +9,7 @@ pub mod ring;
 pub mod start;
 pub mod state;
 mod stream;
+mod syncing;
 
 use std::path::{Path, PathBuf};
 

@@ -12,6 +12,7 @@ mod format;
 mod open;
 mod reader;
 mod segments;
+mod sync;
 mod tail;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub use format::{
 pub use open::{Opened, Torn};
 pub use reader::{Block, Item, Reader, Rows};
 pub use segments::{RowRange, extent};
+pub use sync::{SyncDone, SyncJob};
 pub use tail::Tail;
 
 use serde::{Deserialize, Serialize};
@@ -114,7 +116,7 @@ pub struct Spool {
     disk: Arc<dyn Disk>,
     /// Holds others off as long as it is open.
     _lock: File,
-    file: Box<dyn DiskFile>,
+    file: Arc<dyn DiskFile>,
     current: u64,
     /// The end of the last whole block of the current segment.
     length: u64,
@@ -291,7 +293,7 @@ impl Spool {
     /// Goes on in a segment that was just made.
     fn begin(&mut self, new: open::NewSegment) {
         let open::NewSegment { segment, file, length } = new;
-        self.file = file;
+        self.file = Arc::from(file);
         self.current = segment;
         self.length = length;
         self.base = length;

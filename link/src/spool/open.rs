@@ -90,7 +90,7 @@ impl Spool {
             node: node.to_owned(),
             disk,
             _lock: lock,
-            file: new.file,
+            file: Arc::from(new.file),
             current: new.segment,
             length: new.length,
             base: SEGMENT_HEAD_BYTES,

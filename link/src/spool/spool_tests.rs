@@ -162,6 +162,10 @@ fn wherever_the_process_ends_what_was_synced_is_there_and_nothing_else() {
                 if seq % 6 == 4 && spool.sync().is_ok() {
                     synced = appended;
                 }
+                let job = if seq % 6 == 2 { spool.begin_sync() } else { None };
+                if job.is_some_and(|job| spool.end_sync(job.run()).is_ok()) {
+                    synced = appended;
+                }
                 if seq % 10 == 8 && spool.rotate([]).is_ok() {
                     synced = appended;
                 }
@@ -179,6 +183,57 @@ fn wherever_the_process_ends_what_was_synced_is_there_and_nothing_else() {
             return;
         }
     }
+}
+
+#[test]
+fn a_disk_that_takes_its_time_holds_up_nobody_who_appends() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new();
+    let (mut spool, _) = spool_on(&disk, config(folder.path())).unwrap();
+    spool.sync().unwrap();
+    assert!(spool.begin_sync().is_none(), "nothing is to be done");
+    let append = |spool: &mut Spool, seq| {
+        let (head, rows) = block(0, seq, 2);
+        spool.append(&head, &rows).unwrap()
+    };
+    let (start, first) = (spool.synced(), append(&mut spool, 0));
+    let syncs = Arc::clone(&disk.syncs);
+    let held = syncs.lock();
+    let job = spool.begin_sync().unwrap();
+    let disk_at_work = std::thread::spawn(|| job.run());
+    let second = append(&mut spool, 2);
+    assert_eq!((spool.synced(), spool.position()), (start, second));
+    assert_eq!(spool.unsynced_bytes(), second.offset - start.offset);
+    drop(held);
+    let done = disk_at_work.join().unwrap();
+    assert_eq!(
+        spool.end_sync(done).unwrap(),
+        first,
+        "what came meanwhile is not known to be durable"
+    );
+    assert_eq!((spool.synced(), spool.unsynced_bytes()), (first, second.offset - first.offset));
+    let done = spool.begin_sync().unwrap().run();
+    assert_eq!(spool.end_sync(done).unwrap(), second);
+    assert_eq!(read(folder.path()), upto(4));
+}
+
+#[test]
+fn after_a_job_that_failed_rows_are_written_once_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new();
+    let (mut spool, _) = spool_on(&disk, config(folder.path())).unwrap();
+    spool.sync().unwrap();
+    let (head, rows) = block(0, 0, 2);
+    let end = spool.append(&head, &rows).unwrap();
+    let job = spool.begin_sync().unwrap();
+    disk.fail_next(1);
+    assert!(spool.end_sync(job.run()).is_err());
+    assert!(spool.synced() < end);
+    assert!(spool.begin_sync().is_none(), "to make durable what the system forgot is not enough");
+    let before = disk.steps();
+    assert_eq!(spool.sync().unwrap(), end);
+    assert!(disk.steps() > before + 2, "read, written and made durable");
+    assert_eq!((spool.synced(), read(folder.path())), (end, upto(2)));
 }
 
 #[test]
