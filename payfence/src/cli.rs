@@ -192,6 +192,9 @@ pub struct JournalVerifyArgs {
     /// The node's data directory (default: as for `dataplane`)
     #[arg(long, env = "PAYFENCE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// What is compared besides: what the server has of the decisions that were shipped
+    #[command(flatten)]
+    pub clickhouse: ClickHouseArgs,
 }
 
 /// From when on.
@@ -250,6 +253,20 @@ pub struct JournalArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Where decisions go besides this node's disk")]
 pub struct SinkArgs {
+    /// A ClickHouse server.
+    #[command(flatten)]
+    pub clickhouse: ClickHouseArgs,
+    /// Days after which ClickHouse drops decisions, where it knows how (default: it keeps them)
+    #[arg(long, env = "PAYFENCE_CLICKHOUSE_TTL_DAYS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub clickhouse_ttl_days: Option<u16>,
+    /// A folder that decisions are written to as NDJSON files
+    #[arg(long, env = "PAYFENCE_NDJSON_DIR", value_name = "DIR")]
+    pub ndjson_dir: Option<PathBuf>,
+}
+
+/// Where a ClickHouse server is and who asks.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ClickHouseArgs {
     /// A ClickHouse server: http:// or https://, host and port
     #[arg(long, env = "PAYFENCE_CLICKHOUSE_URL", value_name = "URL")]
     pub clickhouse_url: Option<String>,
@@ -265,12 +282,6 @@ pub struct SinkArgs {
     /// Certificates (PEM) of authorities to trust besides the system's
     #[arg(long, env = "PAYFENCE_CLICKHOUSE_CA", value_name = "FILE")]
     pub clickhouse_ca: Option<PathBuf>,
-    /// Days after which ClickHouse drops decisions, where it knows how (default: it keeps them)
-    #[arg(long, env = "PAYFENCE_CLICKHOUSE_TTL_DAYS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub clickhouse_ttl_days: Option<u16>,
-    /// A folder that decisions are written to as NDJSON files
-    #[arg(long, env = "PAYFENCE_NDJSON_DIR", value_name = "DIR")]
-    pub ndjson_dir: Option<PathBuf>,
 }
 
 /// On or off.

@@ -21,8 +21,8 @@ use dataplane::config::{
 use serde::{Deserialize, Deserializer};
 
 use crate::cli::{
-    DRAIN_SECONDS_MAX, DeadlineArgs, JOURNAL_MIB_MAX, JOURNAL_MIB_MIN, JournalArgs, NodeArgs,
-    SinkArgs, Switch, TlsArgs, node_name,
+    ClickHouseArgs, DRAIN_SECONDS_MAX, DeadlineArgs, JOURNAL_MIB_MAX, JOURNAL_MIB_MIN, JournalArgs,
+    NodeArgs, SinkArgs, Switch, TlsArgs, node_name,
 };
 use crate::failure::Failure;
 
@@ -193,12 +193,16 @@ pub fn with_file(args: NodeArgs, directory: &Path) -> Result<NodeArgs, Failure> 
     let or = |given: Vec<SocketAddr>, file| if given.is_empty() { file } else { given };
     let deadlines = args.deadlines.or(file.deadlines());
     let given = args.journal.sinks;
+    let to = given.clickhouse;
+    let clickhouse = ClickHouseArgs {
+        clickhouse_url: to.clickhouse_url.or(file.clickhouse_url),
+        clickhouse_database: to.clickhouse_database.or(file.clickhouse_database),
+        clickhouse_user: to.clickhouse_user.or(file.clickhouse_user),
+        clickhouse_password_file: to.clickhouse_password_file.or(file.clickhouse_password_file),
+        clickhouse_ca: to.clickhouse_ca.or(file.clickhouse_ca),
+    };
     let sinks = SinkArgs {
-        clickhouse_url: given.clickhouse_url.or(file.clickhouse_url),
-        clickhouse_database: given.clickhouse_database.or(file.clickhouse_database),
-        clickhouse_user: given.clickhouse_user.or(file.clickhouse_user),
-        clickhouse_password_file: given.clickhouse_password_file.or(file.clickhouse_password_file),
-        clickhouse_ca: given.clickhouse_ca.or(file.clickhouse_ca),
+        clickhouse,
         clickhouse_ttl_days: given.clickhouse_ttl_days.or(file.clickhouse_ttl_days),
         ndjson_dir: given.ndjson_dir.or(file.ndjson_dir),
     };

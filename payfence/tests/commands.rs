@@ -179,6 +179,38 @@ fn a_taken_port_is_one_sentence_with_the_remedy() {
     desk.check(&doctor, 1, &format!("FAIL  gateway address {taken}"), "see above");
 }
 
+#[test]
+fn the_doctor_looks_at_the_journal() {
+    if !can_run() {
+        return;
+    }
+    let desk = Desk::new();
+    let doctor = "doctor --listen 127.0.0.1:0 --admin 127.0.0.1:0";
+    let check =
+        |flags: &str, code, out: &str| desk.check(&format!("{doctor} {flags}"), code, out, "");
+    check("", 0, "ok    ring directory /dev/shm: ");
+    check("--ring-dir none", 1, "FAIL  ring directory none: it is no directory");
+    check("--ring-dir .", 0, "ring directory .: ");
+    check("--data-dir made/later", 0, "ok    data directory made/later: ");
+    check("--data-dir good.toml/under", 1, "FAIL  data directory good.toml/under: ");
+    check("--data-dir /dev/shm/later", 0, "warn  data directory /dev/shm/later: it is in memory");
+    check("--journal off", 0, "warn  journal: off");
+    check("--ndjson-dir files", 0, "ok    NDJSON directory files: ");
+    check("--clickhouse-url http://127.0.0.1:1", 0, "warn  ClickHouse http://127.0.0.1:1: ");
+    check("--clickhouse-user reader", 1, "FAIL  journal: ");
+}
+
+#[test]
+fn verifying_against_a_server_needs_one_that_was_shipped_to() {
+    let desk = Desk::new();
+    std::fs::create_dir_all(desk.0.path().join("data/journal/spool")).unwrap();
+    let verify = "journal verify --data-dir data";
+    desk.check(verify, 0, "0 decisions of 0 shards, 0 problems", "");
+    let server = format!("{verify} --clickhouse-url http://127.0.0.1:1");
+    desk.check(&server, 1, "", "nothing in data/sinks says");
+    desk.check(&format!("{verify} --clickhouse-user reader"), 2, "", "--clickhouse-url");
+}
+
 /// Whether a node can run here; says why where not. Where everything must be there, that is a failure.
 fn can_run() -> bool {
     match dataplane::preflight::check(dataplane::clock::Clock::start()) {

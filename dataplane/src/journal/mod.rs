@@ -13,6 +13,9 @@ mod syncing;
 
 use std::path::{Path, PathBuf};
 
+/// Where rings are when nobody says: memory, on every Linux.
+pub const SHARED_MEMORY: &str = "/dev/shm";
+
 /// Where a node with this data directory has its journal.
 fn folder(data_dir: &Path) -> PathBuf {
     data_dir.join("journal")

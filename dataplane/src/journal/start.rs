@@ -18,14 +18,13 @@ use link::row::Account;
 use link::spool::{self, Spool};
 use policy::budget::{Carried, Past};
 
+use super::SHARED_MEMORY;
 use super::drain::{Drain, KEEP_PERIODS_S, Sums};
 use super::ring::{self, OpenError, Reader, RingId, Writer};
 use super::state::JournalState;
 use super::stream::{Stream, StreamError};
 use crate::clock::{Clock, Now};
 
-/// Where rings are when nobody says: memory, on every Linux.
-const SHARED_MEMORY: &str = "/dev/shm";
 /// What a node's own directory of rings is called, before its id.
 const RINGS: &str = "payfence-";
 

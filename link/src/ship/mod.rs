@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use self::backoff::Backoff;
 pub use self::batch::{Batch, Held, Range, RowAt, Stream};
-use self::position::{PositionFile, Progress};
+use self::position::{Found, PositionFile, Progress};
 use self::rejected::Rejected;
 pub use self::source::{Position, Source, SourceBlock, SourceError};
 pub use self::spool_source::SpoolSource;
@@ -40,6 +40,8 @@ use self::worker::{Phase, Worker, until_ended};
 use crate::background;
 use crate::sink::Sink;
 
+/// The folder of positions in the data directory.
+const FOLDER: &str = "sinks";
 /// Characters of a sink's name.
 const NAME_BYTES_MAX: usize = 32;
 
@@ -136,7 +138,7 @@ impl Shipper {
     /// # Errors
     /// When a name is none, or folder or thread cannot be had. No sink needs to be reachable.
     pub fn start(data_dir: &Path, node: &str, exports: Vec<Export>) -> Result<Self, StartError> {
-        let folder = data_dir.join("sinks");
+        let folder = data_dir.join(FOLDER);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -205,6 +207,17 @@ impl Shipper {
 impl Drop for Shipper {
     fn drop(&mut self) {
         self.phase.send_replace(Phase::Ended);
+    }
+}
+
+/// Up to where the rows of the spool are in a sink, by the word of `<data-dir>/sinks`; `None` where that says nothing.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn delivered(data_dir: &Path, sink: &str) -> io::Result<Option<Position>> {
+    match PositionFile::new(&data_dir.join(FOLDER), sink).load()? {
+        Found::Progress(progress) => Ok(Some(progress.position)),
+        Found::Nothing | Found::Unusable(_) => Ok(None),
     }
 }
 

@@ -4,6 +4,7 @@
 //! every server is a test's own, on a free port, in a folder that goes with it; without `PAYFENCE_TEST_SERVICES=1` what is missing
 //! is said and passed over, with it that is a failure.
 
+mod compare;
 mod engine;
 mod faults;
 mod kills;

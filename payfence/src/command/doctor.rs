@@ -16,6 +16,7 @@ use crate::failure::{Failure, Outcome};
 use crate::{output, settings};
 
 mod certificates;
+mod journal;
 
 /// What came of looking at one thing.
 #[derive(Debug)]
@@ -70,6 +71,7 @@ fn examine(args: &NodeArgs) -> Vec<(String, Finding)> {
         findings.push((format!("redirect address {address}"), finding));
     }
     findings.extend(certificates::examine(args, Clock::start().now().unix_s()));
+    findings.extend(journal::examine(args));
     let admin = settings::admin(args);
     findings.push((format!("admin address {admin}"), port(admin, "--admin")));
     findings.push(("policy".to_owned(), policy(args)));

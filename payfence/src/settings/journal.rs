@@ -5,7 +5,7 @@
 
 use dataplane::config::{ClickHouseConfig, JournalConfig, NdjsonConfig, Password, Sinks};
 
-use crate::cli::{JournalArgs, SinkArgs};
+use crate::cli::{ClickHouseArgs, JournalArgs, SinkArgs};
 use crate::failure::Failure;
 
 /// Bytes that rows on disk may take where nobody says: some four million decisions.
@@ -28,26 +28,38 @@ pub fn config(args: &JournalArgs) -> Result<Option<JournalConfig>, Failure> {
         node: args.node_name.clone().unwrap_or_else(|| name.to_owned()),
         spool_bytes: args.journal_max_mib.unwrap_or(MIB_DEFAULT) << 20,
         sinks: Sinks {
-            clickhouse: clickhouse(&args.sinks)?,
+            clickhouse: clickhouse_sink(&args.sinks)?,
             ndjson: args.sinks.ndjson_dir.clone().map(NdjsonConfig::new),
         },
     }))
 }
 
-fn clickhouse(args: &SinkArgs) -> Result<Option<ClickHouseConfig>, Failure> {
+fn clickhouse_sink(args: &SinkArgs) -> Result<Option<ClickHouseConfig>, Failure> {
+    let config = clickhouse(&args.clickhouse)?;
+    if config.is_none() && args.clickhouse_ttl_days.is_some() {
+        return Err(without_address());
+    }
+    Ok(config.map(|config| ClickHouseConfig { ttl_days: args.clickhouse_ttl_days, ..config }))
+}
+
+fn without_address() -> Failure {
+    Failure::configuration(
+        "flags about ClickHouse have no effect without --clickhouse-url: give it, such as http://127.0.0.1:8123, or leave them \
+         out",
+    )
+}
+
+/// The server that is meant, where one is.
+///
+/// # Errors
+/// When the password cannot be read, or a flag has no effect as it stands.
+pub fn clickhouse(args: &ClickHouseArgs) -> Result<Option<ClickHouseConfig>, Failure> {
     let Some(url) = &args.clickhouse_url else {
         let more = args.clickhouse_database.is_some()
             || args.clickhouse_user.is_some()
             || args.clickhouse_password_file.is_some()
-            || args.clickhouse_ca.is_some()
-            || args.clickhouse_ttl_days.is_some();
-        if more {
-            return Err(Failure::configuration(
-                "flags about ClickHouse have no effect without --clickhouse-url: give it, such as http://127.0.0.1:8123, or \
-                 leave them out",
-            ));
-        }
-        return Ok(None);
+            || args.clickhouse_ca.is_some();
+        return if more { Err(without_address()) } else { Ok(None) };
     };
     let mut config = ClickHouseConfig::new(url);
     if let Some(database) = &args.clickhouse_database {
@@ -66,7 +78,6 @@ fn clickhouse(args: &SinkArgs) -> Result<Option<ClickHouseConfig>, Failure> {
         // In the environment and not among the flags, where every user of the machine could read it.
         None => std::env::var(PASSWORD_VARIABLE).ok().map(Password::new),
     };
-    config.ttl_days = args.clickhouse_ttl_days;
     config.ca_file.clone_from(&args.clickhouse_ca);
     // A wrong address is wrong use, told before anything starts.
     link::sink::clickhouse::ClickHouseSink::new(config.clone())

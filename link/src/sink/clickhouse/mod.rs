@@ -5,7 +5,9 @@
 //! nothing, since its rows say until when they may be stored; no text of an error holds a password.
 
 mod client;
+mod compare;
 mod groups;
+mod probe;
 mod rows;
 mod schema;
 mod settle;
@@ -15,6 +17,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use self::compare::{AskError, Comparison, Part};
+pub use self::probe::{Probe, probe};
 
 use self::client::Server;
 use self::groups::{Group, groups, is_of_one_month};

@@ -27,6 +27,11 @@ impl Dialect {
         }
     }
 
+    /// The number of the last step.
+    pub(super) const fn last_step(self) -> u32 {
+        self.steps().len() as u32
+    }
+
     const fn steps(self) -> [&'static str; 2] {
         match self {
             Self::Full => [
@@ -121,7 +126,10 @@ pub(super) async fn apply(
 }
 
 /// The form of the table that is there, or else what the server's version can do.
-async fn dialect(server: &Server, config: &ClickHouseConfig) -> Result<Dialect, SinkError> {
+pub(super) async fn dialect(
+    server: &Server,
+    config: &ClickHouseConfig,
+) -> Result<Dialect, SinkError> {
     let types: Vec<String> = server
         .rows_anywhere(&format!(
             "SELECT type FROM system.columns WHERE database = {} AND table = 'decisions' AND name = 'time'",
