@@ -192,20 +192,7 @@ pub fn with_file(args: NodeArgs, directory: &Path) -> Result<NodeArgs, Failure> 
     }
     let or = |given: Vec<SocketAddr>, file| if given.is_empty() { file } else { given };
     let deadlines = args.deadlines.or(file.deadlines());
-    let given = args.journal.sinks;
-    let to = given.clickhouse;
-    let clickhouse = ClickHouseArgs {
-        clickhouse_url: to.clickhouse_url.or(file.clickhouse_url),
-        clickhouse_database: to.clickhouse_database.or(file.clickhouse_database),
-        clickhouse_user: to.clickhouse_user.or(file.clickhouse_user),
-        clickhouse_password_file: to.clickhouse_password_file.or(file.clickhouse_password_file),
-        clickhouse_ca: to.clickhouse_ca.or(file.clickhouse_ca),
-    };
-    let sinks = SinkArgs {
-        clickhouse,
-        clickhouse_ttl_days: given.clickhouse_ttl_days.or(file.clickhouse_ttl_days),
-        ndjson_dir: given.ndjson_dir.or(file.ndjson_dir),
-    };
+    let sinks = sinks(args.journal.sinks, &file);
     Ok(NodeArgs {
         policy: args.policy.or(file.policy),
         listen: or(args.listen, file.listen),
@@ -240,6 +227,27 @@ pub fn with_file(args: NodeArgs, directory: &Path) -> Result<NodeArgs, Failure> 
         },
         deadlines,
     })
+}
+
+/// Where decisions go: what was given, and else what the file says.
+fn sinks(given: SinkArgs, file: &FileKeys) -> SinkArgs {
+    let or = |given: Option<String>, file: &Option<String>| given.or_else(|| file.clone());
+    let or_path = |given: Option<PathBuf>, file: &Option<PathBuf>| given.or_else(|| file.clone());
+    let to = given.clickhouse;
+    SinkArgs {
+        clickhouse: ClickHouseArgs {
+            clickhouse_url: or(to.clickhouse_url, &file.clickhouse_url),
+            clickhouse_database: or(to.clickhouse_database, &file.clickhouse_database),
+            clickhouse_user: or(to.clickhouse_user, &file.clickhouse_user),
+            clickhouse_password_file: or_path(
+                to.clickhouse_password_file,
+                &file.clickhouse_password_file,
+            ),
+            clickhouse_ca: or_path(to.clickhouse_ca, &file.clickhouse_ca),
+        },
+        clickhouse_ttl_days: given.clickhouse_ttl_days.or(file.clickhouse_ttl_days),
+        ndjson_dir: or_path(given.ndjson_dir, &file.ndjson_dir),
+    }
 }
 
 /// The data directory that a node started here would use.
