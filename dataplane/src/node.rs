@@ -15,7 +15,7 @@ use std::time::Duration;
 use link::ship::{self, Export, Shipper, SpoolSource};
 use link::sink::clickhouse::{ClickHouseSink, ConfigError};
 use link::sink::ndjson::NdjsonSink;
-use policy::budget::{Carried, ShardId};
+use policy::budget::{Carried, LastWord, ShardId};
 use policy::snapshot::Snapshot;
 
 use crate::clock::Clock;
@@ -131,14 +131,8 @@ pub fn run(config: Config) -> Result<(), Error> {
     let carried = Arc::clone(&keeping.carried);
     let (to_ledger, requests) = ledger::channel();
     let links = Arc::new(Links::new(shards, Arc::clone(&snapshot), to_ledger)?);
-    let (ledger_ends, ledger_ended) = crossbeam::channel::bounded::<()>(0);
-    let ledger = ledger::start(
-        requests,
-        Arc::clone(&links),
-        Arc::clone(&state),
-        clock,
-        (keeping, ledger_ended),
-    )?;
+    let ledger = ledger::start(requests, Arc::clone(&links), Arc::clone(&state), clock, keeping)?;
+    let (last_words, words) = mpsc::channel();
     let shipper = drain.as_ref().map(|drain| ship(&config, drain, &state)).transpose()?.flatten();
     let drain = drain.map(Drain::start).transpose()?;
     let node = Node {
@@ -149,6 +143,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         tls: certificates.as_ref().map(|watch| Arc::clone(watch.tls().config())),
         origin_tls,
         carried,
+        last_words,
     };
     let threads = node.launch(listeners.into_iter().zip(writers), &resolver, &config)?;
     let admin = admin.serve(Arc::clone(&state))?;
@@ -171,9 +166,9 @@ pub fn run(config: Config) -> Result<(), Error> {
         on_ready(&ready);
     }
     let ended = join(threads);
-    drop((signals, policy_thread, certificate_thread, admin, ledger_ends));
-    // A panic on it has been reported by the hook.
-    let _ = ledger.join();
+    drop((signals, policy_thread, certificate_thread, admin));
+    // Every shard has ended, so what they say of use is final.
+    ledger.finish(words.try_iter().collect());
     // Last: whatever the others did is in the rings now.
     write_out(drain, shipper);
     ended
@@ -202,6 +197,7 @@ struct Node {
     tls: Option<Arc<rustls::ServerConfig>>,
     origin_tls: Arc<OriginTls>,
     carried: Arc<Carried>,
+    last_words: mpsc::Sender<(ShardId, Vec<LastWord>)>,
 }
 
 /// The journal's parts, each for its thread.
@@ -291,6 +287,7 @@ impl Node {
                 request_ids: RequestIds::new(random()?),
                 journal,
                 carried: Arc::clone(&self.carried),
+                last_words: self.last_words.clone(),
                 ready: ready.clone(),
             };
             let cpu = cpus.get(id % cpus.len().max(1)).copied();

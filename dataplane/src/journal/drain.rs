@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use link::background;
 use link::books::Books;
 use link::checkpoint::{self, Checkpoint};
@@ -36,6 +36,8 @@ const BLOCKS_PER_TURN: usize = 8;
 const CHECKPOINT_ROWS: u64 = 1_000_000;
 /// How long the end waits for a disk that refuses.
 const END_NS: u64 = 5_000_000_000;
+/// How long the end waits for one that hangs, whatever it is at: the end as such, a job of syncing and a checkpoint before it.
+const HUNG: Duration = Duration::from_secs(20);
 /// Periods that ended so long ago are forgotten.
 pub(super) const KEEP_PERIODS_S: i64 = 40 * 86_400;
 
@@ -84,13 +86,20 @@ pub struct Drain {
 /// The drain's thread.
 pub struct DrainThread {
     ends: Sender<()>,
+    /// Closed when the thread has ended.
+    ended: Receiver<()>,
     thread: JoinHandle<()>,
 }
 
 impl DrainThread {
     /// Ends it after everything in the rings is on disk. The shards must have ended, so that nothing more comes.
+    /// A disk that hangs is not waited for: what is in the rings stays there, and the next start takes it.
     pub fn finish(self) {
         drop(self.ends);
+        if self.ended.recv_timeout(HUNG) == Err(RecvTimeoutError::Timeout) {
+            tell_hung();
+            return;
+        }
         // A panic on it has been reported by the hook.
         let _ = self.thread.join();
     }
@@ -110,8 +119,12 @@ impl Drain {
     pub fn start(self) -> std::io::Result<DrainThread> {
         let (ends, ended) = bounded(0);
         let syncing = Syncing::start()?;
-        let thread = background::spawn("payfence-drain", move || self.run(syncing, &ended))?;
-        Ok(DrainThread { ends, thread })
+        let (alive, has_ended) = bounded(0);
+        let thread = background::spawn("payfence-drain", move || {
+            let _alive: Sender<()> = alive;
+            self.run(syncing, &ended);
+        })?;
+        Ok(DrainThread { ends, ended: has_ended, thread })
     }
 
     fn run(mut self, mut syncing: Syncing, ended: &Receiver<()>) {
@@ -158,8 +171,12 @@ impl Drain {
             };
             self.tell(outcome.err(), syncing.late(now.mono_ns));
         }
-        checkpoints.wait();
-        self.end(syncing);
+        if checkpoints.wait(Duration::from_nanos(END_NS)) {
+            self.end(syncing);
+        } else {
+            // The checkpoint of the end would wait for the same disk.
+            tell_hung();
+        }
     }
 
     /// Takes in what has become durable; where it `is_due`, has the rest made so too, beside this thread.
@@ -247,10 +264,7 @@ impl Drain {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => self.tell(Some(error), None),
                 None => {
-                    tracing::error!(
-                        "the disk does not answer: the last decisions stay in the ring directory and the \
-                        system's memory, and the next start takes them from there"
-                    );
+                    tell_hung();
                     return;
                 }
             }
@@ -290,10 +304,10 @@ impl Drain {
         checkpoint::write(&self.folder, &checkpoint)?;
         self.spool.checkpointed(position);
         if lost > 0 {
-            // What was lost from the log was used all the same: the leases tell how much at most.
+            // What was lost from the log was used all the same: the leases tell how much.
             tracing::warn!(
                 lost,
-                "decisions were lost from the log; the next start counts what was leased as used"
+                "decisions were lost from the log; the next start counts by the leases what they used"
             );
             return Ok(());
         }
@@ -312,6 +326,13 @@ impl Drain {
         }
         Ok(())
     }
+}
+
+fn tell_hung() {
+    tracing::error!(
+        "the disk does not answer: the last decisions stay in the ring directory and the system's memory, and the next start \
+         takes them from there"
+    );
 }
 
 /// Takes some blocks of one ring.
@@ -345,7 +366,8 @@ fn take(
 /// Checkpoints, written one at a time beside the drain.
 #[derive(Default)]
 struct Checkpoints {
-    running: Option<JoinHandle<Option<Position>>>,
+    /// Says where the one under way stands once it is durable; closed without a word where it failed.
+    running: Option<Receiver<Position>>,
     begun: u64,
 }
 
@@ -361,23 +383,31 @@ impl Checkpoints {
         }
         self.begun += 1;
         let folder = folder.to_owned();
+        let (done, running) = bounded(1);
         let write = move || match checkpoint::write(&folder, &checkpoint) {
-            Ok(()) => Some(checkpoint.position),
+            // Nobody may wait for it any more.
+            Ok(()) => drop(done.try_send(checkpoint.position)),
             Err(error) => {
                 tracing::error!(%error, "the use so far could not be written down; the last checkpoint still holds");
-                None
             }
         };
-        self.running = background::spawn("payfence-checkpoint", write).ok();
-        self.running.is_some()
+        let is_begun = background::spawn("payfence-checkpoint", write).is_ok();
+        self.running = is_begun.then_some(running);
+        is_begun
     }
 
     /// The place of a checkpoint that is durable now.
     fn take_done(&mut self) -> Option<Position> {
-        if self.running.as_ref().is_some_and(JoinHandle::is_finished) { self.wait() } else { None }
+        let said = self.running.as_ref()?.try_recv();
+        if said != Err(TryRecvError::Empty) {
+            self.running = None;
+        }
+        said.ok()
     }
 
-    fn wait(&mut self) -> Option<Position> {
-        self.running.take()?.join().ok()?
+    /// Waits for the one under way; false where it takes longer.
+    fn wait(&mut self, timeout: Duration) -> bool {
+        let Some(running) = self.running.take() else { return true };
+        running.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In: lease requests of owner shards. Out: replies in their inboxes, how long one has been owed, a log of leases. Always holds:
 //! shards never wait for this thread; what does not fit an inbox is kept, in order; a lease is durable before a shard has it, unless
-//! the disk refuses and the operator chose to go on.
+//! the disk refuses and the operator chose to go on; at a clean end the log says of each lease what of it was used.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use link::lease_log::{Lease, LeaseLog, Record};
 use policy::budget::{
-    Carried, Destination, EntitlementId, Ledger, Message, Now, PeriodId, ShardId,
+    Carried, Destination, EntitlementId, LastWord, Ledger, Message, Now, PeriodId, ShardId,
 };
 
 use crate::clock::Clock;
@@ -26,6 +26,10 @@ const REQUESTS_MAX: usize = 64 * 1024;
 /// How often old periods are looked for, and full inboxes tried again.
 const PAUSE: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(1);
+/// How long the end waits for the disk.
+const END: Duration = Duration::from_secs(5);
+/// Last words taken before they are written down.
+const WORDS_PER_WRITE: usize = 8 * 1024;
 /// This node, to its own ledger.
 const NODE: u64 = 0;
 
@@ -48,7 +52,35 @@ pub fn channel() -> (Sender<Request>, Receiver<Request>) {
     bounded(REQUESTS_MAX)
 }
 
-/// Runs the ledger until `ended` is closed; shards may be gone before.
+/// What the owners of every shard have left to say.
+pub type LastWords = Vec<(ShardId, Vec<LastWord>)>;
+
+/// The ledger's thread.
+pub struct LedgerThread {
+    ends: Sender<LastWords>,
+    /// Closed when the thread has ended.
+    ended: Receiver<()>,
+    thread: JoinHandle<()>,
+}
+
+impl LedgerThread {
+    /// Ends it, after the owners' last words are written down. The shards must have ended, so that nothing more is used.
+    pub fn finish(self, words: LastWords) {
+        // It waits for nothing else: there is room for the one message, and a thread that has ended needs none.
+        let _ = self.ends.try_send(words);
+        if self.ended.recv_timeout(END) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!(
+                "the disk does not answer: what was given back of leases is not written down, and if decisions were lost from \
+                 the log, the next start counts it as used"
+            );
+            return;
+        }
+        // A panic on it has been reported by the hook.
+        let _ = self.thread.join();
+    }
+}
+
+/// Runs the ledger until it is told to finish, or its handle is gone; shards may be gone before.
 ///
 /// # Errors
 /// When the thread cannot be made.
@@ -57,11 +89,15 @@ pub fn start(
     links: Arc<Links>,
     state: Arc<NodeState>,
     clock: Clock,
-    (keeping, ended): (Keeping, Receiver<()>),
-) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new()
-        .name("payfence-ledger".to_owned())
-        .spawn(move || run(&requests, &links, &state, clock, (keeping, &ended)))
+    keeping: Keeping,
+) -> io::Result<LedgerThread> {
+    let (ends, words) = bounded(1);
+    let (alive, ended) = bounded(0);
+    let thread = thread::Builder::new().name("payfence-ledger".to_owned()).spawn(move || {
+        let _alive: Sender<()> = alive;
+        run(&requests, &links, &state, clock, (keeping, &words));
+    })?;
+    Ok(LedgerThread { ends, ended, thread })
 }
 
 fn run(
@@ -69,14 +105,14 @@ fn run(
     links: &Links,
     state: &NodeState,
     clock: Clock,
-    (keeping, ended): (Keeping, &Receiver<()>),
+    (keeping, words): (Keeping, &Receiver<LastWords>),
 ) {
     let mut books = Books::new(keeping);
     let mut replies = VecDeque::new();
     // When the oldest request was taken whose reply is in no inbox yet. What waits in the channel is taken in one go,
     // so it has waited no longer than this round.
     let mut owing_since_ns = None;
-    let mut has_ended = false;
+    let mut last_words = None;
     loop {
         let pause = if replies.is_empty() { PAUSE } else { RETRY };
         crossbeam::channel::select! {
@@ -84,7 +120,7 @@ fn run(
                 Ok((shard, message)) => books.take(shard, &message),
                 Err(_) => return,
             },
-            recv(ended) -> _ => has_ended = true,
+            recv(words) -> words => last_words = Some(words.unwrap_or_default()),
             default(pause) => {}
         }
         while let Ok((shard, message)) = requests.try_recv() {
@@ -96,7 +132,8 @@ fn run(
         if books.write() {
             deliver(&mut replies, links);
         }
-        if has_ended {
+        if let Some(words) = last_words {
+            books.close(words);
             return;
         }
         owing_since_ns = (!replies.is_empty()).then(|| owing_since_ns.unwrap_or(now.mono_ns));
@@ -135,6 +172,28 @@ impl Books {
             self.touched.push((request.id, request.period.id));
         }
         self.ledger.on_message(NODE, shard, message);
+    }
+
+    /// Takes what the owners of all shards have left to say, and makes it durable: of each lease what was used.
+    fn close(&mut self, words: LastWords) {
+        let words = words
+            .into_iter()
+            .flat_map(|(shard, words)| words.into_iter().map(move |word| (shard, word)));
+        for (shard, word) in words {
+            self.take(shard, &word.into_message());
+            // Nobody is there to take an answer.
+            self.ledger.drain_outbox().for_each(drop);
+            if self.touched.len() >= WORDS_PER_WRITE && (!self.write() || self.is_refused) {
+                return;
+            }
+        }
+        self.write();
+        if let Some(log) = &mut self.log
+            && !self.is_refused
+            && let Err(error) = log.sync()
+        {
+            tracing::error!(%error, "what was given back of leases cannot be made durable");
+        }
     }
 
     /// Writes down what has changed. Whether replies may go out.

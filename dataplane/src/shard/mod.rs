@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use policy::budget::{Carried, Message, Now as BudgetNow, ShardBudgets, ShardId};
+use policy::budget::{Carried, LastWord, Message, Now as BudgetNow, ShardBudgets, ShardId};
 use policy::matcher::{Matcher, Settings as MatcherSettings};
 
 use crate::clock::{Clock, Now};
@@ -121,6 +121,8 @@ pub struct Parts {
     pub journal: Option<Writer>,
     /// What was used before this start.
     pub carried: Arc<Carried>,
+    /// Told once, at the end: what the shard's owner side has left to tell the ledger.
+    pub last_words: std::sync::mpsc::Sender<(ShardId, Vec<LastWord>)>,
     /// Told once, when the shard accepts.
     pub ready: std::sync::mpsc::Sender<()>,
 }
@@ -232,7 +234,11 @@ pub async fn run(parts: Parts) -> io::Result<()> {
     let _ = ready.send(());
     // Held on to, it would keep the node waiting for a shard that could not start.
     drop(ready);
-    turn::drive(&shard).await
+    let ended = turn::drive(&shard).await;
+    let words = shard.budgets.borrow_mut().last_words();
+    // Nobody listens where the node could not start.
+    let _ = parts.last_words.send((shard.id, words));
+    ended
 }
 
 impl Shard {

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
-use crossbeam::channel::{Receiver, Sender};
+use crossbeam::channel::Receiver;
 use policy::token::{Mode, make};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_pki_types::pem::PemObject as _;
@@ -17,7 +17,7 @@ use super::*;
 use crate::config::JournalFull;
 use crate::metrics::{Metrics, NodeFigures, render};
 use crate::net::{bind_listener, local_address};
-use crate::offcore::ledger::{self, Keeping};
+use crate::offcore::ledger::{self, Keeping, LedgerThread};
 use crate::offcore::policy_source::load;
 use crate::offcore::resolver::{Answer, Resolver, Source};
 use crate::tls::fixture::{Authority, Issued, Wanted};
@@ -102,6 +102,7 @@ impl Bench {
         let address = local_address(std::os::fd::AsFd::as_fd(&listener)).unwrap();
         let (ready, is_ready) = mpsc::channel();
         let parts = Parts {
+            last_words: mpsc::channel().0,
             id: ShardId(0),
             listeners: vec![(listener, Listens::Plain)],
             tls: None,
@@ -132,15 +133,11 @@ impl Bench {
         Self { address, links, state, clock, requests, thread: Some(thread), _resolver: resolver }
     }
 
-    /// Has the node's own ledger answer until the sender is dropped; its thread then ends.
-    fn start_ledger(&self) -> (Sender<()>, JoinHandle<()>) {
-        let (ends, ended) = crossbeam::channel::bounded(0);
+    /// Has the node's own ledger answer until it is told to finish.
+    fn start_ledger(&self) -> LedgerThread {
         let (links, state) = (Arc::clone(&self.links), Arc::clone(&self.state));
         let keeping = Keeping { carried: Arc::default(), log: None, full: JournalFull::Continue };
-        let thread =
-            ledger::start(self.requests.clone(), links, state, self.clock, (keeping, ended))
-                .unwrap();
-        (ends, thread)
+        ledger::start(self.requests.clone(), links, state, self.clock, keeping).unwrap()
     }
 
     /// One request with a token on a connection of its own; its whole answer.
@@ -236,22 +233,20 @@ fn without_the_ledger_a_site_is_closed_or_open_as_it_says() {
     assert_eq!(bench.decided("open", "unmetered"), 1);
     assert_eq!(bench.decided("open", "ledger_unreachable"), 0);
     // The ledger comes: counting begins, and what was refused or not metered is not in it.
-    let (ends, thread) = bench.start_ledger();
+    let ledger = bench.start_ledger();
     bench.wait_ok("/shut/paid/x", &token("shut", 0));
     assert_eq!(bench.used("shut"), 1);
     assert_eq!(bench.used("open"), 0);
-    drop(ends);
-    thread.join().unwrap();
+    ledger.finish(Vec::new());
 }
 
 #[test]
 fn a_ledger_that_is_lost_costs_nothing_that_was_lent_and_nothing_that_was_used() {
     let (port, asked) = origin();
     let bench = Bench::start(&site("shut", &format!("127.0.0.1:{port}"), ""), NoNames);
-    let (ends, thread) = bench.start_ledger();
+    let ledger = bench.start_ledger();
     bench.wait_ok("/shut/paid/x", &token("shut", 0));
-    drop(ends);
-    thread.join().unwrap();
+    ledger.finish(Vec::new());
     let mut admitted = 1;
     let last = loop {
         match bench.status("/shut/paid/x", &token("shut", 0)) {
@@ -262,11 +257,10 @@ fn a_ledger_that_is_lost_costs_nothing_that_was_lent_and_nothing_that_was_used()
     };
     assert_eq!(last, 503, "after {admitted} of a million: it cannot be known, it is not used up");
     assert_eq!(asked.load(Ordering::SeqCst), admitted);
-    let (ends, thread) = bench.start_ledger();
+    let ledger = bench.start_ledger();
     bench.wait_ok("/shut/paid/x", &token("shut", 0));
     assert_eq!(bench.used("shut"), admitted as u64 + 1);
-    drop(ends);
-    thread.join().unwrap();
+    ledger.finish(Vec::new());
 }
 
 /// One name, which resolves once the gate is open.

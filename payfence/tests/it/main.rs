@@ -22,6 +22,7 @@ mod deadlines;
 mod decisions;
 mod desync;
 mod forwarding;
+mod full_disk;
 mod journal;
 mod keep_alive;
 mod malformed;

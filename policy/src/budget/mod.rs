@@ -13,6 +13,7 @@ pub mod bucket;
 pub mod carried;
 pub mod cells;
 mod entry;
+mod last_word;
 mod lease;
 pub mod ledger;
 mod mail;
@@ -30,6 +31,7 @@ pub use admission::{
     Settled, Ticket, Usage, WaitId,
 };
 pub use carried::{Carried, Past};
+pub use last_word::LastWord;
 pub use ledger::{Leased, Ledger};
 pub use message::{Destination, Message, Source};
 pub use period::Period;

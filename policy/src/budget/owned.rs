@@ -16,7 +16,9 @@ use super::cells::{Level, NodeCell, NodeUse, PeriodCell};
 use super::lease::{Lease, REPORT_US};
 use super::mail::Mail;
 use super::message::{Answer, Ask, LeaseReply, Need, Recall, Totals, Verdict};
-use super::{EntitlementId, Message, Now, Past, Period, RateTerms, Refused, ShardId, Terms};
+use super::{
+    EntitlementId, LastWord, Message, Now, Past, Period, RateTerms, Refused, ShardId, Terms,
+};
 
 /// A recall that has not shown in the cells is sent again after this long.
 pub(super) const RECALL_AGAIN_US: u64 = 10_000;
@@ -211,6 +213,13 @@ impl Owned {
     }
 
     /// Whether a question waits.
+    /// All its leases, for their last words.
+    pub(super) fn into_last_words(self) -> impl Iterator<Item = LastWord> {
+        let Self { id, terms, lease, next, older, .. } = self;
+        let leases = older.into_iter().chain([lease]).chain(next);
+        leases.map(move |lease| LastWord::new(id, terms, lease))
+    }
+
     pub(super) fn waits(&self) -> bool {
         !self.queue.is_empty()
     }

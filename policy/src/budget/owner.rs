@@ -9,7 +9,7 @@ use super::lease::REPORT_US;
 use super::mail::{IdMap, Mail, Side, Timers};
 use super::message::{Ask, LeaseReply};
 use super::owned::{Owned, RECALL_AGAIN_US};
-use super::{Carried, EntitlementId, Now, Past, ShardId};
+use super::{Carried, EntitlementId, LastWord, Now, Past, ShardId};
 
 /// All owned entitlements of one shard.
 #[derive(Debug, Default)]
@@ -114,6 +114,12 @@ impl Owner {
                 .retain(|_, last| now.unix_s < last.period.end_s.saturating_add(LONGEST_S));
             self.sweep_at = 2 * self.forgotten.len();
         }
+    }
+
+    /// Gives up everything owned, for its last words.
+    pub(super) fn last_words(&mut self) -> Vec<LastWord> {
+        let owned = std::mem::take(&mut self.owned);
+        owned.into_values().flat_map(|owned| owned.into_last_words()).collect()
     }
 
     /// Entitlements owned.

@@ -11,8 +11,8 @@ use super::mail::{Mail, Side, Timers};
 use super::owned::Owned;
 use super::owner::Owner;
 use super::{
-    Admission, Decided, Destination, EntitlementId, Message, Now, Outcome, PeriodId, Settle,
-    Settled, ShardId, Source, Terms, Ticket, Usage, WaitId,
+    Admission, Decided, Destination, EntitlementId, LastWord, Message, Now, Outcome, PeriodId,
+    Settle, Settled, ShardId, Source, Terms, Ticket, Usage, WaitId,
 };
 
 /// Bounds and delays of one shard's budgets.
@@ -179,6 +179,12 @@ impl ShardBudgets {
     #[must_use]
     pub fn next_tick(&self) -> Option<u64> {
         self.timers.next()
+    }
+
+    /// Gives up what this shard owns and answers for, at its end: nothing more may be asked of it then. What the ledger is to
+    /// be told once every other shard has ended too.
+    pub fn last_words(&mut self) -> Vec<LastWord> {
+        self.owner.last_words()
     }
 
     /// For `/status` and metrics.
