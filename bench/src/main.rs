@@ -5,8 +5,23 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
+// The servers and the faults that the tests of the sinks know.
+#[path = "../../link/tests/clickhouse/engine.rs"]
+#[allow(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "written for tests: where it fails, the run has failed"
+)]
+mod clickhouse;
 mod clock;
 mod compare;
+#[path = "../../link/tests/clickhouse/proxy.rs"]
+#[allow(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "written for tests: where it fails, the run has failed"
+)]
+mod fault_proxy;
 mod handshakes;
 mod idle;
 mod load;
@@ -18,6 +33,7 @@ mod process;
 mod record;
 mod render;
 mod sim;
+mod sinks;
 mod stalls;
 mod tls;
 
@@ -38,6 +54,8 @@ enum Command {
     Tls(tls::Options),
     /// The budget simulator over many seeds.
     Sim(sim::Options),
+    /// The decision log in ClickHouse while the server fails in every way, under load.
+    Sinks(sinks::Options),
 }
 
 fn main() -> std::process::ExitCode {
@@ -48,6 +66,7 @@ fn main() -> std::process::ExitCode {
         Command::Render(options) => render::run(&options),
         Command::Tls(options) => tls::run(&options),
         Command::Sim(options) => sim::run(&options),
+        Command::Sinks(options) => sinks::run(&options),
     };
     match done {
         Ok(()) => std::process::ExitCode::SUCCESS,

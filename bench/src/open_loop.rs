@@ -49,6 +49,11 @@ impl Latencies {
         Self { set_aside: spans.len() - ns.len(), ns }
     }
 
+    /// Requests that were sent.
+    pub fn requests(&self) -> u64 {
+        (self.ns.len() + self.set_aside) as u64
+    }
+
     /// The share of all requests, in per cent, that was set aside for a stall of the machine.
     pub fn set_aside_percent(&self) -> f64 {
         100.0 * self.set_aside as f64 / (self.ns.len() + self.set_aside).max(1) as f64

@@ -160,7 +160,18 @@ impl Bench {
 
     /// PayFence on one shard, with token, quota and rate limit on.
     pub fn payfence(&self, origin: &str) -> Result<(Peer, String)> {
-        self.payfence_on(&format!("http://{origin}"), Front::Plain)
+        self.payfence_on(&format!("http://{origin}"), Front::Plain, &[])
+    }
+
+    /// The same, shipping its decisions to a ClickHouse server.
+    pub fn payfence_shipping(&self, origin: &str, clickhouse_url: &str) -> Result<Peer> {
+        let flags = ["--clickhouse-url", clickhouse_url];
+        Ok(self.payfence_on(&format!("http://{origin}"), Front::Plain, &flags)?.0)
+    }
+
+    /// The node's data directory.
+    pub fn payfence_home(&self) -> PathBuf {
+        self.folder.path().join("payfence")
     }
 
     /// The same to an origin over TLS.
@@ -168,21 +179,21 @@ impl Bench {
         let port = origin.rsplit(':').next().unwrap_or_default();
         let authority = self.certificate_file();
         let url = format!("https://{ORIGIN_NAME}:{port}\"\norigin_ca = \"{}", authority.display());
-        Ok(self.payfence_on(&url, Front::Plain)?.0)
+        Ok(self.payfence_on(&url, Front::Plain, &[])?.0)
     }
 
     /// The same, terminating TLS; its admin listener's address besides.
     pub fn payfence_tls(&self, origin: &str) -> Result<(Peer, String)> {
-        self.payfence_on(&format!("http://{origin}"), Front::Tls)
+        self.payfence_on(&format!("http://{origin}"), Front::Tls, &[])
     }
 
-    fn payfence_on(&self, origin: &str, front: Front) -> Result<(Peer, String)> {
+    fn payfence_on(&self, origin: &str, front: Front, flags: &[&str]) -> Result<(Peer, String)> {
         anyhow::ensure!(
             self.payfence.is_file(),
             "{} is missing. Run: cargo build --release -p payfence",
             self.payfence.display()
         );
-        let home = self.folder.path().join("payfence");
+        let home = self.payfence_home();
         fs::create_dir_all(&home)?;
         let policy = home.join("policy.toml");
         fs::write(
@@ -210,6 +221,7 @@ impl Bench {
                 "--listen", &plain_address, "--tls-listen", &address, "--tls-cert", path(&certificate), "--tls-key", path(&key),
             ]),
         }
+        arguments.extend(flags);
         let log = home.join("log");
         let mut server =
             Server::start("payfence", self.core_subject, &self.payfence, &arguments, &log)?;

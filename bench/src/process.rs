@@ -1,7 +1,8 @@
 //! Child processes under measurement: pinned, ended with their owner, and read through /proc.
 //!
 //! In: a command and the core it may use. Out: its CPU time and resident memory, over all its threads and children.
-//! Always holds: a child started here is ended and reaped when its `Server` is dropped.
+//! Always holds: a child started here is ended and reaped when its `Server` is dropped, and ended when
+//! this process is killed.
 
 use std::fs;
 use std::path::Path;
@@ -29,15 +30,19 @@ impl Server {
     ) -> Result<Self> {
         let out =
             fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-        let child = Command::new("taskset")
-            .args(["-c", &core.to_string()])
+        // The signal is for the case that this process is killed and drops nothing. It comes when the thread ends that started
+        // the child, so servers are started by threads that outlive them.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "taskset", "-c", &core.to_string()])
             .arg(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)
             .spawn()
-            .with_context(|| format!("cannot start {name} by taskset (Debian: util-linux)"))?;
+            .with_context(|| {
+                format!("cannot start {name} by setpriv and taskset (Debian: util-linux)")
+            })?;
         Ok(Self { child, name: name.to_owned() })
     }
 

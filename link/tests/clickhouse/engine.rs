@@ -91,7 +91,9 @@ impl Engine {
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "it runs");
         let program = program(self.kind).unwrap();
-        let mut command = Command::new(program);
+        // It dies with the thread that started it, also where that is killed.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(program);
         match self.kind {
             Kind::Today => {
                 let script =
