@@ -49,7 +49,11 @@ pub fn run(options: &Options) -> Result<()> {
             comparison(&found)
         );
     }
-    for (name, title) in [("idle.json", "Idle connections"), ("micro.json", "Single steps")] {
+    for (name, title) in [
+        ("idle.json", "Idle connections"),
+        ("micro.json", "Single steps"),
+        ("sinks.json", "While ClickHouse fails"),
+    ] {
         if let Some(found) = read::<Figures>(&record(name))? {
             let _ = write!(page, "\n## {title}\n\n{}", figures(&found));
         }
