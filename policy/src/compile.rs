@@ -3,7 +3,6 @@
 //! In: a validated policy and the sequence number it is to have. Out: bytes that `Snapshot::from_bytes` accepts.
 //! Always holds: the same policy and sequence give the same bytes.
 
-use ipnet::IpNet;
 use rkyv::rancor::Error;
 use rkyv::util::AlignedVec;
 
@@ -14,8 +13,8 @@ use crate::model::{
 };
 use crate::snapshot::header::{HEADER_BYTES, seal};
 use crate::snapshot::layout::{
-    AmountRow, Body, ClientFilesRow, HeaderRow, NetworkRow, OriginRow, OriginTlsRow, PlanRow,
-    ResourceRow, SiteRow, Span, SubscriptionRow, TokenRow, TokenSlot, access_code, status_code,
+    AmountRow, Body, ClientFilesRow, HeaderRow, OriginRow, OriginTlsRow, PlanRow, ResourceRow,
+    SiteRow, Span, SubscriptionRow, TokenRow, TokenSlot, access_code, network_row, status_code,
     unit_code,
 };
 use crate::snapshot::token_table;
@@ -29,6 +28,9 @@ pub enum CompileError {
         "the token with SHA-256 {0} stands in the policy twice; a token belongs to one subscription"
     )]
     DuplicateToken(TokenHash),
+    /// A subscription of no site.
+    #[error("there is no site number {0} to add a subscription to")]
+    NoSite(u32),
     /// More rows or bytes of ids than 32 bits count.
     #[error("the policy has too many {0} for one snapshot")]
     TooMany(&'static str),
@@ -42,27 +44,36 @@ pub enum CompileError {
 /// # Errors
 /// [`CompileError`], for policies that were not made by `model::file::parse`.
 pub fn compile(policy: &Policy, sequence: u64) -> Result<Vec<u8>, CompileError> {
-    let mut builder = Builder::default();
-    for site in &policy.sites {
-        builder.add_site(site)?;
+    let mut builder = Builder::new(&policy.sites)?;
+    for (site, index) in policy.sites.iter().zip(0..) {
+        for subscription in &site.subscriptions {
+            builder.add(index, subscription)?;
+        }
     }
-    let (slots, slot_homes) =
-        token_table::build(builder.slots).map_err(CompileError::DuplicateToken)?;
-    let body = Body { slots, slot_homes, ..builder.body };
-    let mut bytes = AlignedVec::<16>::new();
-    bytes.resize(HEADER_BYTES, 0);
-    let mut bytes = rkyv::api::high::to_bytes_in::<_, Error>(&body, bytes)?.into_vec();
-    seal(&mut bytes, sequence);
-    Ok(bytes)
+    builder.finish(sequence)
 }
 
-struct Builder {
+/// Compiles sites with their resources and plans and nobody's subscriptions, for [`Change::Sites`](crate::delta::Change).
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_sites(sites: &[Site], sequence: u64) -> Result<Vec<u8>, CompileError> {
+    Builder::new(sites)?.finish(sequence)
+}
+
+/// Compiles subscriptions one by one, for policies that are too large to be in memory as a model. A subscription whose plan is
+/// not there cannot be in a base; where it may be there again, tell it as a [`Change`](crate::delta::Change) over the base.
+pub struct Builder {
     body: Body,
     slots: Vec<TokenSlot>,
 }
 
-impl Default for Builder {
-    fn default() -> Self {
+impl Builder {
+    /// Begins with all sites; the subscriptions in them are not looked at.
+    ///
+    /// # Errors
+    /// [`CompileError::TooMany`]
+    pub fn new(sites: &[Site]) -> Result<Self, CompileError> {
         let body = Body {
             sites: Vec::new(),
             resources: Vec::new(),
@@ -75,7 +86,24 @@ impl Default for Builder {
             slots: Vec::new(),
             slot_homes: 0,
         };
-        Self { body, slots: Vec::new() }
+        let mut builder = Self { body, slots: Vec::new() };
+        sites.iter().try_for_each(|site| builder.add_site(site))?;
+        Ok(builder)
+    }
+
+    /// The bytes of the snapshot.
+    ///
+    /// # Errors
+    /// As [`compile`].
+    pub fn finish(self, sequence: u64) -> Result<Vec<u8>, CompileError> {
+        let (slots, slot_homes) =
+            token_table::build(self.slots).map_err(CompileError::DuplicateToken)?;
+        let body = Body { slots, slot_homes, ..self.body };
+        let mut bytes = AlignedVec::<16>::new();
+        bytes.resize(HEADER_BYTES, 0);
+        let mut bytes = rkyv::api::high::to_bytes_in::<_, Error>(&body, bytes)?.into_vec();
+        seal(&mut bytes, sequence);
+        Ok(bytes)
     }
 }
 
@@ -89,7 +117,6 @@ fn position(len: usize, of_what: &'static str) -> Result<u32, CompileError> {
 
 impl Builder {
     fn add_site(&mut self, site: &Site) -> Result<(), CompileError> {
-        let index = position(self.body.sites.len(), "sites")?;
         let resources_start = position(self.body.resources.len(), "resources")?;
         self.body.resources.extend(site.resources.iter().map(resource_row));
         if site.default_paid {
@@ -104,22 +131,29 @@ impl Builder {
         let plans_start = position(self.body.plans.len(), "plans")?;
         self.body.plans.extend(site.plans.iter().map(|plan| plan_row(plan, resources_start)));
         let plans_end = position(self.body.plans.len(), "plans")?;
-        let subscriptions_start = position(self.body.subscriptions.len(), "subscriptions")?;
-        for subscription in &site.subscriptions {
-            let row = subscription_row(site, subscription, index, plans_start);
-            let index = position(self.body.subscriptions.len(), "subscriptions")?;
-            self.body.subscriptions.push(row);
-            for token in &subscription.tokens {
-                self.add_token(token, index, resources_start)?;
-            }
-        }
-        let subscriptions_end = position(self.body.subscriptions.len(), "subscriptions")?;
+        position(self.body.sites.len(), "sites")?;
         self.body.sites.push(SiteRow {
             resources: Span { start: resources_start, end: resources_end },
             plans: Span { start: plans_start, end: plans_end },
-            subscriptions: Span { start: subscriptions_start, end: subscriptions_end },
             ..site_row(site)
         });
+        Ok(())
+    }
+
+    /// Adds a subscription of the site at this position; its plan and resources are positions within that site.
+    ///
+    /// # Errors
+    /// [`CompileError`]
+    pub fn add(&mut self, site: u32, subscription: &Subscription) -> Result<(), CompileError> {
+        let row = self.body.sites.get(site as usize).ok_or(CompileError::NoSite(site))?;
+        let resources_start = row.resources.start;
+        let row = subscription_row(&row.slug, subscription, site, row.plans.start);
+        // The other half of the numbers is for what changes over a snapshot.
+        let index = position(self.body.subscriptions.len().saturating_mul(2), "subscriptions")? / 2;
+        self.body.subscriptions.push(row);
+        for token in &subscription.tokens {
+            self.add_token(token, index, resources_start)?;
+        }
         Ok(())
     }
 
@@ -129,7 +163,7 @@ impl Builder {
         subscription: u32,
         resources_start: u32,
     ) -> Result<(), CompileError> {
-        let index = position(self.body.tokens.len(), "tokens")?;
+        let index = position(self.body.tokens.len().saturating_mul(2), "tokens")? / 2;
         let id_start = position(self.body.token_ids.len(), "bytes of token ids")?;
         let networks_start = position(self.body.networks.len(), "networks")?;
         let narrower_start = position(self.body.narrower.len(), "resources of tokens")?;
@@ -191,7 +225,6 @@ fn site_row(site: &Site) -> SiteRow {
         response_timeout_ms: site.response_timeout_ms,
         resources: nothing,
         plans: nothing,
-        subscriptions: nothing,
     }
 }
 
@@ -241,13 +274,13 @@ fn plan_row(plan: &Plan, resources_start: u32) -> PlanRow {
 }
 
 fn subscription_row(
-    site: &Site,
+    slug: &str,
     subscription: &Subscription,
     site_index: u32,
     plans_start: u32,
 ) -> SubscriptionRow {
     SubscriptionRow {
-        entitlement: entitlement_id(&site.slug, &subscription.id).0,
+        entitlement: entitlement_id(slug, &subscription.id).0,
         id: subscription.id.clone(),
         customer: subscription.customer.clone(),
         site: site_index,
@@ -256,14 +289,4 @@ fn subscription_row(
         period_anchor_s: subscription.period_anchor_s,
         status: status_code(subscription.status),
     }
-}
-
-fn network_row(network: &IpNet) -> NetworkRow {
-    const MAPPED_PREFIX_BITS: u8 = 96;
-    let mapped = crate::snapshot::to_v6(network.network());
-    let prefix_bits = match network {
-        IpNet::V4(network) => MAPPED_PREFIX_BITS + network.prefix_len(),
-        IpNet::V6(network) => network.prefix_len(),
-    };
-    NetworkRow { address: mapped.octets(), prefix_bits }
 }

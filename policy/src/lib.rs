@@ -14,6 +14,7 @@ pub mod budget;
 pub mod compile;
 pub mod decide;
 pub mod decision;
+pub mod delta;
 pub mod explain;
 pub mod facts;
 pub mod ids;

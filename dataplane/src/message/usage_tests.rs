@@ -22,7 +22,7 @@ fn written(plan_keys: &str, figures: &Figures, is_head: bool) -> Vec<u8> {
     };
     let report = UsageReport {
         site: site.slug(),
-        subscription: site.subscriptions().next().expect("a subscription"),
+        subscription: snapshot.subscriptions().next().expect("a subscription"),
         plan: site.plans().next().expect("a plan"),
         figures,
         now_s: NOW_S,

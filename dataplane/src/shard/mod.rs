@@ -272,12 +272,13 @@ impl Shard {
         if view.is(&current) {
             return view;
         }
-        let fresh = Rc::new(PolicyView::new(
-            Arc::clone(&current),
-            &self.metrics,
-            &mut self.pools.borrow_mut(),
-            (&self.origin_tls, &self.settings.policy_folder),
-        ));
+        let snapshot = Arc::clone(&current);
+        let fresh = Rc::new(if view.snapshot().has_sites_of(&snapshot) {
+            view.with(snapshot)
+        } else {
+            let sessions = (&*self.origin_tls, &*self.settings.policy_folder);
+            PolicyView::new(snapshot, &self.metrics, &mut self.pools.borrow_mut(), sessions)
+        });
         self.policy.replace(Rc::clone(&fresh));
         fresh
     }

@@ -19,8 +19,8 @@ use super::upstream::{OriginSession, Pool, Pools};
 /// One snapshot with what this shard keeps for it.
 pub struct PolicyView {
     snapshot: Arc<Snapshot>,
-    cells: Box<[Arc<SiteCells>]>,
-    pools: Box<[Rc<Pool>]>,
+    cells: Rc<[Arc<SiteCells>]>,
+    pools: Rc<[Rc<Pool>]>,
 }
 
 impl PolicyView {
@@ -36,10 +36,15 @@ impl PolicyView {
             Some(OriginSession { config, name: ServerName::try_from(host).ok()? })
         };
 
-        let cells = metrics.site_cells(snapshot.sites().map(|site| site.slug()));
+        let cells = metrics.site_cells(snapshot.sites().map(|site| site.slug())).into();
         let site_pools =
             snapshot.sites().map(|site| pools.of(site.origin(), session_of(&site))).collect();
         Self { snapshot, cells, pools: site_pools }
+    }
+
+    /// The view of a snapshot that has the same sites: what is kept beside them stays.
+    pub(super) fn with(&self, snapshot: Arc<Snapshot>) -> Self {
+        Self { snapshot, cells: Rc::clone(&self.cells), pools: Rc::clone(&self.pools) }
     }
 
     /// The snapshot.

@@ -9,6 +9,7 @@ use super::layout::{
     ArchivedBody, ArchivedOriginRow, ArchivedPlanRow, ArchivedResourceRow, ArchivedSiteRow,
     ArchivedSpan, ArchivedTokenRow, NO_INDEX, access_of, status_of, unit_of,
 };
+use super::overlay::OVERLAY;
 use super::token_table;
 use crate::ids::SiteIndex;
 use crate::matcher::{Access, Matcher, Pattern, Rule, Settings};
@@ -34,20 +35,13 @@ fn ensure(holds: bool, what: &'static str, of: &'static str, row: usize) -> Resu
 
 /// Checks everything and builds what is built at load.
 pub(super) fn check(body: &ArchivedBody) -> Result<(Vec<Matcher>, SiteNames), Invalid> {
-    ensure(!body.sites.is_empty(), "the list", "site", 0)?;
-    let (mut resources_end, mut plans_end, mut subscriptions_end) = (0, 0, 0);
+    let (mut resources_end, mut plans_end) = (0, 0);
     let mut names = SiteNames::default();
     let mut matchers = Vec::with_capacity(body.sites.len());
     for (row, site) in body.sites.iter().enumerate() {
         let spans = [
             (&site.resources, &mut resources_end, body.resources.len(), "resources"),
             (&site.plans, &mut plans_end, body.plans.len(), "plans"),
-            (
-                &site.subscriptions,
-                &mut subscriptions_end,
-                body.subscriptions.len(),
-                "subscriptions",
-            ),
         ];
         for (span, end, len, what) in spans {
             // Each span begins where the one before ended: no row belongs to two sites.
@@ -63,12 +57,10 @@ pub(super) fn check(body: &ArchivedBody) -> Result<(Vec<Matcher>, SiteNames), In
         check_names(site, row, &mut names)?;
         matchers.push(matcher_of(body, site, row)?);
         check_plans(body, site)?;
-        check_subscriptions(body, site, row)?;
     }
-    let is_complete = resources_end == body.resources.len()
-        && plans_end == body.plans.len()
-        && subscriptions_end == body.subscriptions.len();
+    let is_complete = resources_end == body.resources.len() && plans_end == body.plans.len();
     ensure(is_complete, "the end", "site", body.sites.len())?;
+    check_subscriptions(body)?;
     check_tokens(body)?;
     Ok((matchers, names))
 }
@@ -193,17 +185,12 @@ fn units_are_known(plan: &ArchivedPlanRow) -> bool {
         .all(|amount| amount.as_ref().is_none_or(|amount| unit_of(amount.per).is_some()))
 }
 
-fn check_subscriptions(
-    body: &ArchivedBody,
-    site: &ArchivedSiteRow,
-    site_row: usize,
-) -> Result<(), Invalid> {
-    let start = site.subscriptions.range().start;
-    let subscriptions = body.subscriptions.get(site.subscriptions.range()).unwrap_or_default();
-    for (position, subscription) in subscriptions.iter().enumerate() {
-        let row = start + position;
-        let is_of_site = subscription.site.to_native() as usize == site_row
-            && site.plans.contains(subscription.plan.to_native());
+fn check_subscriptions(body: &ArchivedBody) -> Result<(), Invalid> {
+    ensure(body.subscriptions.len() <= OVERLAY as usize, "the number", "subscription", 0)?;
+    for (row, subscription) in body.subscriptions.iter().enumerate() {
+        let site = body.sites.get(subscription.site.to_native() as usize);
+        let is_of_site =
+            site.is_some_and(|site| site.plans.contains(subscription.plan.to_native()));
         ensure(is_of_site, "the site or plan", "subscription", row)?;
         ensure(status_of(subscription.status).is_some(), "the status", "subscription", row)?;
         let is_writable =
@@ -214,6 +201,7 @@ fn check_subscriptions(
 }
 
 fn check_tokens(body: &ArchivedBody) -> Result<(), Invalid> {
+    ensure(body.tokens.len() <= OVERLAY as usize, "the number", "token", 0)?;
     ensure(
         token_table::is_sound(&body.slots, body.slot_homes.to_native()),
         "the order",

@@ -1,4 +1,4 @@
-//! The 64 bytes before a snapshot's archive.
+//! The 64 bytes before the archive of a snapshot or a delta.
 //!
 //! In: bytes. Out: the sequence, or what is wrong.
 //! Layout, integers little-endian: 0 magic (8 bytes), 8 format version (u32), 12 CRC-32 (IEEE) of all bytes from 16 to
@@ -8,15 +8,17 @@
 /// Bytes of the header; a multiple of the archive's alignment.
 pub(crate) const HEADER_BYTES: usize = 64;
 /// The version of header and layout; raised with every change of either.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 const MAGIC: [u8; 8] = *b"PFSNAP\r\n";
+/// What a delta begins with.
+pub(crate) const DELTA_MAGIC: [u8; 8] = *b"PFDELT\r\n";
 const CHECKED_FROM: usize = 16;
 
 /// What is wrong with a snapshot's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// It does not begin as a snapshot does.
-    #[error("this is not a snapshot: it does not begin with the snapshot's magic bytes")]
+    #[error("this is not a snapshot: it does not begin with the magic bytes of one")]
     Magic,
     /// Another version of the format.
     #[error(
@@ -40,6 +42,11 @@ pub enum HeaderError {
 
 /// Fills in the header of `bytes`, which begin with room for it and end with the archive.
 pub(crate) fn seal(bytes: &mut [u8], sequence: u64) {
+    seal_as(MAGIC, bytes, sequence);
+}
+
+/// The same for bytes that begin with another magic.
+pub(crate) fn seal_as(magic: [u8; 8], bytes: &mut [u8], sequence: u64) {
     let archive_bytes = bytes.len().saturating_sub(HEADER_BYTES) as u64;
     let mut header = [0u8; HEADER_BYTES];
     let fields = [(16, sequence), (24, archive_bytes)];
@@ -48,14 +55,19 @@ pub(crate) fn seal(bytes: &mut [u8], sequence: u64) {
     }
     put(bytes, 0, &header);
     let checksum = crc32fast::hash(bytes.get(CHECKED_FROM..).unwrap_or_default());
-    put(bytes, 0, &MAGIC);
+    put(bytes, 0, &magic);
     put(bytes, 8, &FORMAT_VERSION.to_le_bytes());
     put(bytes, 12, &checksum.to_le_bytes());
 }
 
 /// Checks the header and the checksum; returns the sequence.
 pub(super) fn check(bytes: &[u8]) -> Result<u64, HeaderError> {
-    if !bytes.starts_with(&MAGIC) || bytes.len() < HEADER_BYTES {
+    check_as(MAGIC, bytes)
+}
+
+/// The same for bytes that begin with another magic.
+pub(crate) fn check_as(magic: [u8; 8], bytes: &[u8]) -> Result<u64, HeaderError> {
+    if !bytes.starts_with(&magic) || bytes.len() < HEADER_BYTES {
         return Err(HeaderError::Magic);
     }
     let version = u32::from_le_bytes(take(bytes, 8));

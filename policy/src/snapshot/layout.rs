@@ -4,7 +4,8 @@
 //! Always holds: rows refer to each other by position; all positions are into the arrays of [`Body`], never into a site's
 //! own. A change here raises `FORMAT_VERSION`.
 
-use rkyv::{Archive, Serialize};
+use ipnet::IpNet;
+use rkyv::{Archive, Deserialize, Serialize};
 
 /// Marks an empty slot of the token table.
 pub(crate) const NO_INDEX: u32 = u32::MAX;
@@ -17,7 +18,6 @@ pub(crate) struct Body {
     pub(crate) resources: Vec<ResourceRow>,
     /// By site.
     pub(crate) plans: Vec<PlanRow>,
-    /// By site.
     pub(crate) subscriptions: Vec<SubscriptionRow>,
     /// By subscription.
     pub(crate) tokens: Vec<TokenRow>,
@@ -76,7 +76,6 @@ pub(crate) struct SiteRow {
     pub(crate) response_timeout_ms: u32,
     pub(crate) resources: Span,
     pub(crate) plans: Span,
-    pub(crate) subscriptions: Span,
 }
 
 /// Where a site's requests go.
@@ -181,10 +180,21 @@ pub(crate) struct TokenRow {
 }
 
 /// A network: 16 bytes of address (IPv4 as IPv4-mapped IPv6) and a prefix length of up to 128 bits.
-#[derive(Archive, Serialize, Clone, Copy)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NetworkRow {
     pub(crate) address: [u8; 16],
     pub(crate) prefix_bits: u8,
+}
+
+/// A network as a row.
+pub(crate) fn network_row(network: &IpNet) -> NetworkRow {
+    const MAPPED_PREFIX_BITS: u8 = 96;
+    let mapped = super::to_v6(network.network());
+    let prefix_bits = match network {
+        IpNet::V4(network) => MAPPED_PREFIX_BITS + network.prefix_len(),
+        IpNet::V6(network) => network.prefix_len(),
+    };
+    NetworkRow { address: mapped.octets(), prefix_bits }
 }
 
 /// A slot of the token table; 40 bytes.

@@ -6,18 +6,15 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::check::narrower_range;
 use super::layout::{
     ArchivedBody, ArchivedOriginRow, ArchivedPlanRow, ArchivedResourceRow, ArchivedSiteRow,
-    ArchivedSubscriptionRow, ArchivedTokenRow, access_of, status_of, unit_of,
+    access_of, unit_of,
 };
 use crate::budget::RateTerms;
 use crate::facts::TokenPlaces;
-use crate::ids::{
-    EntitlementId, PlanIndex, ResourceIndex, SiteIndex, SubscriptionIndex, TokenIndex,
-};
+use crate::ids::{PlanIndex, ResourceIndex, SiteIndex};
 use crate::matcher::{Access, Matcher, RuleRef};
-use crate::model::{OnLedgerLoss, Overage, Pin, Quota, Scheme, Status, Unit};
+use crate::model::{OnLedgerLoss, Overage, Pin, Quota, Scheme, Unit};
 
 /// A site.
 #[derive(Clone, Copy, Debug)]
@@ -202,15 +199,6 @@ impl<'a> SiteView<'a> {
             .zip(rows)
             .map(|(index, row)| PlanView { index: PlanIndex(index), row })
     }
-
-    /// Its subscriptions.
-    pub fn subscriptions(&self) -> impl Iterator<Item = SubscriptionView<'a>> + use<'a> {
-        let range = self.row.subscriptions.range();
-        let rows = self.body.subscriptions.get(range).unwrap_or_default();
-        (self.row.subscriptions.start.to_native()..)
-            .zip(rows)
-            .map(|(index, row)| SubscriptionView { index: SubscriptionIndex(index), row })
-    }
 }
 
 /// Where a site's requests go.
@@ -390,143 +378,8 @@ impl<'a> PlanView<'a> {
     }
 }
 
-/// A subscription.
-#[derive(Clone, Copy)]
-pub struct SubscriptionView<'a> {
-    pub(super) index: SubscriptionIndex,
-    pub(super) row: &'a ArchivedSubscriptionRow,
-}
-
-impl<'a> SubscriptionView<'a> {
-    /// Its position.
-    #[must_use]
-    pub fn index(&self) -> SubscriptionIndex {
-        self.index
-    }
-
-    /// Its id.
-    #[must_use]
-    pub fn id(&self) -> &'a str {
-        &self.row.id
-    }
-
-    /// Who pays.
-    #[must_use]
-    pub fn customer(&self) -> &'a str {
-        &self.row.customer
-    }
-
-    /// The identity of what is counted.
-    #[must_use]
-    pub fn entitlement(&self) -> EntitlementId {
-        EntitlementId(self.row.entitlement.to_native())
-    }
-
-    /// Its site.
-    #[must_use]
-    pub fn site(&self) -> SiteIndex {
-        SiteIndex(self.row.site.to_native())
-    }
-
-    /// Its plan.
-    #[must_use]
-    pub fn plan(&self) -> PlanIndex {
-        PlanIndex(self.row.plan.to_native())
-    }
-
-    /// Where it stands.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        status_of(self.row.status).unwrap_or(Status::Unpaid)
-    }
-
-    /// Since when it is past due, Unix seconds.
-    #[must_use]
-    pub fn past_due_since_s(&self) -> Option<i64> {
-        self.row.past_due_since_s.as_ref().map(|since_s| since_s.to_native())
-    }
-
-    /// An instant at which a period begins, Unix seconds.
-    #[must_use]
-    pub fn period_anchor_s(&self) -> Option<i64> {
-        self.row.period_anchor_s.as_ref().map(|anchor_s| anchor_s.to_native())
-    }
-}
-
-/// A token.
-#[derive(Clone, Copy)]
-pub struct TokenView<'a> {
-    pub(super) index: TokenIndex,
-    pub(super) row: &'a ArchivedTokenRow,
-    pub(super) body: &'a ArchivedBody,
-}
-
-impl<'a> TokenView<'a> {
-    /// Its position.
-    #[must_use]
-    pub fn index(&self) -> TokenIndex {
-        self.index
-    }
-
-    /// Its id; never the token itself.
-    #[must_use]
-    pub fn id(&self) -> &'a str {
-        let start = self.row.id_start.to_native() as usize;
-        let end = start + usize::from(self.row.id_len);
-        self.body.token_ids.get(start..end).unwrap_or_default()
-    }
-
-    /// Whether it was revoked.
-    #[must_use]
-    pub fn is_revoked(&self) -> bool {
-        self.row.is_revoked
-    }
-
-    /// From when on it is refused, Unix seconds; `i64::MAX` for never.
-    #[must_use]
-    pub fn expires_at_s(&self) -> i64 {
-        self.row.expires_at_s.to_native()
-    }
-
-    /// Whether it may be used from an address.
-    #[must_use]
-    pub fn allows(&self, client: IpAddr) -> bool {
-        let networks = self.networks();
-        networks.is_empty() || {
-            let client = to_v6(client);
-            networks.iter().any(|network| {
-                let differing = u128::from_be_bytes(network.address) ^ client.to_bits();
-                differing.leading_zeros() >= u32::from(network.prefix_bits)
-            })
-        }
-    }
-
-    /// Some address it may be used from.
-    #[must_use]
-    pub fn some_allowed_address(&self) -> Option<IpAddr> {
-        let network = self.networks().first()?;
-        Some(IpAddr::V6(Ipv6Addr::from(network.address)).to_canonical())
-    }
-
-    fn networks(&self) -> &'a [super::layout::ArchivedNetworkRow] {
-        let start = self.row.networks_start.to_native() as usize;
-        let end = start + usize::from(self.row.networks_len.to_native());
-        self.body.networks.get(start..end).unwrap_or_default()
-    }
-
-    /// Whether its own list, if it has one, includes a paid resource.
-    #[must_use]
-    pub fn includes(&self, resource: ResourceIndex) -> bool {
-        !self.row.is_narrowed
-            || is_listed(
-                self.body.narrower.get(narrower_range(self.row)).unwrap_or_default(),
-                resource,
-            )
-    }
-}
-
 /// Whether an ascending list holds a resource.
-fn is_listed(list: &[rkyv::rend::u32_le], resource: ResourceIndex) -> bool {
+pub(super) fn is_listed(list: &[rkyv::rend::u32_le], resource: ResourceIndex) -> bool {
     list.binary_search_by(|index| index.to_native().cmp(&resource.0)).is_ok()
 }
 

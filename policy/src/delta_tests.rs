@@ -1,0 +1,344 @@
+//! Deltas over a base answer as a fresh compile of what they lead to; broken ones are refused.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::compile::{compile, compile_sites};
+use crate::decide::decide;
+use crate::facts::{Facts, RequestLine};
+use crate::matcher::Scratch;
+use crate::model::{Policy, file};
+use crate::snapshot::{ApplyError, Snapshot};
+use crate::token::TokenHash;
+
+const TOKENS: usize = 6;
+const NOW_S: i64 = 1_800_000_000;
+
+/// Sites as they may be: resources, plans and whole sites come, go and move.
+const SITES: [&str; 4] = [
+    r#"
+[[sites]]
+slug = "a"
+origin = "http://a"
+foreign_tokens = true
+resources = [{ pattern = "/x/*" }, { pattern = "/y", cost = 2 }]
+plans = [{ id = "p", quota = { requests = 5, per = "day" } }, { id = "q", resources = ["/y"] }]
+[[sites]]
+slug = "b"
+origin = "http://b"
+foreign_tokens = true
+resources = [{ pattern = "/y" }]
+plans = [{ id = "p" }]
+"#,
+    r#"
+[[sites]]
+slug = "b"
+origin = "http://b2"
+foreign_tokens = true
+resources = [{ pattern = "/z" }, { pattern = "/y", cost = 7 }]
+plans = [{ id = "new" }, { id = "p", quota = { requests = 9, per = "hour" } }]
+[[sites]]
+slug = "a"
+origin = "http://a"
+foreign_tokens = true
+resources = [{ pattern = "/y", cost = 3 }]
+plans = [{ id = "q" }, { id = "p" }]
+"#,
+    r#"
+[[sites]]
+slug = "a"
+origin = "http://a"
+foreign_tokens = true
+resources = [{ pattern = "/x/*", methods = ["GET"] }, { pattern = "/y" }]
+plans = [{ id = "q" }]
+"#,
+    r#"
+[[sites]]
+slug = "b"
+origin = "http://b"
+foreign_tokens = true
+default = "paid"
+plans = [{ id = "p" }]
+"#,
+];
+
+fn token_text(number: usize) -> String {
+    format!("a-token-of-another-system-{number}")
+}
+
+#[derive(Clone, Debug)]
+struct Holder {
+    customer: u8,
+    plan: &'static str,
+    status: &'static str,
+    /// Number, whether revoked, whether narrowed to `/y`.
+    tokens: Vec<(usize, bool, bool)>,
+}
+
+type Key = (&'static str, &'static str);
+
+#[derive(Clone, Debug)]
+enum Step {
+    Sites(usize),
+    Put(Key, Holder),
+    Gone(Key),
+}
+
+/// A policy with these sites and those of the subscriptions that can be.
+fn policy_of(sites: usize, holders: &BTreeMap<Key, Holder>) -> Policy {
+    let mut policy = file::parse("policy.toml", SITES[sites].as_bytes()).unwrap().policy;
+    for site in &mut policy.sites {
+        for ((slug, id), holder) in holders.iter().filter(|((slug, _), _)| *slug == site.slug) {
+            if let Some(text) = subscription_text(site, id, holder) {
+                assert_eq!(*slug, site.slug);
+                site.subscriptions.push(text);
+            }
+        }
+    }
+    policy
+}
+
+fn subscription_text(site: &Site, id: &str, holder: &Holder) -> Option<Subscription> {
+    let plan = site.plans.iter().position(|plan| plan.id == holder.plan)?;
+    let narrowed: Vec<u32> = (0..)
+        .zip(&site.resources)
+        .filter(|(_, resource)| resource.pattern.as_str() == "/y")
+        .map(|(position, _)| position)
+        .collect();
+    let tokens =
+        holder.tokens.iter().map(|(number, is_revoked, is_narrowed)| crate::model::Token {
+            id: format!("tok_{number}"),
+            hash: TokenHash::of(token_text(*number).as_bytes()),
+            expires_at_s: None,
+            is_revoked: *is_revoked,
+            allow_from: if number % 2 == 0 {
+                vec!["10.0.0.0/8".parse().unwrap()]
+            } else {
+                Vec::new()
+            },
+            resources: is_narrowed.then(|| narrowed.clone()),
+        });
+    Some(Subscription {
+        id: id.to_owned(),
+        plan: plan as u32,
+        customer: format!("c{}", holder.customer),
+        status: Status::WORDS.iter().find(|(word, _)| *word == holder.status)?.1,
+        past_due_since_s: None,
+        period_anchor_s: Some(i64::from(holder.customer) * 3600),
+        tokens: tokens.collect(),
+    })
+}
+
+/// The same as a delta carries it, whether or not its plan and resources are there just now.
+fn state_of((slug, id): Key, holder: &Holder) -> SubscriptionState {
+    let text = format!(
+        "[[sites]]\nslug = \"{slug}\"\norigin = \"http://a\"\nresources = [{{ pattern = \"/y\" }}]\n\
+         plans = [{{ id = \"{}\" }}]\n",
+        holder.plan
+    );
+    let site = file::parse("policy.toml", text.as_bytes()).unwrap().policy.sites.remove(0);
+    SubscriptionState::new(&site, &subscription_text(&site, id, holder).unwrap())
+}
+
+/// Everything that is decided on every token, and by what terms.
+fn answers(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    for slug in ["a", "b"] {
+        let Some(site) = snapshot.site_by_slug(slug) else { continue };
+        for number in 0..TOKENS {
+            for path in ["/x/1", "/y", "/z"] {
+                let bearer = format!("Bearer {}", token_text(number));
+                let headers = [(&b"authorization"[..], bearer.as_bytes())];
+                let line = RequestLine { method: b"GET", path: path.as_bytes(), query: None };
+                let client = "10.0.0.1".parse().unwrap();
+                let places = site.token_places();
+                let facts = Facts::extract(line, headers.into_iter(), places, false, client);
+                let decision = decide(snapshot, &site, &facts, NOW_S, &mut Scratch::new());
+                let subscription =
+                    decision.subscription.map(|index| snapshot.subscription(index).unwrap());
+                let terms = decision.subscription.and_then(|index| snapshot.terms(index));
+                text += &format!(
+                    "{slug} {number} {path} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?}\n",
+                    decision.outcome,
+                    decision.reason,
+                    decision.cost,
+                    decision.resource.map(|index| snapshot.resource(index).unwrap().pattern()),
+                    decision.token.map(|index| snapshot.token(index).unwrap().id().to_owned()),
+                    subscription.map(|view| {
+                        (view.id(), view.customer(), view.entitlement(), view.status())
+                    }),
+                    decision.plan.map(|index| snapshot.plan(index).unwrap().id()),
+                    terms.map(|terms| crate::budget::Terms { version: 0, ..terms }),
+                );
+            }
+        }
+    }
+    let mut all: Vec<String> =
+        snapshot.subscriptions().map(|view| format!("{:?}", view.entitlement())).collect();
+    all.sort();
+    text + &all.join("\n")
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let key = || (prop::sample::select(vec!["a", "b"]), prop::sample::select(vec!["s1", "s2"]));
+    let holder = (
+        0u8..3,
+        prop::sample::select(vec!["p", "q", "new"]),
+        prop::sample::select(vec!["active", "canceled"]),
+        prop::collection::vec((0..TOKENS, any::<bool>(), any::<bool>()), 0..3),
+    );
+    let put = (key(), holder).prop_map(|(key, (customer, plan, status, tokens))| {
+        Step::Put(key, Holder { customer, plan, status, tokens })
+    });
+    let step = prop_oneof![
+        1 => (0..SITES.len()).prop_map(Step::Sites),
+        5 => put,
+        2 => key().prop_map(Step::Gone),
+    ];
+    prop::collection::vec(step, 1..20)
+}
+
+/// A policy as it comes to be, step by step.
+#[derive(Clone, Default)]
+struct World {
+    sites: usize,
+    holders: BTreeMap<Key, Holder>,
+}
+
+impl World {
+    /// Takes a step; the changes that tell of it. A token that another has now is taken from whoever had it, and told first.
+    fn step(&mut self, step: Step) -> Vec<Change> {
+        match step {
+            Step::Sites(sites) => {
+                self.sites = sites;
+                let sites = policy_of(sites, &BTreeMap::new()).sites;
+                vec![Change::Sites(compile_sites(&sites, 7).unwrap())]
+            }
+            Step::Gone(key) => {
+                self.holders.remove(&key);
+                vec![Change::Gone(entitlement_id(key.0, key.1).0)]
+            }
+            Step::Put(key, mut holder) => {
+                let mut seen = [false; TOKENS];
+                holder.tokens.retain(|(number, ..)| !std::mem::replace(&mut seen[*number], true));
+                let mut changes = Vec::new();
+                for (other, had) in self.holders.iter_mut().filter(|(other, _)| **other != key) {
+                    let count = had.tokens.len();
+                    had.tokens.retain(|(number, ..)| !seen[*number]);
+                    if had.tokens.len() != count {
+                        changes.push(Change::Subscription(state_of(*other, had)));
+                    }
+                }
+                changes.push(Change::Subscription(state_of(key, &holder)));
+                // Whoever loses a token may be told of after whoever gets it.
+                let first = usize::from(holder.customer) % changes.len();
+                changes.rotate_left(first);
+                self.holders.insert(key, holder);
+                changes
+            }
+        }
+    }
+
+    fn compiled(&self, sequence: u64) -> Snapshot {
+        let policy = policy_of(self.sites, &self.holders);
+        Snapshot::from_bytes(&compile(&policy, sequence).unwrap()).unwrap()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn deltas_lead_where_a_compile_leads(steps in steps(), base_at in 0usize..20, grouped in 1usize..4) {
+        let mut world = World::default();
+        let (before, after) = steps.split_at(base_at.min(steps.len()));
+        for step in before.iter().cloned() {
+            world.step(step);
+        }
+        let mut snapshot = world.compiled(1);
+        // A base cannot hold a subscription whose plan is not there just now: it comes as a change.
+        let changes: Vec<Change> = world
+            .holders
+            .iter()
+            .map(|(key, holder)| Change::Subscription(state_of(*key, holder)))
+            .filter(|change| {
+                let Change::Subscription(state) = change else { return false };
+                !snapshot.subscriptions().any(|view| view.entitlement() == state.entitlement())
+            })
+            .collect();
+        if !changes.is_empty() {
+            snapshot = snapshot.apply(&Delta { from: 1, to: 2, changes }).unwrap();
+        }
+        for group in after.chunks(grouped) {
+            let changes = group.iter().cloned().flat_map(|step| world.step(step)).collect();
+            let (from, to) = (snapshot.sequence(), snapshot.sequence() + 3);
+            let bytes = Delta { from, to, changes }.encode().unwrap();
+            let next = snapshot.apply(&Delta::decode(&bytes).unwrap()).unwrap();
+            prop_assert_eq!(next.sequence(), to);
+            prop_assert_eq!(answers(&next), answers(&world.compiled(to)));
+            // The one before is as it was, for requests that run.
+            prop_assert_eq!(snapshot.sequence(), from);
+            snapshot = next;
+        }
+    }
+
+    #[test]
+    fn damaged_deltas_are_refused(at in any::<prop::sample::Index>(), flip in 1u8..) {
+        let holder = Holder { customer: 1, plan: "p", status: "active", tokens: vec![(0, false, true)] };
+        let change = Change::Subscription(state_of(("a", "s1"), &holder));
+        let mut bytes = Delta { from: 1, to: 2, changes: vec![change] }.encode().unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] ^= flip;
+        prop_assert!(Delta::decode(&bytes).is_err());
+    }
+}
+
+#[test]
+fn order_is_kept() {
+    let snapshot = World::default().compiled(5);
+    let delta = |from, to| Delta { from, to, changes: vec![Change::Gone(1)] };
+    assert!(matches!(snapshot.apply(&delta(6, 7)), Err(ApplyError::Gap { from: 6, sequence: 5 })));
+    let same = snapshot.apply(&delta(3, 5)).unwrap();
+    assert_eq!((same.sequence(), same.overlay_len()), (5, 0));
+    let next = snapshot.apply(&delta(4, 6)).unwrap();
+    assert_eq!((next.sequence(), next.overlay_len(), next.base_sequence()), (6, 1, 5));
+    assert!(next.has_sites_of(&snapshot));
+}
+
+#[test]
+fn a_delta_with_bad_sites_changes_nothing() {
+    let snapshot = World::default().compiled(5);
+    let changes = vec![Change::Gone(1), Change::Sites(vec![1, 2, 3])];
+    let error = snapshot.apply(&Delta { from: 5, to: 6, changes }).unwrap_err();
+    assert!(matches!(error, ApplyError::Sites(_)), "{error}");
+    assert_eq!((snapshot.sequence(), snapshot.overlay_len()), (5, 0));
+}
+
+#[test]
+fn what_means_nothing_is_refused() {
+    let holder =
+        Holder { customer: 1, plan: "p", status: "active", tokens: vec![(0, false, true)] };
+    let good = state_of(("a", "s1"), &holder);
+    let check = |change: fn(&mut Delta), expected: &str| {
+        let mut delta = Delta { from: 1, to: 2, changes: vec![Change::Subscription(good.clone())] };
+        change(&mut delta);
+        let error = delta.encode().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    check(|delta| delta.to = 1, "leads nowhere");
+    check(|delta| delta.changes = vec![Change::Gone(1); CHANGES_MAX + 1], "too many changes");
+    let of = |change: fn(&mut SubscriptionState)| {
+        let mut state = good.clone();
+        change(&mut state);
+        Delta { from: 1, to: 2, changes: vec![Change::Subscription(state)] }.encode().is_err()
+    };
+    assert!(of(|state| state.status = 99));
+    assert!(of(|state| state.id = "a\nb".to_owned()));
+    assert!(of(|state| state.tokens[0].id = "x".repeat(5000)));
+    assert!(of(|state| state.tokens[0]
+        .networks
+        .push(NetworkRow { address: [0; 16], prefix_bits: 129 })));
+    assert!(Delta::decode(&vec![0; DELTA_BYTES_MAX + 1]).is_err());
+}

@@ -1,0 +1,256 @@
+//! Borrowed views of subscriptions and tokens, of the base or changed since.
+//!
+//! In: rows of a checked archive, or states of the overlay; where their site and plan are now. Out: their fields as plain values.
+//! Always holds: a view is small and `Copy`; reading it allocates nothing; both kinds answer alike.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::check::narrower_range;
+use super::layout::{
+    ArchivedBody, ArchivedNetworkRow, ArchivedSubscriptionRow, ArchivedTokenRow, status_of,
+};
+use super::overlay::Changed;
+use super::translation::Translation;
+use super::views::{is_listed, to_v6};
+use crate::delta::TokenState;
+use crate::ids::{
+    EntitlementId, PlanIndex, ResourceIndex, SiteIndex, SubscriptionIndex, TokenIndex,
+};
+use crate::model::Status;
+
+/// A subscription.
+#[derive(Clone, Copy)]
+pub struct SubscriptionView<'a> {
+    index: SubscriptionIndex,
+    site: SiteIndex,
+    plan: PlanIndex,
+    row: SubscriptionRow<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum SubscriptionRow<'a> {
+    Base(&'a ArchivedSubscriptionRow),
+    Changed(&'a Changed),
+}
+
+impl<'a> SubscriptionView<'a> {
+    pub(super) fn of_base(
+        index: SubscriptionIndex,
+        row: &'a ArchivedSubscriptionRow,
+        site: SiteIndex,
+        plan: PlanIndex,
+    ) -> Self {
+        Self { index, site, plan, row: SubscriptionRow::Base(row) }
+    }
+
+    pub(super) fn changed(
+        index: SubscriptionIndex,
+        changed: &'a Changed,
+        site: SiteIndex,
+        plan: PlanIndex,
+    ) -> Self {
+        Self { index, site, plan, row: SubscriptionRow::Changed(changed) }
+    }
+
+    /// Its position.
+    #[must_use]
+    pub fn index(&self) -> SubscriptionIndex {
+        self.index
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &'a str {
+        match self.row {
+            SubscriptionRow::Base(row) => &row.id,
+            SubscriptionRow::Changed(changed) => &changed.state.id,
+        }
+    }
+
+    /// Who pays.
+    #[must_use]
+    pub fn customer(&self) -> &'a str {
+        match self.row {
+            SubscriptionRow::Base(row) => &row.customer,
+            SubscriptionRow::Changed(changed) => &changed.state.customer,
+        }
+    }
+
+    /// The identity of what is counted.
+    #[must_use]
+    pub fn entitlement(&self) -> EntitlementId {
+        match self.row {
+            SubscriptionRow::Base(row) => EntitlementId(row.entitlement.to_native()),
+            SubscriptionRow::Changed(changed) => changed.entitlement,
+        }
+    }
+
+    /// Its site.
+    #[must_use]
+    pub fn site(&self) -> SiteIndex {
+        self.site
+    }
+
+    /// Its plan.
+    #[must_use]
+    pub fn plan(&self) -> PlanIndex {
+        self.plan
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self.row {
+            SubscriptionRow::Base(row) => status_of(row.status).unwrap_or(Status::Unpaid),
+            SubscriptionRow::Changed(changed) => changed.state.status(),
+        }
+    }
+
+    /// Since when it is past due, Unix seconds.
+    #[must_use]
+    pub fn past_due_since_s(&self) -> Option<i64> {
+        match self.row {
+            SubscriptionRow::Base(row) => {
+                row.past_due_since_s.as_ref().map(|since_s| since_s.to_native())
+            }
+            SubscriptionRow::Changed(changed) => changed.state.past_due_since_s,
+        }
+    }
+
+    /// An instant at which a period begins, Unix seconds.
+    #[must_use]
+    pub fn period_anchor_s(&self) -> Option<i64> {
+        match self.row {
+            SubscriptionRow::Base(row) => {
+                row.period_anchor_s.as_ref().map(|anchor_s| anchor_s.to_native())
+            }
+            SubscriptionRow::Changed(changed) => changed.state.period_anchor_s,
+        }
+    }
+}
+
+/// A token.
+#[derive(Clone, Copy)]
+pub struct TokenView<'a> {
+    index: TokenIndex,
+    row: TokenRow<'a>,
+    /// Of the base for one of the base, of the sites in force for one that changed.
+    body: &'a ArchivedBody,
+}
+
+#[derive(Clone, Copy)]
+enum TokenRow<'a> {
+    Base(&'a ArchivedTokenRow, Option<&'a Translation>),
+    Changed(&'a TokenState),
+}
+
+impl<'a> TokenView<'a> {
+    pub(super) fn of_base(
+        index: TokenIndex,
+        row: &'a ArchivedTokenRow,
+        body: &'a ArchivedBody,
+        translation: Option<&'a Translation>,
+    ) -> Self {
+        Self { index, row: TokenRow::Base(row, translation), body }
+    }
+
+    pub(super) fn changed(
+        index: TokenIndex,
+        state: &'a TokenState,
+        sites: &'a ArchivedBody,
+    ) -> Self {
+        Self { index, row: TokenRow::Changed(state), body: sites }
+    }
+
+    /// Its position.
+    #[must_use]
+    pub fn index(&self) -> TokenIndex {
+        self.index
+    }
+
+    /// Its id; never the token itself.
+    #[must_use]
+    pub fn id(&self) -> &'a str {
+        match self.row {
+            TokenRow::Base(row, _) => {
+                let start = row.id_start.to_native() as usize;
+                let end = start + usize::from(row.id_len);
+                self.body.token_ids.get(start..end).unwrap_or_default()
+            }
+            TokenRow::Changed(state) => &state.id,
+        }
+    }
+
+    /// Whether it was revoked.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        match self.row {
+            TokenRow::Base(row, _) => row.is_revoked,
+            TokenRow::Changed(state) => state.is_revoked,
+        }
+    }
+
+    /// From when on it is refused, Unix seconds; `i64::MAX` for never.
+    #[must_use]
+    pub fn expires_at_s(&self) -> i64 {
+        match self.row {
+            TokenRow::Base(row, _) => row.expires_at_s.to_native(),
+            TokenRow::Changed(state) => state.expires_at_s,
+        }
+    }
+
+    /// Whether it may be used from an address.
+    #[must_use]
+    pub fn allows(&self, client: IpAddr) -> bool {
+        let mut is_free = true;
+        for (address, prefix_bits) in self.networks() {
+            is_free = false;
+            let differing = u128::from_be_bytes(address) ^ to_v6(client).to_bits();
+            if differing.leading_zeros() >= u32::from(prefix_bits) {
+                return true;
+            }
+        }
+        is_free
+    }
+
+    /// Some address it may be used from.
+    #[must_use]
+    pub fn some_allowed_address(&self) -> Option<IpAddr> {
+        let (address, _) = self.networks().next()?;
+        Some(IpAddr::V6(Ipv6Addr::from(address)).to_canonical())
+    }
+
+    fn networks(&self) -> impl Iterator<Item = ([u8; 16], u8)> + use<'a> {
+        let (of_base, changed): (&[ArchivedNetworkRow], &[_]) = match self.row {
+            TokenRow::Base(row, _) => {
+                let start = row.networks_start.to_native() as usize;
+                let end = start + usize::from(row.networks_len.to_native());
+                (self.body.networks.get(start..end).unwrap_or_default(), &[])
+            }
+            TokenRow::Changed(state) => (&[], &state.networks),
+        };
+        let of_base = of_base.iter().map(|network| (network.address, network.prefix_bits));
+        of_base.chain(changed.iter().map(|network| (network.address, network.prefix_bits)))
+    }
+
+    /// Whether its own list, if it has one, includes a paid resource.
+    #[must_use]
+    pub fn includes(&self, resource: ResourceIndex) -> bool {
+        match self.row {
+            TokenRow::Base(row, _) if !row.is_narrowed => true,
+            TokenRow::Base(row, translation) => {
+                let list = self.body.narrower.get(narrower_range(row)).unwrap_or_default();
+                match translation {
+                    None => is_listed(list, resource),
+                    Some(translation) => list
+                        .iter()
+                        .any(|index| translation.resource(index.to_native()) == Some(resource)),
+                }
+            }
+            TokenRow::Changed(state) => state.resources.as_ref().is_none_or(|patterns| {
+                let row = self.body.resources.get(resource.index());
+                row.is_some_and(|row| patterns.iter().any(|pattern| row.pattern == *pattern))
+            }),
+        }
+    }
+}
