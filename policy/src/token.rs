@@ -113,11 +113,19 @@ pub enum FormError {
 ///
 /// # Errors
 /// Passes on what `random` returns when it cannot fill the buffer.
-pub fn make<E>(
-    mode: Mode,
+pub fn make<E>(mode: Mode, random: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<String, E> {
+    make_after(&format!("pf_{}_", mode.as_str()), random)
+}
+
+/// Makes what ends like a token (random part, checksum) and begins with another `prefix`.
+///
+/// # Errors
+/// As [`make`].
+pub fn make_after<E>(
+    prefix: &str,
     mut random: impl FnMut(&mut [u8]) -> Result<(), E>,
 ) -> Result<String, E> {
-    let mut text = format!("pf_{}_", mode.as_str());
+    let mut text = prefix.to_owned();
     let mut drawn = 0;
     let mut bytes = [0u8; 64];
     while drawn < RANDOM_CHARS {
@@ -173,6 +181,21 @@ pub fn check(token: &[u8]) -> Result<Mode, FormError> {
         b"test" => Mode::Test,
         _ => return Err(FormError::NoMode),
     };
+    check_tail(token, tail)?;
+    Ok(mode)
+}
+
+/// Checks what [`make_after`] makes.
+///
+/// # Errors
+/// As [`check`]; [`FormError::NoPrefix`] where it does not begin with `prefix`.
+pub fn check_after(prefix: &str, token: &[u8]) -> Result<(), FormError> {
+    let tail = token.strip_prefix(prefix.as_bytes()).ok_or(FormError::NoPrefix)?;
+    check_tail(token, tail)
+}
+
+/// The random part and the checksum, which is of all of `token` before it.
+fn check_tail(token: &[u8], tail: &[u8]) -> Result<(), FormError> {
     // Without an early exit the compiler makes vectors of it: nearly all tokens are good.
     if !tail.iter().fold(true, |good, byte| good & byte.is_ascii_alphanumeric()) {
         return Err(FormError::Character);
@@ -181,7 +204,7 @@ pub fn check(token: &[u8]) -> Result<Mode, FormError> {
         return Err(FormError::Length(tail.len()));
     }
     match token.split_last_chunk::<CHECKSUM_CHARS>() {
-        Some((body, sum)) if checksum(body) == *sum => Ok(mode),
+        Some((body, sum)) if checksum(body) == *sum => Ok(()),
         _ => Err(FormError::Checksum),
     }
 }
