@@ -8,6 +8,7 @@
 pub mod background;
 pub mod books;
 pub mod checkpoint;
+pub mod control;
 mod disk;
 pub mod lease_log;
 pub mod recover;
@@ -15,4 +16,5 @@ pub mod row;
 pub mod ship;
 pub mod sink;
 pub mod spool;
+mod tls;
 pub mod wire;

@@ -4,7 +4,7 @@
 //! Always holds: each sink has a thread of its own, so that none waits for another's server or disk, and none is a shard's; a row
 //! is in a sink exactly once, whatever fails and whenever the process dies.
 
-mod backoff;
+pub(crate) mod backoff;
 mod batch;
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -3,7 +3,6 @@
 //! In: SQL, rows. Out: answers, and errors that say what they mean for the rows. Always holds: everything has a deadline; an INSERT
 //! has an id that says whose it is, and its rows say until when they may be stored.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,8 +11,6 @@ use clickhouse::{Client, Compression, RowOwned, RowRead};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use tokio::time::Instant;
 
 use super::rows::{self, Common};
@@ -21,6 +18,7 @@ use super::schema::Dialect;
 use super::{ClickHouseConfig, ConfigError};
 use crate::ship::{Batch, RowAt};
 use crate::sink::{Outcome, SinkError};
+use crate::tls;
 
 /// Servers close idle connections after 3 s, in their old default; a request on one that is being closed leaves a doubt.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -60,7 +58,10 @@ impl Server {
         http.pool_idle_timeout(IDLE_TIMEOUT).pool_timer(hyper_util::rt::TokioTimer::new());
         let client = if config.url.starts_with("https:") {
             let connector = hyper_rustls::HttpsConnectorBuilder::new()
-                .with_tls_config(tls(config)?)
+                .with_tls_config(
+                    tls::client_config(config.ca_file.as_deref())
+                        .map_err(ConfigError::Authorities)?,
+                )
                 .https_only()
                 .enable_http1()
                 .wrap_connector(connector);
@@ -284,28 +285,6 @@ fn check(config: &ClickHouseConfig) -> Result<(), ConfigError> {
         return Err(ConfigError::Database);
     }
     Ok(())
-}
-
-/// The system's authorities and those of the file.
-fn tls(config: &ClickHouseConfig) -> Result<rustls::ClientConfig, ConfigError> {
-    let bad = |text: String| ConfigError::Authorities(text);
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(path) = &config.ca_file {
-        let file = |error| bad(format!("{}: {error}", path.display()));
-        for certificate in CertificateDer::pem_file_iter(path).map_err(file)? {
-            let certificate = certificate.map_err(file)?;
-            roots.add(certificate).map_err(|error| bad(format!("{}: {error}", path.display())))?;
-        }
-    }
-    if roots.is_empty() {
-        return Err(bad("the system has none and no file was named".into()));
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let versions = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| bad(error.to_string()))?;
-    Ok(versions.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The number of the exception that the server's text tells of.

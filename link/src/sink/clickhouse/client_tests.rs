@@ -1,5 +1,7 @@
 //! What errors mean, and text in SQL.
 
+use std::sync::Arc;
+
 use super::*;
 
 #[test]

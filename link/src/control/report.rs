@@ -1,0 +1,175 @@
+//! Reports: what the node tells and asks, each second and whenever a lease is needed.
+//!
+//! In: lease requests. Out: reports, replies delivered. Always holds: one report is under way; what is not answered is sent again, the same
+//! report with the same number first; a request that somebody waits for leaves at once, or with the next report.
+
+use policy::budget::message::{LeaseReply, LeaseRequest};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Deliver;
+use super::config::ControlConfig;
+use super::http::{Http, HttpError};
+use super::state::LinkState;
+use super::waiting::Waiting;
+use crate::ship::backoff::Backoff;
+use crate::wire::message::{REQUESTS_MAX, cut};
+use crate::wire::{Figures, REPORT_PATH, Report, ReportReply};
+
+struct Reporter<'a> {
+    http: &'a Http,
+    state: &'a LinkState,
+    deliver: &'a Deliver,
+    config: &'a ControlConfig,
+    waiting: Waiting,
+    number: u64,
+}
+
+/// Sends reports until `stopped`, then what waits once more.
+pub(super) async fn run(
+    http: &Http,
+    state: &LinkState,
+    mut requests: mpsc::Receiver<LeaseRequest>,
+    deliver: &Deliver,
+    mut stopped: oneshot::Receiver<()>,
+    config: &ControlConfig,
+) {
+    let waiting = Waiting::default();
+    let mut reporter = Reporter { http, state, deliver, config, waiting, number: 0 };
+    tokio::select! {
+        _ = &mut stopped => {}
+        () = reporter.run(&mut requests) => {}
+    }
+    while let Ok(request) = requests.try_recv() {
+        reporter.waiting.put(request);
+    }
+    // One that was under way is lost to us: its totals are in no later request, unless the owner has said them again. The lease log of
+    // this start has them for the next one.
+    let _ = timeout(config.pace.last_report, reporter.send_all()).await;
+}
+
+impl Reporter<'_> {
+    async fn run(&mut self, requests: &mut mpsc::Receiver<LeaseRequest>) {
+        let (first, longest) = self.config.pace.retry;
+        let mut backoff = Backoff::new(first, longest, self.config.epoch ^ 1);
+        let mut last = Instant::now();
+        loop {
+            self.gather(requests, last + self.config.pace.report).await;
+            self.http.admitted().await;
+            last = Instant::now();
+            let (position, _) = self.http.current();
+            match self.send().await {
+                Ok(()) => backoff.reset(),
+                Err(error) => {
+                    tracing::debug!(%error, "a report was not answered");
+                    self.state.update(|status| status.reports_failed += 1);
+                    self.http.turn_from(position);
+                    self.take_until(requests, Instant::now() + backoff.next()).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until there is something to send: a request that somebody waits for, others for a moment, nothing for longer.
+    async fn gather(&mut self, requests: &mut mpsc::Receiver<LeaseRequest>, next: Instant) {
+        let mut until = next;
+        if !self.waiting.is_empty() {
+            return;
+        }
+        loop {
+            let request = tokio::select! {
+                request = requests.recv() => request,
+                () = sleep_until(until) => return,
+            };
+            // Once the shards are gone, reports go on at their pace until the link is stopped.
+            let Some(request) = request else {
+                sleep_until(until).await;
+                return;
+            };
+            let is_needed = request.need > 0;
+            self.waiting.put(request);
+            self.take_what_is_there(requests);
+            if is_needed || self.waiting.len() >= REQUESTS_MAX {
+                return;
+            }
+            until = until.min(Instant::now() + self.config.pace.gather);
+        }
+    }
+
+    /// Takes requests while nothing can be sent.
+    async fn take_until(&mut self, requests: &mut mpsc::Receiver<LeaseRequest>, until: Instant) {
+        loop {
+            let is_open = !self.waiting.is_full();
+            tokio::select! {
+                Some(request) = requests.recv(), if is_open => self.waiting.put(request),
+                () = sleep_until(until) => break,
+            }
+        }
+        self.state.ledger_waits(self.waiting.len());
+    }
+
+    fn take_what_is_there(&mut self, requests: &mut mpsc::Receiver<LeaseRequest>) {
+        while !self.waiting.is_full()
+            && let Ok(request) = requests.try_recv()
+        {
+            self.waiting.put(request);
+        }
+    }
+
+    async fn send_all(&mut self) -> Result<(), HttpError> {
+        loop {
+            self.send().await?;
+            if self.waiting.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends one report, and delivers its answer.
+    async fn send(&mut self) -> Result<(), HttpError> {
+        self.number += 1;
+        let taken = self.waiting.take(REQUESTS_MAX);
+        self.state.ledger_waits(taken.len() + self.waiting.len());
+        let (_, url) = self.http.current();
+        let asked = match self.report(&taken).encode() {
+            Ok(body) => self.http.post(url.at(REPORT_PATH, None), body).await,
+            Err(error) => Err(HttpError::Reach(error.to_string())),
+        };
+        let reply = asked.and_then(|body| {
+            ReportReply::decode(&body).map_err(|error| HttpError::Reach(error.to_string()))
+        });
+        match reply {
+            Ok(reply) => {
+                self.state.heard();
+                self.state.update(|status| status.reports += 1);
+                self.state.ledger_waits(self.waiting.len());
+                let replies: Vec<LeaseReply> = reply.replies.iter().map(Into::into).collect();
+                if !replies.is_empty() {
+                    (self.deliver)(replies);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.waiting.put_back(taken);
+                Err(error)
+            }
+        }
+    }
+
+    fn report(&self, requests: &[LeaseRequest]) -> Report {
+        let status = self.state.status();
+        Report {
+            epoch: self.config.epoch,
+            number: self.number,
+            sequence: status.sequence,
+            base: status.base,
+            requests: requests.iter().map(Into::into).collect(),
+            has_more: !self.waiting.is_empty(),
+            figures: Figures {
+                version: cut(&self.config.version),
+                rejected: status.rejected,
+                error: status.rejected_error.as_deref().map(cut),
+            },
+        }
+    }
+}
