@@ -1,7 +1,7 @@
 //! Reports: what the node tells and asks, each second and whenever a lease is needed.
 //!
-//! In: lease requests. Out: reports, replies delivered. Always holds: one report is under way; what is not answered is sent again, the same
-//! report with the same number first; a request that somebody waits for leaves at once, or with the next report.
+//! In: lease requests. Out: reports, replies delivered. Always holds: one report is under way; what is not answered is said again
+//! in a later one; a request that somebody waits for leaves at once, or with the next report.
 
 use policy::budget::message::{LeaseReply, LeaseRequest};
 use tokio::sync::{mpsc, oneshot};
@@ -22,6 +22,8 @@ struct Reporter<'a> {
     deliver: &'a Deliver,
     config: &'a ControlConfig,
     waiting: Waiting,
+    /// What the report under way carries.
+    sent: Vec<LeaseRequest>,
     number: u64,
 }
 
@@ -34,8 +36,8 @@ pub(super) async fn run(
     mut stopped: oneshot::Receiver<()>,
     config: &ControlConfig,
 ) {
-    let waiting = Waiting::default();
-    let mut reporter = Reporter { http, state, deliver, config, waiting, number: 0 };
+    let (waiting, sent) = (Waiting::default(), Vec::new());
+    let mut reporter = Reporter { http, state, deliver, config, waiting, sent, number: 0 };
     tokio::select! {
         _ = &mut stopped => {}
         () = reporter.run(&mut requests) => {}
@@ -43,8 +45,9 @@ pub(super) async fn run(
     while let Ok(request) = requests.try_recv() {
         reporter.waiting.put(request);
     }
-    // One that was under way is lost to us: its totals are in no later request, unless the owner has said them again. The lease log of
-    // this start has them for the next one.
+    // A report that was under way may have been taken or not: what it said is said again.
+    let under_way = std::mem::take(&mut reporter.sent);
+    reporter.waiting.put_back(under_way);
     let _ = timeout(config.pace.last_report, reporter.send_all()).await;
 }
 
@@ -73,6 +76,7 @@ impl Reporter<'_> {
     /// Waits until there is something to send: a request that somebody waits for, others for a moment, nothing for longer.
     async fn gather(&mut self, requests: &mut mpsc::Receiver<LeaseRequest>, next: Instant) {
         let mut until = next;
+        self.take_what_is_there(requests);
         if !self.waiting.is_empty() {
             return;
         }
@@ -128,10 +132,10 @@ impl Reporter<'_> {
     /// Sends one report, and delivers its answer.
     async fn send(&mut self) -> Result<(), HttpError> {
         self.number += 1;
-        let taken = self.waiting.take(REQUESTS_MAX);
-        self.state.ledger_waits(taken.len() + self.waiting.len());
+        self.sent = self.waiting.take(REQUESTS_MAX);
+        self.state.ledger_waits(self.sent.len() + self.waiting.len());
         let (_, url) = self.http.current();
-        let asked = match self.report(&taken).encode() {
+        let asked = match self.report().encode() {
             Ok(body) => self.http.post(url.at(REPORT_PATH, None), body).await,
             Err(error) => Err(HttpError::Reach(error.to_string())),
         };
@@ -140,6 +144,7 @@ impl Reporter<'_> {
         });
         match reply {
             Ok(reply) => {
+                self.sent.clear();
                 self.state.heard();
                 self.state.update(|status| status.reports += 1);
                 self.state.ledger_waits(self.waiting.len());
@@ -150,20 +155,21 @@ impl Reporter<'_> {
                 Ok(())
             }
             Err(error) => {
-                self.waiting.put_back(taken);
+                let sent = std::mem::take(&mut self.sent);
+                self.waiting.put_back(sent);
                 Err(error)
             }
         }
     }
 
-    fn report(&self, requests: &[LeaseRequest]) -> Report {
+    fn report(&self) -> Report {
         let status = self.state.status();
         Report {
             epoch: self.config.epoch,
             number: self.number,
             sequence: status.sequence,
             base: status.base,
-            requests: requests.iter().map(Into::into).collect(),
+            requests: self.sent.iter().map(Into::into).collect(),
             has_more: !self.waiting.is_empty(),
             figures: Figures {
                 version: cut(&self.config.version),

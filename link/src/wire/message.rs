@@ -131,7 +131,7 @@ pub struct Figures {
 pub struct Report {
     /// The random number of this start of the node.
     pub epoch: u64,
-    /// Counts this start's reports; one that is sent again keeps its number.
+    /// Counts this start's reports, those without an answer too.
     pub number: u64,
     /// The last change that is in force here; 0 for none. It acknowledges all before it.
     pub sequence: u64,
