@@ -3,7 +3,7 @@
 //! In: names from the policy or from a shard that meets one, DNS and the system's hosts file. Out: addresses, read by
 //! shards without blocking; a call of each subscriber whenever some name's addresses changed.
 //! Always holds: a shard never waits here; what was once resolved stays until a better answer comes; names, questions
-//! under way and addresses of a name are bounded.
+//! under way and addresses of a name are bounded; no address outside the [`Reach`] is ever given.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,9 +16,11 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+mod reach;
 mod refresh;
 mod system;
 
+pub use reach::Reach;
 pub use refresh::{Answer, Source};
 pub use system::SystemSource;
 
@@ -64,6 +66,8 @@ struct Shared {
     policy_names: Mutex<Option<Vec<Wanted>>>,
     policy_changed: Notify,
     wakers: Mutex<Vec<Waker>>,
+    /// For literals, which need no answer.
+    reach: Reach,
 }
 
 impl Shared {
@@ -91,7 +95,15 @@ impl Resolver {
     /// # Errors
     /// When the thread cannot be made.
     pub fn start() -> io::Result<Self> {
-        Self::with_source(SystemSource::default())
+        Self::start_within(Reach::Anywhere)
+    }
+
+    /// The same, and gives only addresses within `reach`.
+    ///
+    /// # Errors
+    /// When the thread cannot be made.
+    pub fn start_within(reach: Reach) -> io::Result<Self> {
+        Self::with_source_within(SystemSource::default(), reach)
     }
 
     /// Resolves by `source`.
@@ -99,6 +111,11 @@ impl Resolver {
     /// # Errors
     /// When the thread cannot be made.
     pub fn with_source(source: impl Source) -> io::Result<Self> {
+        Self::with_source_within(source, Reach::Anywhere)
+    }
+
+    fn with_source_within(source: impl Source, reach: Reach) -> io::Result<Self> {
+        let source = reach::Within { source, reach };
         let (requests, asked) = mpsc::channel(REQUESTS_MAX);
         let shared = Arc::new(Shared {
             table: ArcSwap::default(),
@@ -108,6 +125,7 @@ impl Resolver {
             policy_names: Mutex::default(),
             policy_changed: Notify::new(),
             wakers: Mutex::default(),
+            reach,
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();
@@ -155,6 +173,9 @@ impl ResolverHandle {
     #[must_use]
     pub fn lookup(&self, name: &str, port: u16) -> Resolution {
         if let Some(address) = literal(name) {
+            if !self.shared.reach.allows(address) {
+                return Resolution::Failed(reach::refusal(address).into());
+            }
             return Resolution::Ready(Arc::new([SocketAddr::new(address, port)]));
         }
         let table = self.shared.table.load();

@@ -102,3 +102,21 @@ fn a_name_follows_its_server() {
     let second = next(&handle, &woken, "origin.example.", &first);
     assert_eq!(second, Resolution::Ready(Arc::new(["192.0.2.2:80".parse().unwrap()])));
 }
+
+#[test]
+fn literals_and_names_out_of_reach_are_refused() {
+    let resolver = Resolver::start_within(Reach::Public).unwrap();
+    let handle = resolver.handle();
+    for literal in ["127.0.0.1", "[::1]", "169.254.169.254", "::ffff:10.0.0.1"] {
+        let answer = handle.lookup(literal, 80);
+        assert!(matches!(answer, Resolution::Failed(_)), "{literal}: {answer:?}");
+    }
+    assert!(matches!(handle.lookup("8.8.8.8", 80), Resolution::Ready(_)));
+    let woken = wakes(&handle);
+    match next(&handle, &woken, "localhost", &Resolution::Pending) {
+        Resolution::Failed(reason) => {
+            assert!(reason.contains("--allow-private-origins"), "{reason}")
+        }
+        other => panic!("{other:?}"),
+    }
+}

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::offcore::resolver::ResolverHandle;
+use crate::offcore::resolver::{Reach, ResolverHandle};
 
 /// Answers from a script, the last line again and again, and remembers when it was asked.
 #[derive(Clone)]
@@ -57,6 +57,7 @@ impl Bench {
             policy_names: Mutex::default(),
             policy_changed: Notify::new(),
             wakers: Mutex::default(),
+            reach: Reach::Anywhere,
         });
         let source = Script { lines: Arc::new(lines), asked: Arc::default() };
         let asked = Arc::clone(&source.asked);
