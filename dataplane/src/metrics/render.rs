@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use policy::decision::Reason;
 
 use super::{DURATION_BOUNDS_NS, Handshakes, Histogram, Labelled, Metrics, ShardMetrics};
+use crate::offcore::control_state::ControlFigures;
 
 /// Figures of the node as a whole, which no shard counts.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +37,8 @@ pub struct NodeFigures {
     pub certificate_expiry_s: BTreeMap<String, i64>,
     /// Reloads of certificates that were refused.
     pub certificates_rejected: u64,
+    /// The link to the control plane; none where policy is a file.
+    pub control: Option<ControlFigures>,
 }
 
 /// The text of `/metrics`.
@@ -59,6 +62,9 @@ pub fn render(metrics: &Metrics, node: &NodeFigures) -> String {
     handshakes(&mut out, metrics);
     certificates(&mut out, node);
     node_figures(&mut out, node);
+    if let Some(figures) = &node.control {
+        control(&mut out, figures);
+    }
     out
 }
 
@@ -345,6 +351,57 @@ fn node_figures(out: &mut String, node: &NodeFigures) {
     }
     family(out, "payfence_build_info", "The program's version; always 1.", "gauge");
     sample(out, "payfence_build_info", &[("version", node.version)], 1.0);
+}
+
+fn control(out: &mut String, figures: &ControlFigures) {
+    let rows = [
+        (
+            "payfence_control_connected",
+            "1 while a control plane's stream is read.",
+            "gauge",
+            f64::from(u8::from(figures.is_connected)),
+        ),
+        (
+            "payfence_control_refused",
+            "1 while the control plane refuses this node: its token is unknown or revoked, or it was declared dead.",
+            "gauge",
+            f64::from(u8::from(figures.is_refused)),
+        ),
+        (
+            "payfence_control_sequence",
+            "The last change of policy that the control plane has told of.",
+            "gauge",
+            figures.sequence as f64,
+        ),
+        (
+            "payfence_control_connects_total",
+            "Streams of a control plane that began.",
+            "counter",
+            figures.connects as f64,
+        ),
+        (
+            "payfence_control_reports_failed_total",
+            "Reports to the control plane without an answer; they are sent again.",
+            "counter",
+            figures.reports_failed as f64,
+        ),
+        (
+            "payfence_control_disk_failing",
+            "1 while changes of policy in force cannot be written down.",
+            "gauge",
+            f64::from(u8::from(figures.is_disk_failing)),
+        ),
+    ];
+    for (name, help, kind, value) in rows {
+        family(out, name, help, kind);
+        sample(out, name, &[], value);
+    }
+    let name = "payfence_control_last_contact_seconds";
+    let help = "Time since the control plane was last heard; absent before it ever was.";
+    family(out, name, help, "gauge");
+    if let Some(age_s) = figures.last_contact_s {
+        sample(out, name, &[], age_s);
+    }
 }
 
 fn family(out: &mut String, name: &str, help: &str, kind: &str) {

@@ -44,6 +44,13 @@ fn the_whole_text() {
         snapshot_rejected: 1,
         certificate_expiry_s: [("*.example.com".to_owned(), 1_900_000_000)].into(),
         certificates_rejected: 2,
+        control: Some(ControlFigures {
+            is_connected: true,
+            last_contact_s: Some(0.5),
+            sequence: 9,
+            connects: 3,
+            ..ControlFigures::default()
+        }),
         ..NodeFigures::default()
     };
     insta::assert_snapshot!(render(&sample_metrics(), &node));

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod certificate_files;
 pub mod certificate_watch;
+pub mod control_state;
 mod decision_feed;
 pub mod file_watch;
 pub mod ledger;

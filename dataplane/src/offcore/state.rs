@@ -4,12 +4,14 @@
 //! Always holds: setting and reading take no lock but for rare text; a node is ready only with a snapshot, all shards
 //! accepting and no drain begun.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
+use link::control::LinkState;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::control_state;
 use super::tls_state::TlsState;
 use crate::clock::{Clock, Now};
 use crate::journal::state::JournalState;
@@ -33,6 +35,7 @@ pub struct NodeState {
     ledger_lag_ns: AtomicU64,
     tls: TlsState,
     journal: Arc<JournalState>,
+    control: OnceLock<Arc<LinkState>>,
 }
 
 impl NodeState {
@@ -53,6 +56,7 @@ impl NodeState {
             ledger_lag_ns: AtomicU64::new(0),
             tls: TlsState::default(),
             journal: Arc::default(),
+            control: OnceLock::new(),
         }
     }
 
@@ -140,6 +144,11 @@ impl NodeState {
         self.ledger_lag_ns.store(lag_ns, Relaxed);
     }
 
+    /// Says which link to a control plane this node has. There is one at most; a second is passed over.
+    pub fn set_control(&self, link: Arc<LinkState>) {
+        let _ = self.control.set(link);
+    }
+
     /// Why the node is not ready; none when it is.
     #[must_use]
     pub fn unready(&self) -> Option<String> {
@@ -160,6 +169,8 @@ impl NodeState {
     /// The figures of `/metrics` that no shard counts.
     #[must_use]
     pub fn figures(&self) -> NodeFigures {
+        let link = self.control.get().map(|link| link.status());
+        let undelivered_s = link.as_ref().map_or(0.0, |link| link.ledger_lag().as_secs_f64());
         NodeFigures {
             version: VERSION,
             uptime_s: self.uptime_s(),
@@ -169,9 +180,10 @@ impl NodeState {
             decisions_exported: self.journal.exported(),
             decisions_lost: self.journal.lost_or_dropped(),
             export_lag_s: self.journal.export_lag_s(self.clock.now().unix_ns),
-            ledger_lag_s: self.ledger_lag_ns.load(Relaxed) as f64 / 1e9,
+            ledger_lag_s: (self.ledger_lag_ns.load(Relaxed) as f64 / 1e9).max(undelivered_s),
             certificate_expiry_s: self.tls.expiry_s(),
             certificates_rejected: self.tls.rejected(),
+            control: link.as_ref().map(Into::into),
         }
     }
 
@@ -213,11 +225,12 @@ impl NodeState {
                 "loaned_units": self.metrics.sum(|shard| shard.budget_loaned_units.get()),
                 "loans": self.metrics.sum(|shard| shard.budget_loans.get()),
                 "recalls": self.metrics.sum(|shard| shard.budget_recalls.get()),
-                "ledger": "memory",
+                "ledger": if self.control.get().is_some() { "control" } else { "memory" },
             },
             "journal": self.journal.status(),
             "exports": self.journal.exports_status(self.clock.now().unix_ns),
             "tls": self.tls.status(),
+            "control": self.control.get().map(|link| control_state::status(&link.status())),
         })
     }
 

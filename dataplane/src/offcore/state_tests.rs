@@ -33,6 +33,7 @@ fn status_has_the_fields_of_the_contract() {
         [
             "budgets",
             "connections",
+            "control",
             "exports",
             "journal",
             "shards",
