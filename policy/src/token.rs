@@ -114,14 +114,14 @@ pub enum FormError {
 /// # Errors
 /// Passes on what `random` returns when it cannot fill the buffer.
 pub fn make<E>(mode: Mode, random: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<String, E> {
-    make_after(&format!("pf_{}_", mode.as_str()), random)
+    make_key(&format!("pf_{}_", mode.as_str()), random)
 }
 
-/// Makes what ends like a token (random part, checksum) and begins with another `prefix`.
+/// Makes a key of another kind in the same way: `prefix`, 32 random characters, the checksum of all before it.
 ///
 /// # Errors
-/// As [`make`].
-pub fn make_after<E>(
+/// Passes on what `random` returns when it cannot fill the buffer.
+pub fn make_key<E>(
     prefix: &str,
     mut random: impl FnMut(&mut [u8]) -> Result<(), E>,
 ) -> Result<String, E> {
@@ -142,6 +142,12 @@ pub fn make_after<E>(
     let sum = checksum(text.as_bytes());
     text.extend(sum.iter().map(|digit| char::from(*digit)));
     Ok(text)
+}
+
+/// Whether `key` has the form that [`make_key`] gives with `prefix`; says nothing about whether it was ever issued.
+#[must_use]
+pub fn is_key(prefix: &str, key: &[u8]) -> bool {
+    check_after(prefix, key).is_ok()
 }
 
 /// CRC-32 (IEEE) of `text` in base62, most significant digit first, padded with `0`.
@@ -185,7 +191,7 @@ pub fn check(token: &[u8]) -> Result<Mode, FormError> {
     Ok(mode)
 }
 
-/// Checks what [`make_after`] makes.
+/// Checks what [`make_key`] makes.
 ///
 /// # Errors
 /// As [`check`]; [`FormError::NoPrefix`] where it does not begin with `prefix`.

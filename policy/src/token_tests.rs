@@ -136,3 +136,24 @@ proptest! {
         let _ = check(&bytes);
     }
 }
+
+#[test]
+fn keys_of_other_kinds_have_a_prefix_and_a_checksum() {
+    let key = make_key("pfa_", |bytes: &mut [u8]| {
+        for (at, byte) in (0u8..).zip(bytes) {
+            *byte = at.wrapping_mul(37);
+        }
+        Ok::<(), ()>(())
+    })
+    .unwrap();
+    assert_eq!(key.len(), 4 + 38, "{key}");
+    assert!(is_key("pfa_", key.as_bytes()));
+    let check =
+        |prefix: &str, key: &str| assert!(!is_key(prefix, key.as_bytes()), "{prefix} {key}");
+    check("pfn_", &key);
+    check("pfa_", "");
+    check("pfa_", &key[..key.len() - 1]);
+    check("pfa_", &format!("{key}0"));
+    check("pfa_", &key.replacen('0', "1", 1));
+    check("pfa_", &format!("pfa_{}", "-".repeat(38)));
+}

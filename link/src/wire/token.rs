@@ -22,7 +22,7 @@ impl NodeToken {
     /// # Errors
     /// Passes on what `random` returns.
     pub fn make<E>(random: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
-        token::make_after(PREFIX, random).map(Self)
+        token::make_key(PREFIX, random).map(Self)
     }
 
     /// From text without white space around it.

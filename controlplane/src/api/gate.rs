@@ -1,0 +1,235 @@
+//! The one way from a request to the rows: who calls, what they may, whose rows they see.
+//!
+//! In: `Authorization: Bearer pfa_…`. Out: a [`Caller`], and for one who may, a [`Tenant`] or a [`Change`] of the
+//! caller's own account.
+//! Always holds: the store cannot be reached around the checks made here, since it is private to this file.
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use http::{StatusCode, header};
+use policy::token::{self, TokenHash};
+
+use super::problem::Problem;
+use super::rate::Limiter;
+use super::{App, RequestId};
+use crate::domain::permission::{Area, Role, scopes_allow};
+use crate::storage::{
+    Account, Actor, AdminKey, Begun, Change, IdempotencyKey, Page, Store, Tenant, Window,
+};
+
+/// What admin keys begin with.
+pub const KEY_PREFIX: &str = "pfa_";
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    key_id: String,
+    account_id: String,
+    role: Role,
+    scopes: Option<Vec<String>>,
+    is_operator: bool,
+    request_id: String,
+}
+
+impl Caller {
+    /// The caller's account.
+    #[must_use]
+    pub fn account_id(&self) -> &str {
+        &self.account_id
+    }
+
+    /// The caller's role.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The scopes that narrow the role; `None` for none.
+    #[must_use]
+    pub fn scopes(&self) -> Option<&[String]> {
+        self.scopes.as_deref()
+    }
+
+    /// Whether the key is an operator's, who runs the control plane.
+    #[must_use]
+    pub fn is_operator(&self) -> bool {
+        self.is_operator
+    }
+
+    fn actor(&self) -> Actor {
+        Actor {
+            kind: "admin_key",
+            id: self.key_id.clone(),
+            request_id: Some(self.request_id.clone()),
+        }
+    }
+
+    fn check(&self, area: Area, is_write: bool) -> Result<(), Problem> {
+        let right = if is_write { "write" } else { "read" };
+        if !self.role.may(area, is_write) {
+            return Err(Problem::forbidden(format!(
+                "the role `{}` may not {right} {}",
+                self.role.as_str(),
+                area.as_str()
+            )));
+        }
+        if !scopes_allow(self.scopes(), area, is_write) {
+            let scope = format!("{}:{right}", area.as_str());
+            return Err(Problem::forbidden(format!("the key has no scope `{scope}`")));
+        }
+        Ok(())
+    }
+
+    fn check_operator(&self) -> Result<(), Problem> {
+        if self.is_operator && self.role == Role::Owner && self.scopes.is_none() {
+            return Ok(());
+        }
+        Err(Problem::forbidden("only a key of the operator, without scopes, may do this"))
+    }
+}
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let key = bearer(parts).ok_or_else(|| {
+            refused("send an admin key as `Authorization: Bearer pfa_…`; `payfence controlplane init` prints the first")
+        })?;
+        // A typo is known without a look-up, so that guessing costs the database nothing.
+        if !token::is_key(KEY_PREFIX, key.as_bytes()) {
+            return Err(refused("this is no admin key, or a character of it is wrong"));
+        }
+        let now_ms = app.gate.store.world().now_ms();
+        let found = app.gate.store.admin_key_by_hash(&TokenHash::of(key.as_bytes()).0).await?;
+        let found = found.ok_or_else(|| refused("the admin key is not known"))?;
+        if found.revoked_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            return Err(refused("the admin key was revoked"));
+        }
+        if found.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            return Err(refused("the admin key has expired"));
+        }
+        app.gate.limiter.take(&found.id, now_ms).map_err(|wait_s| {
+            let detail = "this key sends more requests than are allowed";
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(wait_s)
+        })?;
+        let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
+        Ok(Self::of(found, request_id.unwrap_or_default()))
+    }
+}
+
+impl Caller {
+    fn of(key: AdminKey, request_id: String) -> Self {
+        // Scopes that cannot be read allow nothing.
+        let scopes = key.scopes.map(|text| serde_json::from_str(&text).unwrap_or_default());
+        Self {
+            key_id: key.id,
+            account_id: key.account_id,
+            role: Role::of(&key.role),
+            scopes,
+            is_operator: key.is_operator,
+            request_id,
+        }
+    }
+}
+
+fn refused(detail: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+}
+
+fn bearer(parts: &Parts) -> Option<&str> {
+    let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() {
+        return None;
+    }
+    let (scheme, key) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+/// The store, behind its checks.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    store: Store,
+    limiter: Limiter,
+}
+
+impl Gate {
+    /// A gate before a store.
+    #[must_use]
+    pub fn new(store: Store, limiter: Limiter) -> Self {
+        Self { store, limiter }
+    }
+
+    /// The caller's rows, to read.
+    ///
+    /// # Errors
+    /// 403 where the caller may not read in this area.
+    pub fn read(&self, caller: &Caller, area: Area) -> Result<Tenant<'_>, Problem> {
+        caller.check(area, false)?;
+        Ok(self.store.tenant(&caller.account_id))
+    }
+
+    /// A change of the caller's rows.
+    ///
+    /// # Errors
+    /// 403 where the caller may not write in this area, 503 when the database is away.
+    pub async fn write(&self, caller: &Caller, area: Area) -> Result<Change, Problem> {
+        caller.check(area, true)?;
+        Ok(self.store.change(&caller.account_id, caller.actor()).await?)
+    }
+
+    /// A change of the caller's rows by a POST: where the same request was answered before, that answer is the error.
+    ///
+    /// # Errors
+    /// As [`Gate::write`]; 422 where the idempotency key was used for another request.
+    pub async fn write_once(
+        &self,
+        caller: &Caller,
+        area: Area,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Change, Problem> {
+        caller.check(area, true)?;
+        let Some(key) = key else {
+            return Ok(self.store.change(&caller.account_id, caller.actor()).await?);
+        };
+        match self.store.change_once(&caller.account_id, caller.actor(), key).await? {
+            Begun::New(change) => Ok(change),
+            Begun::Answered(answer) => Err(Problem::replay(answer)),
+            Begun::KeyReused => Err(Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "this Idempotency-Key was used for another request in the last 24 hours; use a new one",
+            )),
+        }
+    }
+
+    /// A change of another account's rows, by the operator.
+    ///
+    /// # Errors
+    /// 403 where the caller is no operator, 503 when the database is away.
+    pub async fn operate(&self, caller: &Caller, account_id: &str) -> Result<Change, Problem> {
+        caller.check_operator()?;
+        Ok(self.store.change(account_id, caller.actor()).await?)
+    }
+
+    /// Every account, for the operator.
+    ///
+    /// # Errors
+    /// 403 where the caller is no operator, 503 when the database is away.
+    pub async fn accounts(
+        &self,
+        caller: &Caller,
+        window: Window<'_>,
+    ) -> Result<Option<Page<Account>>, Problem> {
+        caller.check_operator()?;
+        Ok(self.store.accounts(window).await?)
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// 503 where it does not.
+    pub async fn ping(&self) -> Result<(), Problem> {
+        Ok(self.store.ping().await?)
+    }
+}

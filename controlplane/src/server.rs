@@ -1,0 +1,186 @@
+//! Serving the API and publishing the outbox, until told to stop.
+//!
+//! In: a [`Config`]. Out: a process that answers; an error where it cannot begin.
+//! Always holds: connections, heads and idle times are bounded; told to stop, it accepts no more, finishes what runs
+//! within [`DRAIN`], and ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::api::{self, ApiSettings, App};
+use crate::secrets::Keyring;
+use crate::storage::{CONNECTIONS_DEFAULT, StorageError, Store, UrlError};
+use crate::world::World;
+
+/// Connections at once.
+const CONNECTIONS_MAX: usize = 4_096;
+/// How long a head may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long what runs may take to finish.
+pub const DRAIN: Duration = Duration::from_secs(30);
+/// How often what is old is thrown away.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
+/// How long a start waits for the database.
+const START_WAIT: Duration = Duration::from_secs(30);
+const START_RETRY: Duration = Duration::from_millis(500);
+
+/// What the control plane is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `postgres://…` or `sqlite://FILE`.
+    pub database_url: String,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The keys of what is secret in the database.
+    pub keyring: Arc<Keyring>,
+    /// What the API is told.
+    pub api: ApiSettings,
+}
+
+/// Why it cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL is of no use.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The database cannot be asked, or not used.
+    #[error("cannot use the database: {0}")]
+    Storage(#[from] StorageError),
+    /// The address cannot be had.
+    #[error("cannot listen on {address}: {cause}; choose another with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        cause: std::io::Error,
+    },
+}
+
+/// A control plane that serves.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens, with the port that was chosen.
+    pub address: SocketAddr,
+    store: Store,
+    router: Router,
+    listener: TcpListener,
+    background: Vec<JoinHandle<()>>,
+}
+
+/// Opens the database and brings it up to date, waiting [`START_WAIT`] for one that is away.
+///
+/// # Errors
+/// When the URL is wrong, or the database stays away or cannot be used.
+pub async fn open_store(url: &str, world: Arc<dyn World>) -> Result<Store, Error> {
+    let store = Store::open(url, CONNECTIONS_DEFAULT, world)?;
+    let started = tokio::time::Instant::now();
+    loop {
+        match store.migrate().await {
+            Ok(0) => return Ok(store),
+            Ok(steps) => {
+                tracing::info!(steps, "brought the database up to date");
+                return Ok(store);
+            }
+            Err(StorageError::Unavailable(reason)) if started.elapsed() < START_WAIT => {
+                tracing::warn!(reason, "the database is away; trying again");
+                tokio::time::sleep(START_RETRY).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+impl Server {
+    /// Opens the database, listens, and begins to publish.
+    ///
+    /// # Errors
+    /// When it cannot begin.
+    pub async fn start(config: Config, world: Arc<dyn World>) -> Result<Self, Error> {
+        let store = open_store(&config.database_url, world).await?;
+        let listen = |cause| Error::Listen { address: config.listen, cause };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let router = api::router(App::new(store.clone(), config.keyring, config.api));
+        let background = vec![
+            tokio::spawn(store.outbox().clone().publish()),
+            tokio::spawn(prune(store.clone())),
+        ];
+        Ok(Self { address, store, router, listener, background })
+    }
+
+    /// Serves until `stop` is done, then drains.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let graceful = GracefulShutdown::new();
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let accept = async {
+            loop {
+                let Ok(permit) = permits.clone().acquire_owned().await else { return };
+                match self.listener.accept().await {
+                    Ok((stream, _)) => {
+                        let connection = serve(stream, &self.router, &graceful);
+                        tokio::spawn(async move {
+                            connection.await;
+                            drop(permit);
+                        });
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept; trying again");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = stop => {}
+            () = accept => {}
+        }
+        drop(self.listener);
+        if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+            tracing::warn!("requests were still running after {} s; closing", DRAIN.as_secs());
+        }
+        for task in self.background {
+            task.abort();
+        }
+        self.store.close().await;
+    }
+}
+
+fn serve(
+    stream: TcpStream,
+    router: &Router,
+    graceful: &GracefulShutdown,
+) -> impl Future<Output = ()> + Send + use<> {
+    // Small answers go out at once; a socket that cannot do that works all the same.
+    let _ = stream.set_nodelay(true);
+    let service = TowerToHyperService::new(router.clone());
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), service);
+    let connection = graceful.watch(connection);
+    async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection ended");
+        }
+    }
+}
+
+async fn prune(store: Store) {
+    loop {
+        tokio::time::sleep(PRUNE_INTERVAL).await;
+        if let Err(error) = store.prune().await {
+            tracing::debug!(%error, "old answers stay for now");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What the control plane knows, in PostgreSQL or SQLite.
+//!
+//! In: a database URL, an account, rows. Out: rows of that account; changes with their audit and outbox entries.
+//! Always holds: rows of tenants are read through [`Tenant`] and written through [`Change`] alone, both of which carry
+//! the account; one transaction holds a change, its audit entry and its outbox entry; neither database is asked for
+//! anything that the other could not do.
+
+use std::sync::Arc;
+
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DatabaseTransaction,
+    EntityTrait as _, QueryFilter as _, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait as _,
+};
+
+mod change;
+mod connect;
+mod error;
+mod idempotency;
+mod migrate;
+pub mod outbox;
+mod rows;
+mod schema;
+mod tenant;
+
+pub use change::{Actor, Change};
+pub use connect::{CONNECTIONS_DEFAULT, UrlError};
+pub use error::{StorageError, StorageResult};
+pub use idempotency::StoredAnswer;
+pub use outbox::{Outbox, OutboxEntry};
+pub use rows::{
+    Account, Adjustment, AdminKey, AuditEntry, Columns, Customer, Member, Node, NodeToken, Plan,
+    PlanRevision, Resource, Site, Stamp, Subscription, TenantRow, Token, column,
+};
+pub use tenant::{Page, Tenant, Window};
+
+use crate::world::World;
+use idempotency::{Claim, Claimed};
+use outbox::Wake;
+
+/// The database. Clones share one pool.
+#[derive(Clone, Debug)]
+pub struct Store {
+    database: DatabaseConnection,
+    world: Arc<dyn World>,
+    wake: Wake,
+    outbox: Outbox,
+}
+
+/// A key by which a client knows its request again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// What the client sent.
+    pub key: String,
+    /// The SHA-256 of method, path and body.
+    pub request_hash: [u8; 32],
+}
+
+/// What came of beginning a change.
+#[derive(Debug)]
+pub enum Begun {
+    /// It can be made.
+    New(Change),
+    /// The same request was answered before; this is the answer.
+    Answered(StoredAnswer),
+    /// The key was used for another request.
+    KeyReused,
+}
+
+impl Store {
+    /// Opens the database that `url` names, without connecting yet.
+    ///
+    /// # Errors
+    /// When the URL is of no use.
+    pub fn open(url: &str, connections_max: u32, world: Arc<dyn World>) -> Result<Self, UrlError> {
+        let database = connect::open(url, connections_max)?;
+        let wake = Wake::default();
+        let outbox = Outbox::new(database.clone(), wake.clone());
+        Ok(Self { database, world, wake, outbox })
+    }
+
+    /// Brings the tables up to date; says how many steps that took.
+    ///
+    /// # Errors
+    /// When the database cannot be asked, or is of a later version.
+    pub async fn migrate(&self) -> StorageResult<usize> {
+        migrate::run(&self.database, self.world.now_ms()).await
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> StorageResult<()> {
+        self.database.execute_unprepared("SELECT 1").await?;
+        Ok(())
+    }
+
+    /// The clock and the randomness that rows are made with.
+    #[must_use]
+    pub fn world(&self) -> &Arc<dyn World> {
+        &self.world
+    }
+
+    /// The changes by number.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// An account's rows.
+    #[must_use]
+    pub fn tenant(&self, account_id: &str) -> Tenant<'_> {
+        Tenant { executor: (&self.database).into(), account_id: account_id.to_owned() }
+    }
+
+    /// Begins a change of an account's rows.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn change(&self, account_id: &str, actor: Actor) -> StorageResult<Change> {
+        let transaction = begin_write(&self.database).await?;
+        let (world, wake) = (self.world.clone(), self.wake.clone());
+        Ok(Change::new(transaction, account_id, actor, world, wake))
+    }
+
+    /// As [`Store::change`], for a request that may be sent again.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn change_once(
+        &self,
+        account_id: &str,
+        actor: Actor,
+        key: &IdempotencyKey,
+    ) -> StorageResult<Begun> {
+        let mut change = self.change(account_id, actor).await?;
+        let (hash, now_ms) = (key.request_hash, change.now_ms());
+        match Claim::take(account_id, &key.key, hash, now_ms, &change.transaction).await? {
+            Claimed::New(claim) => {
+                change.claim = Some(claim);
+                Ok(Begun::New(change))
+            }
+            Claimed::Answered(answer) => Ok(Begun::Answered(answer)),
+            Claimed::Other => Ok(Begun::KeyReused),
+        }
+    }
+
+    /// The admin key with this hash, of whichever account: how a request's account is known at all.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn admin_key_by_hash(&self, hash: &[u8; 32]) -> StorageResult<Option<AdminKey>> {
+        let query = rows::Entity::<AdminKey>::find();
+        let query = query.filter(column::AdminKey::Hash.eq(hash.to_vec()));
+        Ok(query.one(&self.database).await?)
+    }
+
+    /// All accounts, for an operator: newest first.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn accounts(&self, window: Window<'_>) -> StorageResult<Option<Page<Account>>> {
+        tenant::all_accounts(&self.database, window).await
+    }
+
+    /// Whether there is any account.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn is_empty(&self) -> StorageResult<bool> {
+        let window = Window { limit: 1, starting_after: None };
+        Ok(self.accounts(window).await?.is_none_or(|page| page.rows.is_empty()))
+    }
+
+    /// Forgets old answers; says how many.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn prune(&self) -> StorageResult<u64> {
+        idempotency::prune(&self.database, self.world.now_ms()).await
+    }
+
+    /// Closes all connections, waiting for those in use.
+    pub async fn close(self) {
+        if let Err(error) = self.database.close().await {
+            tracing::debug!(%error, "closing the database");
+        }
+    }
+}
+
+/// Begins a transaction that writes: in SQLite at once the only one, so that it can never fail half-way for another.
+async fn begin_write(database: &DatabaseConnection) -> StorageResult<DatabaseTransaction> {
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    Ok(database.begin_with_options(options).await?)
+}

@@ -1,0 +1,103 @@
+//! Every case on both databases.
+//!
+//! In: the cases of the files beside this one. Out: one test for SQLite, one for PostgreSQL, with the names of the
+//! cases that failed.
+//! Always holds: a case has a database of its own. PostgreSQL is a cluster that the test starts and ends; without
+//! `PAYFENCE_TEST_SERVICES=1` that half says that it was left out. `PAYFENCE_TEST_CASE=word` runs cases by name.
+
+mod api;
+mod client;
+mod openapi;
+mod outbox;
+mod place;
+mod postgres;
+mod samples;
+mod storage;
+mod tenancy;
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+
+use place::Place;
+use postgres::Cluster;
+
+/// A case: its name, and what it does with a place.
+pub type Case = (&'static str, fn(Place) -> Pin<Box<dyn Future<Output = ()>>>);
+
+/// Cases by the names of their functions.
+macro_rules! cases {
+    ($($module:ident: $($case:ident),* $(,)?;)*) => {
+        const CASES: &[Case] = &[
+            $($((
+                concat!(stringify!($module), "::", stringify!($case)),
+                |place| Box::pin($module::$case(place)),
+            ),)*)*
+        ];
+    };
+}
+
+cases! {
+    storage:
+        migrations_are_run_once,
+        a_row_is_changed_from_the_version_that_was_read,
+        a_tenant_sees_its_own_rows_alone,
+        a_dropped_change_changes_nothing,
+        pages_go_through_everything,
+        every_change_leaves_an_audit_entry_without_secrets;
+    outbox:
+        numbers_have_no_gaps_under_concurrent_writers_and_publishers,
+        changes_of_one_row_keep_their_order,
+        followers_are_woken;
+    api:
+        keys_are_checked,
+        bodies_are_bounded_and_read_strictly,
+        sites_are_made_read_changed_and_archived,
+        secrets_are_sealed_and_never_shown,
+        what_is_taken_is_said_by_field,
+        private_origins_are_refused,
+        versions_guard_updates,
+        one_idempotency_key_makes_one_thing,
+        lists_are_paged;
+    tenancy:
+        no_route_reaches_another_account;
+}
+
+fn run(name: &str, places: impl Fn() -> Place) {
+    let only = std::env::var("PAYFENCE_TEST_CASE").unwrap_or_default();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    let mut failed = Vec::new();
+    for (case, body) in CASES.iter().filter(|(case, _)| case.contains(&only)) {
+        let place = {
+            let _within = runtime.enter();
+            places()
+        };
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            runtime.block_on(async {
+                place.prepare().await;
+                body(place).await;
+            });
+        }));
+        if outcome.is_err() {
+            failed.push(*case);
+        }
+    }
+    assert!(failed.is_empty(), "{} cases failed on {name}: {}", failed.len(), failed.join(", "));
+}
+
+#[test]
+fn sqlite() {
+    run("SQLite", Place::sqlite);
+}
+
+#[test]
+fn postgres() {
+    if std::env::var_os("PAYFENCE_TEST_SERVICES").is_none() {
+        eprintln!(
+            "LEFT OUT: PostgreSQL; set PAYFENCE_TEST_SERVICES=1, as ./test controlplane does"
+        );
+        return;
+    }
+    let cluster = Cluster::start();
+    run("PostgreSQL", || Place::at(cluster.database(), None));
+}

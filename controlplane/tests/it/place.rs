@@ -1,0 +1,69 @@
+//! A database of its own with an API around it.
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use crate::api::{self, ApiSettings, App};
+use crate::init;
+use crate::secrets::Keyring;
+use crate::storage::{Actor, Store};
+use crate::world::System;
+
+use super::client::Client;
+
+/// What a case gets.
+#[derive(Clone)]
+pub struct Place {
+    pub url: String,
+    pub store: Store,
+    pub keyring: Arc<Keyring>,
+    _directory: Option<Arc<tempfile::TempDir>>,
+}
+
+impl Place {
+    pub fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("controlplane.db").display());
+        Self::at(url, Some(directory))
+    }
+
+    pub fn at(url: String, directory: Option<tempfile::TempDir>) -> Self {
+        // The pool is opened within a runtime, by `prepare`'s caller.
+        let keyring = Arc::new(Keyring::parse(&Keyring::generate(&System)).unwrap());
+        let store = Store::open(&url, 8, Arc::new(System)).unwrap();
+        Self { url, store, keyring, _directory: directory.map(Arc::new) }
+    }
+
+    pub async fn prepare(&self) {
+        self.store.migrate().await.unwrap();
+    }
+
+    pub fn router(&self) -> Router {
+        self.router_with(ApiSettings::default())
+    }
+
+    pub fn router_with(&self, settings: ApiSettings) -> Router {
+        api::router(App::new(self.store.clone(), self.keyring.clone(), settings))
+    }
+
+    /// A client of the first account, its owner.
+    pub async fn owner(&self) -> Client {
+        let made = init::init(&self.store, "First", "first@example.com").await.unwrap();
+        Client::new(self.router(), made.key)
+    }
+
+    /// A client of a further account, its owner.
+    pub async fn stranger(&self) -> Client {
+        let account = crate::ids::new_id("acct", &System);
+        let mut change = self.store.change(&account, actor()).await.unwrap();
+        let key = init::make_account(&mut change, "Other", "other@example.com", false);
+        let key = key.await.unwrap();
+        change.commit().await.unwrap();
+        Client::new(self.router(), key)
+    }
+}
+
+pub fn actor() -> Actor {
+    Actor { kind: "command", id: "test".to_owned(), request_id: None }
+}

@@ -1,0 +1,119 @@
+//! A PostgreSQL cluster for one test: made, started, ended and taken away here.
+//!
+//! Always holds: it listens on a socket in a directory of its own alone; it does not outlive the test, not even a
+//! killed one.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Gid, Uid};
+
+/// Nobody: PostgreSQL refuses to run as root.
+const NOBODY: u32 = 65_534;
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running cluster.
+pub struct Cluster {
+    directory: tempfile::TempDir,
+    server: Child,
+    databases: AtomicU32,
+}
+
+impl Cluster {
+    /// Makes and starts one.
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        if rustix::process::getuid().is_root() {
+            let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+            rustix::fs::chown(directory.path(), Some(user), Some(group)).unwrap();
+        }
+        let data = directory.path().join("data");
+        let made = unprivileged("initdb")
+            .args(["-U", "payfence", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"])
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let server = unprivileged("postgres")
+            .arg("-D")
+            .arg(&data)
+            .arg("-k")
+            .arg(directory.path())
+            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut cluster = Self { directory, server, databases: AtomicU32::new(0) };
+        cluster.wait();
+        cluster
+    }
+
+    fn wait(&mut self) {
+        let socket = self.directory.path().join(".s.PGSQL.5432");
+        let started = now();
+        while !(socket.exists() && self.sql("SELECT 1")) {
+            assert!(started.elapsed() < START_DEADLINE, "PostgreSQL did not start");
+            assert!(self.server.try_wait().unwrap().is_none(), "PostgreSQL ended at its start");
+            std::thread::yield_now();
+        }
+    }
+
+    fn sql(&self, statement: &str) -> bool {
+        let psql = Command::new(binary("psql"))
+            .arg("-h")
+            .arg(self.directory.path())
+            .args(["-U", "payfence", "-d", "postgres", "-q", "-c", statement])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        psql.unwrap().success()
+    }
+
+    /// The URL of a new database.
+    pub fn database(&self) -> String {
+        let number = self.databases.fetch_add(1, Ordering::Relaxed);
+        assert!(self.sql(&format!("CREATE DATABASE test_{number}")), "CREATE DATABASE");
+        let host = self.directory.path().display();
+        format!("postgres://payfence@localhost/test_{number}?host={host}")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // Fast shutdown; the directory goes after it.
+        let pid = rustix::process::Pid::from_child(&self.server);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        let _ = self.server.wait();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a deadline of a test")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn binary(name: &str) -> PathBuf {
+    let versions = Path::new("/usr/lib/postgresql");
+    let mut found: Vec<PathBuf> = std::fs::read_dir(versions)
+        .map(|entries| entries.flatten().map(|entry| entry.path().join("bin").join(name)).collect())
+        .unwrap_or_default();
+    found.retain(|path| path.exists());
+    found.sort();
+    found.pop().unwrap_or_else(|| {
+        panic!("no {name} below {}: apt-get install postgresql", versions.display())
+    })
+}
+
+/// A program of PostgreSQL's that ends with this thread, as nobody where this is root.
+fn unprivileged(name: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    if rustix::process::getuid().is_root() {
+        let nobody = NOBODY.to_string();
+        command.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups"]);
+    }
+    command.args(["--pdeathsig", "INT"]).arg(binary(name)).current_dir("/");
+    command
+}

@@ -1,0 +1,56 @@
+//! One of everything, so that the walks over all routes have ids to use.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value as Json, json};
+
+use super::client::Client;
+
+/// Ids by the names that paths, queries and bodies have for them.
+pub type Ids = BTreeMap<&'static str, String>;
+
+/// Makes one of everything for a caller.
+pub async fn make(client: &Client) -> Ids {
+    let mut ids = Ids::new();
+    let site = json!({ "slug": "walked", "origin": "https://api.example.com" });
+    ids.insert("site_id", client.post("/v1/sites", site).await.expect(201).id());
+    ids
+}
+
+/// A body for a schema: required fields alone, by their examples and types, ids by their names.
+pub fn body(schema: &Json, document: &Json, ids: &Ids) -> Json {
+    let schema = resolve(schema, document);
+    let mut body = json!({});
+    let required = schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str);
+    for name in required {
+        body[name] = value(name, &schema["properties"][name], document, ids);
+    }
+    body
+}
+
+fn value(name: &str, schema: &Json, document: &Json, ids: &Ids) -> Json {
+    if let Some(id) = ids.get(name) {
+        return id.as_str().into();
+    }
+    let schema = resolve(schema, document);
+    if !schema["example"].is_null() {
+        return schema["example"].clone();
+    }
+    if let Some(word) = schema["enum"].get(0) {
+        return word.clone();
+    }
+    match schema["type"].as_str() {
+        Some("integer" | "number") => 1.into(),
+        Some("boolean") => true.into(),
+        Some("array") => json!([]),
+        Some("object") => body(&schema, document, ids),
+        _ => "text".into(),
+    }
+}
+
+fn resolve(schema: &Json, document: &Json) -> Json {
+    match schema["$ref"].as_str() {
+        Some(to) => document.pointer(to.trim_start_matches('#')).cloned().unwrap_or_default(),
+        None => schema.clone(),
+    }
+}

@@ -1,0 +1,100 @@
+//! No route reaches another account's rows: all of them are tried, as the OpenAPI document lists them.
+
+use http::Method;
+use serde_json::Value as Json;
+
+use super::client::{Answer, Client};
+use super::place::Place;
+use super::samples::{self, Ids};
+use crate::api;
+
+/// A request of the walk.
+struct Step {
+    method: Method,
+    path: String,
+    body: Vec<u8>,
+    /// Whether it names a row of the other account.
+    names_theirs: bool,
+}
+
+/// Every operation of the document, with the ids of another account wherever ids are asked for.
+fn steps(document: &Json, ids: &Ids) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (template, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            steps.push(step(template, method, operation, document, ids));
+        }
+    }
+    steps
+}
+
+fn step(template: &str, method: &str, operation: &Json, document: &Json, ids: &Ids) -> Step {
+    let (mut path, mut query) = (template.to_owned(), Vec::new());
+    let mut names_theirs = false;
+    for parameter in operation["parameters"].as_array().into_iter().flatten() {
+        let name = parameter["name"].as_str().unwrap();
+        match parameter["in"].as_str().unwrap() {
+            "path" => {
+                let id = ids.get(name).unwrap_or_else(|| {
+                    panic!("{template} has {{{name}}}: say in samples.rs how to make one")
+                });
+                path = path.replace(&format!("{{{name}}}"), id);
+                names_theirs = true;
+            }
+            "query" => query.extend(ids.get(name).map(|id| format!("{name}={id}"))),
+            _ => {}
+        }
+    }
+    if !query.is_empty() {
+        path = format!("{path}?{}", query.join("&"));
+    }
+    let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+    let body = if schema.is_null() { Json::Null } else { samples::body(schema, document, ids) };
+    let text = body.to_string();
+    names_theirs |= ids.values().any(|id| text.contains(id));
+    let body = if body.is_null() { Vec::new() } else { text.into_bytes() };
+    Step { method: method.to_uppercase().parse().unwrap(), path, body, names_theirs }
+}
+
+async fn walk(client: &Client, steps: &[Step]) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    for step in steps {
+        let answer = client.send(step.method.clone(), &step.path, &[], step.body.clone()).await;
+        answers.push(answer);
+    }
+    answers
+}
+
+/// All that a caller sees, for comparison.
+async fn seen(client: &Client, ids: &Ids) -> Vec<String> {
+    let document = api::document();
+    let all = steps(&document, ids);
+    let reads: Vec<Step> = all.into_iter().filter(|step| step.method == Method::GET).collect();
+    walk(client, &reads).await.into_iter().map(|answer| answer.text).collect()
+}
+
+pub async fn no_route_reaches_another_account(place: Place) {
+    let (owner, stranger) = (place.owner().await, place.stranger().await);
+    let ids = samples::make(&owner).await;
+    let document = api::document();
+    let steps = steps(&document, &ids);
+    assert!(steps.len() >= 5, "the document lists {} operations", steps.len());
+    let before = seen(&owner, &ids).await;
+
+    let answers = walk(&stranger, &steps).await;
+    for (step, answer) in steps.iter().zip(&answers) {
+        let told = format!("{} {}: {} {}", step.method, step.path, answer.status, answer.text);
+        if step.names_theirs {
+            assert!(matches!(answer.status.as_u16(), 403 | 404), "{told}");
+        }
+        assert!(!answer.status.is_server_error(), "{told}");
+        for id in ids.values() {
+            assert!(!answer.text.contains(id.as_str()), "{told}");
+        }
+    }
+    let nobody = Client::new(place.router(), String::new());
+    for (step, answer) in steps.iter().zip(walk(&nobody, &steps).await) {
+        assert_eq!(answer.status.as_u16(), 401, "{} {}", step.method, step.path);
+    }
+    assert_eq!(seen(&owner, &ids).await, before, "the stranger changed something");
+}
