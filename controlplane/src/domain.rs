@@ -4,6 +4,7 @@
 //! Always holds: words and limits of what nodes enforce are those of the policy file, since its own reader checks them.
 
 pub mod permission;
+pub mod plan_terms;
 pub mod policy_text;
 pub mod private_address;
 pub mod site;

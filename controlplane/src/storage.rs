@@ -19,6 +19,7 @@ mod error;
 mod idempotency;
 mod migrate;
 pub mod outbox;
+mod rekey;
 mod rows;
 mod schema;
 mod tenant;
@@ -34,6 +35,7 @@ pub use rows::{
 };
 pub use tenant::{Page, Tenant, Window};
 
+use crate::secrets::Keyring;
 use crate::world::World;
 use idempotency::{Claim, Claimed};
 use outbox::Wake;
@@ -179,6 +181,14 @@ impl Store {
     /// When the database cannot be asked.
     pub async fn prune(&self) -> StorageResult<u64> {
         idempotency::prune(&self.database, self.world.now_ms()).await
+    }
+
+    /// Seals every secret anew that was sealed with another key than the first; says how many.
+    ///
+    /// # Errors
+    /// When the database cannot be asked, or a secret cannot be opened.
+    pub async fn rekey(&self, keyring: &Keyring) -> StorageResult<u64> {
+        rekey::run(&self.database, keyring, &*self.world).await
     }
 
     /// Closes all connections, waiting for those in use.

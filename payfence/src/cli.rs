@@ -62,6 +62,8 @@ pub enum Command {
     Dev(DevArgs),
     /// Run one node
     Dataplane(NodeArgs),
+    /// Run the control plane, or make its first account
+    Controlplane(ControlplaneArgs),
     /// Check or explain a policy file
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -99,6 +101,56 @@ pub struct DevArgs {
     /// How many shards (default: one a core)
     #[arg(long, env = "PAYFENCE_SHARDS", value_name = "N", value_parser = shards)]
     pub shards: Option<NonZeroUsize>,
+}
+
+/// Flags of `controlplane`.
+#[derive(Debug, Args)]
+pub struct ControlplaneArgs {
+    /// The database: postgres://USER@HOST/NAME or sqlite://FILE (default: controlplane.db in the data directory)
+    #[arg(
+        long,
+        global = true,
+        env = "PAYFENCE_DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub database_url: Option<String>,
+    /// Where it keeps what is its own (default payfence-data)
+    #[arg(long, global = true, env = "PAYFENCE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The keys that secrets in the database are encrypted with (default: secrets.key in the data directory, made when it
+    /// is missing); PAYFENCE_SECRET_KEYS may hold them instead
+    #[arg(long, global = true, env = "PAYFENCE_SECRET_KEYS_FILE", value_name = "FILE")]
+    pub secret_keys_file: Option<PathBuf>,
+    /// Where it listens (default 127.0.0.1:8082)
+    #[arg(long, env = "PAYFENCE_CONTROL_LISTEN", value_name = "ADDR", value_parser = parse_address)]
+    pub listen: Option<SocketAddr>,
+    /// Let origins be at private, loopback, link-local and metadata addresses
+    #[arg(long, env = "PAYFENCE_ALLOW_PRIVATE_ORIGINS")]
+    pub allow_private_origins: bool,
+    /// What to do instead of serving
+    #[command(subcommand)]
+    pub command: Option<ControlplaneCommand>,
+}
+
+/// What `controlplane` can do besides serving.
+#[derive(Debug, Subcommand)]
+pub enum ControlplaneCommand {
+    /// Make the first account, its owner and an admin key, and print the key
+    Init(ControlplaneInitArgs),
+    /// Encrypt all secrets in the database anew with the first of the keys
+    Rekey,
+}
+
+/// Flags of `controlplane init`.
+#[derive(Debug, Args)]
+pub struct ControlplaneInitArgs {
+    /// What the account is called
+    #[arg(long, default_value = "First account", value_name = "NAME")]
+    pub account: String,
+    /// Who owns it
+    #[arg(long, default_value = "owner@localhost", value_name = "EMAIL")]
+    pub email: String,
 }
 
 /// Flags of a node.

@@ -12,6 +12,7 @@ use dataplane::offcore::policy_source::{self, Loaded};
 use crate::cli::{Command, JournalCommand, PolicyCommand, TokenCommand};
 use crate::failure::{Failure, Outcome};
 
+mod controlplane;
 mod dataplane_node;
 mod dev;
 mod doctor;
@@ -29,6 +30,7 @@ pub fn run(command: Command) -> Outcome {
     match command {
         Command::Dev(args) => dev::run(args),
         Command::Dataplane(args) => dataplane_node::run(args),
+        Command::Controlplane(args) => controlplane::run(args),
         Command::Policy(PolicyCommand::Check { file }) => policy_check::run(&file),
         Command::Policy(PolicyCommand::Explain(args)) => policy_explain::run(&args),
         Command::Token(TokenCommand::New { test }) => token_new::run(test),

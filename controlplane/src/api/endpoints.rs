@@ -7,17 +7,78 @@
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub mod admin_keys;
+pub mod customers;
+pub mod fields;
+pub mod plans;
+pub mod resources;
 pub mod sites;
+pub mod subscriptions;
+pub mod tokens;
 
 use super::App;
 
 /// All of them, relative to `/v1`.
 pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().merge(account()).merge(site()).merge(customer()).merge(token())
+}
+
+fn account() -> OpenApiRouter<App> {
+    use admin_keys::{create, get, list, revoke};
+    OpenApiRouter::new()
+        .routes(routes!(create::create_admin_key, list::list_admin_keys))
+        .routes(routes!(get::get_admin_key, revoke::revoke_admin_key))
+}
+
+fn site() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(sites::create::create_site, sites::list::list_sites))
         .routes(routes!(
             sites::get::get_site,
             sites::update::update_site,
             sites::archive::archive_site
+        ))
+        .routes(routes!(resources::create::create_resource, resources::list::list_resources))
+        .routes(routes!(
+            resources::get::get_resource,
+            resources::update::update_resource,
+            resources::archive::archive_resource
+        ))
+        .routes(routes!(plans::create::create_plan, plans::list::list_plans))
+        .routes(routes!(
+            plans::get::get_plan,
+            plans::update::update_plan,
+            plans::archive::archive_plan
+        ))
+}
+
+fn customer() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(customers::create::create_customer, customers::list::list_customers))
+        .routes(routes!(
+            customers::get::get_customer,
+            customers::update::update_customer,
+            customers::archive::archive_customer
+        ))
+        .routes(routes!(
+            subscriptions::create::create_subscription,
+            subscriptions::list::list_subscriptions
+        ))
+        .routes(routes!(
+            subscriptions::get::get_subscription,
+            subscriptions::update::update_subscription,
+            subscriptions::archive::archive_subscription
+        ))
+}
+
+fn token() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(tokens::create::create_token, tokens::list::list_tokens))
+        .routes(routes!(tokens::import::import_token))
+        .routes(routes!(tokens::rotate::rotate_token))
+        .routes(routes!(
+            tokens::get::get_token,
+            tokens::update::update_token,
+            tokens::revoke::revoke_token
         ))
 }

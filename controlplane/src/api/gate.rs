@@ -50,6 +50,14 @@ impl Caller {
         self.scopes.as_deref()
     }
 
+    /// Whether the key has this scope; without scopes it has all.
+    #[must_use]
+    pub fn has_scope(&self, scope: &str) -> bool {
+        let Some((word, right)) = scope.split_once(':') else { return false };
+        let area = Area::WORDS.iter().find(|(known, _)| *known == word);
+        area.is_some_and(|(_, area)| scopes_allow(self.scopes(), *area, right == "write"))
+    }
+
     /// Whether the key is an operator's, who runs the control plane.
     #[must_use]
     pub fn is_operator(&self) -> bool {

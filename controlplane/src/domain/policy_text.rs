@@ -26,17 +26,20 @@ impl Fault {
     }
 }
 
+/// A table of a list: the id that messages give it, and its keys.
+pub type Part = (String, Map<String, Json>);
+
 /// A site with parts, as the policy file would have it.
 #[derive(Clone, Copy, Debug)]
 pub struct SiteText<'a> {
     /// The keys of `[[sites]]`.
     pub site: &'a Map<String, Json>,
     /// `[[sites.resources]]`, each with the id that messages give it.
-    pub resources: &'a [(String, Map<String, Json>)],
+    pub resources: &'a [Part],
     /// `[[sites.plans]]`.
-    pub plans: &'a [(String, Map<String, Json>)],
+    pub plans: &'a [Part],
     /// `[[sites.subscriptions]]`, with their tokens in them.
-    pub subscriptions: &'a [(String, Map<String, Json>)],
+    pub subscriptions: &'a [Part],
 }
 
 /// The keys whose values are dates, which TOML writes without quotes.

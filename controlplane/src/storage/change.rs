@@ -123,6 +123,23 @@ impl Change {
         Ok(query.one(&self.transaction).await?)
     }
 
+    /// A row that nobody else can change until this change is over, though others may hold it likewise; `None` where
+    /// the account has none.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn share<R: TenantRow>(&self, id: &str) -> StorageResult<Option<R>> {
+        if !is_id(id) {
+            return Ok(None);
+        }
+        let query = self.tenant().select::<R>().filter(R::columns().id.eq(id));
+        let query = match self.transaction.get_database_backend() {
+            DbBackend::Postgres => query.lock_shared(),
+            _ => query,
+        };
+        Ok(query.one(&self.transaction).await?)
+    }
+
     /// Inserts a row. Its key, version and times are set here; its id, where it is empty.
     ///
     /// # Errors

@@ -202,13 +202,14 @@ rows! {
         site_id: String,
         reference: String,
         settings: String,
+        immediate_from_ms: i64,
         archived_at_ms: Option<i64>,
     }
-    /// What a plan said from some time on.
+    /// What a plan said for periods that began before some time.
     plan_revision PlanRevision "plan_revisions" "planrev" {
         plan_id: String,
         settings: String,
-        applies_from_ms: i64,
+        applies_until_ms: i64,
     }
     /// Somebody who pays.
     customer Customer "customers" "cus" {

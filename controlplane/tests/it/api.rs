@@ -4,7 +4,9 @@ use serde_json::{Value as Json, json};
 
 use crate::api::ApiSettings;
 use crate::api::rate::RateLimit;
+use crate::secrets::Keyring;
 use crate::storage::{Site, column};
+use crate::world::System;
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
 use super::client::Client;
@@ -130,6 +132,27 @@ pub async fn secrets_are_sealed_and_never_shown(place: Place) {
     let bad = json!({ "origin_headers": { "Host": "hidden-value" } });
     let refused = owner.patch(&path, None, bad).await.expect(422);
     assert!(!refused.text.contains("hidden-value"), "{refused:?}");
+}
+
+pub async fn keys_of_secrets_rotate(place: Place) {
+    let owner = place.owner().await;
+    let mut body = site("rotated");
+    body["origin_headers"] = json!({ "X-Secret": "kept" });
+    let id = owner.post("/v1/sites", body).await.expect(201).id();
+    let account = gone_account(&place).await;
+    let sealed = async || {
+        let tenant = place.store.tenant(&account);
+        tenant.get::<Site>(&id).await.unwrap().unwrap().sealed_headers.unwrap()
+    };
+    let old = place.text.clone();
+    let new = Keyring::generate(&System).replacen('1', "2", 1);
+    assert_eq!(place.store.rekey(&place.keyring).await.unwrap(), 0);
+    let both = Keyring::parse(&format!("{new}{old}")).unwrap();
+    assert_eq!(place.store.rekey(&both).await.unwrap(), 1);
+    assert_eq!(place.store.rekey(&both).await.unwrap(), 0);
+    let new = Keyring::parse(&new).unwrap();
+    assert_eq!(new.open(&id, &sealed().await).unwrap(), br#"{"X-Secret":"kept"}"#);
+    assert!(place.store.rekey(&place.keyring).await.is_err(), "a key that is missing is said");
 }
 
 pub async fn what_is_taken_is_said_by_field(place: Place) {

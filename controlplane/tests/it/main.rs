@@ -9,6 +9,7 @@ mod api;
 mod client;
 mod openapi;
 mod outbox;
+mod parts;
 mod place;
 mod postgres;
 mod samples;
@@ -53,11 +54,20 @@ cases! {
         bodies_are_bounded_and_read_strictly,
         sites_are_made_read_changed_and_archived,
         secrets_are_sealed_and_never_shown,
+        keys_of_secrets_rotate,
         what_is_taken_is_said_by_field,
         private_origins_are_refused,
         versions_guard_updates,
         one_idempotency_key_makes_one_thing,
         lists_are_paged;
+    parts:
+        resources_never_contradict_each_other,
+        plans_change_now_or_with_the_next_period,
+        what_is_in_use_stays,
+        subscriptions_keep_what_use_is_counted_under,
+        a_token_is_shown_once,
+        tokens_are_imported_rotated_restricted_and_revoked,
+        admin_keys_give_no_more_than_they_have;
     tenancy:
         no_route_reaches_another_account;
 }
@@ -91,6 +101,7 @@ fn sqlite() {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "what is left out is said aloud")]
 fn postgres() {
     if std::env::var_os("PAYFENCE_TEST_SERVICES").is_none() {
         eprintln!(

@@ -18,6 +18,8 @@ pub struct Place {
     pub url: String,
     pub store: Store,
     pub keyring: Arc<Keyring>,
+    /// The text of the keys.
+    pub text: String,
     _directory: Option<Arc<tempfile::TempDir>>,
 }
 
@@ -30,9 +32,10 @@ impl Place {
 
     pub fn at(url: String, directory: Option<tempfile::TempDir>) -> Self {
         // The pool is opened within a runtime, by `prepare`'s caller.
-        let keyring = Arc::new(Keyring::parse(&Keyring::generate(&System)).unwrap());
+        let text = Keyring::generate(&System);
+        let keyring = Arc::new(Keyring::parse(&text).unwrap());
         let store = Store::open(&url, 8, Arc::new(System)).unwrap();
-        Self { url, store, keyring, _directory: directory.map(Arc::new) }
+        Self { url, store, keyring, text, _directory: directory.map(Arc::new) }
     }
 
     pub async fn prepare(&self) {

@@ -13,7 +13,28 @@ pub type Ids = BTreeMap<&'static str, String>;
 pub async fn make(client: &Client) -> Ids {
     let mut ids = Ids::new();
     let site = json!({ "slug": "walked", "origin": "https://api.example.com" });
-    ids.insert("site_id", client.post("/v1/sites", site).await.expect(201).id());
+    let site = client.post("/v1/sites", site).await.expect(201).id();
+    let within = format!("/v1/sites/{site}");
+    let resource = json!({ "pattern": "/api/*" });
+    let resource = client.post(&format!("{within}/resources"), resource).await.expect(201).id();
+    let plan = json!({ "reference": "pro", "quota": { "requests": 1000, "per": "month" } });
+    let plan = client.post(&format!("{within}/plans"), plan).await.expect(201).id();
+    let customer = client.post("/v1/customers", json!({})).await.expect(201).id();
+    let subscription = json!({ "site_id": site, "plan_id": plan, "customer_id": customer });
+    let subscription = client.post("/v1/subscriptions", subscription).await.expect(201).id();
+    let token = json!({ "subscription_id": subscription });
+    let token = client.post("/v1/tokens", token).await.expect(201).id();
+    let key = json!({ "label": "walked", "role": "viewer" });
+    let key = client.post("/v1/admin_keys", key).await.expect(201).id();
+    ids.extend([
+        ("site_id", site),
+        ("resource_id", resource),
+        ("plan_id", plan),
+        ("customer_id", customer),
+        ("subscription_id", subscription),
+        ("token_id", token),
+        ("admin_key_id", key),
+    ]);
     ids
 }
 

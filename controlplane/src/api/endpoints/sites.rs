@@ -15,13 +15,13 @@ use std::collections::BTreeMap;
 use policy::model;
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde::Serialize;
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 use utoipa::ToSchema;
 
 use super::super::App;
 use super::super::problem::{Problem, is_taken};
 use super::super::time::{shown, shown_opt};
-use crate::domain::policy_text::{Fault, SiteText, check};
+use crate::domain::policy_text::{Fault, Part, SiteText, check};
 use crate::domain::private_address::check_host;
 use crate::domain::site::{SiteDraft, keys_of};
 use crate::storage::{Change, Resource, Site, StorageError, Tenant, column};
@@ -81,7 +81,7 @@ pub fn view_of(site: &Site, app: &App) -> Result<SiteView, Problem> {
 /// Checks a draft, together with the resources that the site has.
 pub fn check_draft(
     draft: &SiteDraft,
-    resources: &[(String, Map<String, Json>)],
+    resources: &[Part],
     app: &App,
 ) -> Result<model::Site, Problem> {
     let keys = keys_of(draft);
@@ -136,7 +136,7 @@ pub async fn resources_of(tenant: &Tenant<'_>, site_id: &str) -> Result<Vec<Reso
 }
 
 /// The resources as the policy file has them.
-pub fn resource_keys(rows: &[Resource]) -> Result<Vec<(String, Map<String, Json>)>, Problem> {
+pub fn resource_keys(rows: &[Resource]) -> Result<Vec<Part>, Problem> {
     rows.iter()
         .map(|row| match serde_json::from_str(&row.settings) {
             Ok(keys) => Ok((row.id.clone(), keys)),

@@ -15,12 +15,13 @@ CREATE TABLE resources (
 CREATE INDEX resources_site ON resources (site_id, key);
 CREATE TABLE plans (
     {ROW},
-    site_id TEXT NOT NULL REFERENCES sites (id), reference TEXT NOT NULL, settings TEXT NOT NULL, archived_at_ms BIGINT
+    site_id TEXT NOT NULL REFERENCES sites (id), reference TEXT NOT NULL, settings TEXT NOT NULL,
+    immediate_from_ms BIGINT NOT NULL, archived_at_ms BIGINT
 );
 CREATE UNIQUE INDEX plans_reference ON plans (site_id, reference) WHERE archived_at_ms IS NULL;
 CREATE INDEX plans_site ON plans (site_id, key);
 CREATE TABLE plan_revisions (
     {ROW},
-    plan_id TEXT NOT NULL REFERENCES plans (id), settings TEXT NOT NULL, applies_from_ms BIGINT NOT NULL
+    plan_id TEXT NOT NULL REFERENCES plans (id), settings TEXT NOT NULL, applies_until_ms BIGINT NOT NULL
 );
 CREATE INDEX plan_revisions_plan ON plan_revisions (plan_id, key);

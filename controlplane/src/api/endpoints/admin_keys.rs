@@ -1,0 +1,85 @@
+//! Keys for this API: what their endpoints share.
+//!
+//! In: rows and drafts. Out: views.
+//! Always holds: of a key only its hash is kept; its text is in the first answer alone.
+
+pub mod create;
+pub mod get;
+pub mod list;
+pub mod revoke;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::api::time::{shown, shown_opt};
+use crate::domain::permission::Role;
+use crate::storage::AdminKey;
+
+/// What can be said of a key.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdminKeyDraft {
+    /// For people.
+    #[schema(max_length = 200, example = "deploy")]
+    pub label: String,
+    /// At most the caller's own.
+    pub role: Role,
+    /// `AREA:read` or `AREA:write`; left out: all that the role may.
+    pub scopes: Option<Vec<String>>,
+    /// From when on it is refused.
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
+}
+
+/// A key as it is shown.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct AdminKeyView {
+    /// Its id.
+    id: String,
+    /// For people.
+    label: String,
+    /// What it may do.
+    role: Role,
+    /// What narrows the role; null for nothing.
+    scopes: Option<Vec<String>>,
+    /// What its text begins with.
+    prefix: String,
+    /// What its text ends with.
+    last_four: String,
+    /// Whether it is the operator's.
+    is_operator: bool,
+    /// From when on it is refused.
+    expires_at: Option<String>,
+    /// Since when it is revoked.
+    revoked_at: Option<String>,
+    /// Grows with every change.
+    version: i64,
+    /// When it was made.
+    created_at: String,
+    /// When it was changed last.
+    updated_at: String,
+    /// The key itself; in the answer to the request that made it, and never again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    secret: Option<String>,
+}
+
+/// A key as it is shown.
+#[must_use]
+pub fn view_of(key: &AdminKey) -> AdminKeyView {
+    AdminKeyView {
+        id: key.id.clone(),
+        label: key.label.clone(),
+        role: Role::of(&key.role),
+        scopes: key.scopes.as_ref().map(|text| serde_json::from_str(text).unwrap_or_default()),
+        prefix: key.prefix.clone(),
+        last_four: key.last_four.clone(),
+        is_operator: key.is_operator,
+        expires_at: shown_opt(key.expires_at_ms),
+        revoked_at: shown_opt(key.revoked_at_ms),
+        version: key.version,
+        created_at: shown(key.created_at_ms),
+        updated_at: shown(key.updated_at_ms),
+        secret: None,
+    }
+}

@@ -1,0 +1,74 @@
+//! `POST /v1/admin_keys`.
+//!
+//! In: an [`AdminKeyDraft`]. Out: 201 with the key's text, once.
+//! Always holds: a key gives no key more than it has: neither role nor scopes, and never the operator's rights.
+
+use axum::extract::State;
+use axum::response::Response;
+
+use super::{AdminKeyDraft, AdminKeyView, view_of};
+use crate::api::App;
+use crate::api::answer::Made;
+use crate::api::endpoints::fields::{check_text, expiry_ms};
+use crate::api::extract::Posted;
+use crate::api::gate::Caller;
+use crate::api::openapi::Problems;
+use crate::api::problem::Problem;
+use crate::domain::permission::{Area, check_scope};
+use crate::domain::policy_text::Fault;
+use crate::init::new_admin_key;
+use crate::storage::AdminKey;
+
+const SCOPES_MAX: usize = 32;
+
+/// Make an admin key
+#[utoipa::path(post, path = "/admin_keys", tag = "admin_keys", request_body = AdminKeyDraft,
+    responses((status = 201, description = "The key; its text is in `secret`, once", body = AdminKeyView), Problems))]
+pub async fn create_admin_key(
+    State(app): State<App>,
+    caller: Caller,
+    posted: Posted<AdminKeyDraft>,
+) -> Result<Response, Problem> {
+    let mut change = app.gate.write_once(&caller, Area::AdminKeys, posted.key.as_ref()).await?;
+    let draft = posted.body;
+    let expires_at_ms = check(&draft, &caller, change.now_ms())?;
+    // A narrowed key makes keys that are as narrow, unless told to make narrower ones.
+    let scopes = draft.scopes.or_else(|| caller.scopes().map(<[String]>::to_vec));
+    let (text, row) = new_admin_key(&*app.world);
+    let row = AdminKey {
+        label: draft.label,
+        role: draft.role.as_str().to_owned(),
+        scopes: scopes.map(|scopes| serde_json::Value::from(scopes).to_string()),
+        expires_at_ms,
+        ..row
+    };
+    let key = change.insert(row).await?;
+    let location = format!("/v1/admin_keys/{}", key.id);
+    let made = Made { view: view_of(&key), version: key.version, location, secret: Some(text) };
+    made.commit(change).await
+}
+
+fn check(draft: &AdminKeyDraft, caller: &Caller, now_ms: i64) -> Result<Option<i64>, Problem> {
+    let mut faults = Vec::new();
+    check_text("label", &draft.label, &mut faults);
+    if !caller.role().may_give(draft.role) {
+        let message = format!("at most the caller's own role, `{}`", caller.role().as_str());
+        faults.push(Fault::new("role", message));
+    }
+    let scopes = draft.scopes.as_deref().unwrap_or_default();
+    if scopes.len() > SCOPES_MAX {
+        faults.push(Fault::new("scopes", format!("at most {SCOPES_MAX} are allowed")));
+    }
+    for (at, scope) in scopes.iter().enumerate().take(SCOPES_MAX) {
+        if let Err(message) = check_scope(scope) {
+            faults.push(Fault::new(format!("scopes[{at}]"), message));
+        } else if !caller.has_scope(scope) {
+            faults.push(Fault::new(
+                format!("scopes[{at}]"),
+                "the calling key has not got this scope",
+            ));
+        }
+    }
+    let expires_at_ms = expiry_ms("expires_at", draft.expires_at.as_deref(), now_ms, &mut faults);
+    if faults.is_empty() { Ok(expires_at_ms) } else { Err(Problem::fields(faults)) }
+}

@@ -1,0 +1,63 @@
+//! Checks of fields that no policy file has.
+//!
+//! In: what a caller sent. Out: checked values, faults into a list.
+//! Always holds: every fault of a request is found in one go.
+
+use crate::api::time;
+use crate::domain::policy_text::Fault;
+
+/// The longest text for people, bytes; as in the policy file.
+const TEXT_BYTES_MAX: usize = 200;
+
+/// Text for people.
+pub fn check_text(field: &str, text: &str, faults: &mut Vec<Fault>) {
+    if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
+        let message =
+            format!("expected 1 to {TEXT_BYTES_MAX} bytes of text without control characters");
+        faults.push(Fault::new(field, message));
+    }
+}
+
+/// Text for people, where it is given.
+pub fn check_text_opt(field: &str, text: Option<&str>, faults: &mut Vec<Fault>) {
+    if let Some(text) = text {
+        check_text(field, text, faults);
+    }
+}
+
+/// A name by which nodes, the origin and the log know something: as ids of the policy file.
+pub fn check_reference(reference: Option<&str>, faults: &mut Vec<Fault>) {
+    let Some(text) = reference else { return };
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    if text.is_empty() || text.len() > TEXT_BYTES_MAX || !is_plain || text.trim() != text {
+        let message = format!(
+            "expected 1 to {TEXT_BYTES_MAX} printable ASCII characters, no space first or last, since it is sent in a header"
+        );
+        faults.push(Fault::new("reference", message));
+    }
+}
+
+/// A time, where it is given.
+pub fn instant_ms(field: &str, text: Option<&str>, faults: &mut Vec<Fault>) -> Option<i64> {
+    match time::read(text?) {
+        Ok(at_ms) => Some(at_ms),
+        Err(message) => {
+            faults.push(Fault::new(field, message));
+            None
+        }
+    }
+}
+
+/// A time to come, where it is given.
+pub fn expiry_ms(
+    field: &str,
+    text: Option<&str>,
+    now_ms: i64,
+    faults: &mut Vec<Fault>,
+) -> Option<i64> {
+    let at_ms = instant_ms(field, text, faults)?;
+    if at_ms <= now_ms {
+        faults.push(Fault::new(field, "expected a time to come; to refuse it at once, revoke it"));
+    }
+    Some(at_ms)
+}

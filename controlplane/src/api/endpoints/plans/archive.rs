@@ -1,0 +1,57 @@
+//! `DELETE /v1/sites/{site_id}/plans/{plan_id}`.
+//!
+//! In: an id. Out: the plan, archived.
+//! Always holds: a plan with subscriptions that are not archived stays.
+
+use axum::extract::State;
+use sea_orm::{ColumnTrait as _, QueryFilter as _};
+
+use super::{PlanView, view_of};
+use crate::api::App;
+use crate::api::answer::Shown;
+use crate::api::endpoints::sites::lock_live;
+use crate::api::extract::{IfMatch, Named};
+use crate::api::gate::Caller;
+use crate::api::openapi::Problems;
+use crate::api::problem::Problem;
+use crate::domain::permission::Area;
+use crate::storage::{Plan, Subscription, column};
+
+/// Archive a plan
+#[utoipa::path(delete, path = "/sites/{site_id}/plans/{plan_id}", tag = "plans",
+    params(("site_id" = String, Path, description = "The site"),
+        ("plan_id" = String, Path, description = "The plan")),
+    responses((status = 200, description = "The plan, archived", body = PlanView), Problems))]
+pub async fn archive_plan(
+    State(app): State<App>,
+    caller: Caller,
+    Named((site_id, plan_id)): Named<(String, String)>,
+    if_match: IfMatch,
+) -> Result<Shown<PlanView>, Problem> {
+    let mut change = app.gate.write(&caller, Area::Plans).await?;
+    lock_live(&change, &site_id).await?;
+    let before = change
+        .lock::<Plan>(&plan_id)
+        .await?
+        .filter(|row| row.site_id == site_id && row.archived_at_ms.is_none());
+    let before = before.ok_or_else(|| Problem::not_found("plan"))?;
+    if_match.check(before.version)?;
+    let in_use = change
+        .tenant()
+        .count::<Subscription>(|query| {
+            query
+                .filter(column::Subscription::PlanId.eq(plan_id.as_str()))
+                .filter(column::Subscription::ArchivedAtMs.is_null())
+        })
+        .await?;
+    if in_use > 0 {
+        return Err(Problem::conflict(format!(
+            "{in_use} subscriptions are on this plan; move or archive them first"
+        )));
+    }
+    let after = Plan { archived_at_ms: Some(change.now_ms()), ..before.clone() };
+    let row = change.update(&before, after).await?;
+    let shown = Shown { view: view_of(&row)?, version: row.version };
+    change.commit().await?;
+    Ok(shown)
+}

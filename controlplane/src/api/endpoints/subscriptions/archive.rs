@@ -1,0 +1,36 @@
+//! `DELETE /v1/subscriptions/{subscription_id}`.
+//!
+//! In: an id. Out: the subscription, archived.
+//! Always holds: its tokens name nothing from then on; its reference is never given again within the site, so that
+//! nobody finds another's use.
+
+use axum::extract::State;
+
+use super::{SubscriptionView, lock_live, view_of};
+use crate::api::App;
+use crate::api::answer::Shown;
+use crate::api::extract::{IfMatch, Named};
+use crate::api::gate::Caller;
+use crate::api::openapi::Problems;
+use crate::api::problem::Problem;
+use crate::domain::permission::Area;
+use crate::storage::Subscription;
+
+/// Archive a subscription
+#[utoipa::path(delete, path = "/subscriptions/{subscription_id}", tag = "subscriptions",
+    params(("subscription_id" = String, Path, description = "The subscription")),
+    responses((status = 200, description = "The subscription, archived", body = SubscriptionView), Problems))]
+pub async fn archive_subscription(
+    State(app): State<App>,
+    caller: Caller,
+    Named(subscription_id): Named<String>,
+    if_match: IfMatch,
+) -> Result<Shown<SubscriptionView>, Problem> {
+    let mut change = app.gate.write(&caller, Area::Subscriptions).await?;
+    let before = lock_live(&change, &subscription_id).await?;
+    if_match.check(before.version)?;
+    let after = Subscription { archived_at_ms: Some(change.now_ms()), ..before.clone() };
+    let row = change.update(&before, after).await?;
+    change.commit().await?;
+    Ok(Shown { view: view_of(&row), version: row.version })
+}

@@ -1,0 +1,106 @@
+//! What the control plane is told.
+//!
+//! In: its flags, completed by environment and defaults. Out: a [`Config`].
+//! Always holds: what is secret in the database is never written without a key; a key that is made here is a file that
+//! its owner alone reads.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use controlplane::api::ApiSettings;
+use controlplane::secrets::Keyring;
+use controlplane::server::Config;
+use controlplane::world::System;
+
+use super::DATA_DIR;
+use crate::cli::ControlplaneArgs;
+use crate::failure::Failure;
+
+/// Where the control plane listens where nobody says.
+pub const LISTEN_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8082);
+/// Where keys may be instead of in a file; not among the flags, where every user of the machine could read them.
+const KEYS_VARIABLE: &str = "PAYFENCE_SECRET_KEYS";
+const KEYS_FILE: &str = "secrets.key";
+const DATABASE_FILE: &str = "controlplane.db";
+
+/// What the control plane is told.
+///
+/// # Errors
+/// When keys cannot be read, or the data directory cannot be made.
+pub fn config(args: &ControlplaneArgs) -> Result<Config, Failure> {
+    let data_dir = args.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR));
+    let keyring = Arc::new(keyring(args, &data_dir)?);
+    let database_url = match &args.database_url {
+        Some(url) => url.clone(),
+        None => {
+            make_directory(&data_dir)?;
+            format!("sqlite://{}", data_dir.join(DATABASE_FILE).display())
+        }
+    };
+    Ok(Config {
+        database_url,
+        listen: args.listen.unwrap_or(LISTEN_DEFAULT),
+        keyring,
+        api: ApiSettings {
+            allow_private_origins: args.allow_private_origins,
+            ..ApiSettings::default()
+        },
+    })
+}
+
+fn keyring(args: &ControlplaneArgs, data_dir: &Path) -> Result<Keyring, Failure> {
+    if let Ok(text) = std::env::var(KEYS_VARIABLE) {
+        // In one line of an environment, `,` stands for a line's end.
+        return Keyring::parse(&text.replace(',', "\n"))
+            .map_err(|error| Failure::configuration(format!("{KEYS_VARIABLE}: {error}")));
+    }
+    let file = args.secret_keys_file.clone().unwrap_or_else(|| data_dir.join(KEYS_FILE));
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound && args.secret_keys_file.is_none() => {
+            make_directory(data_dir)?;
+            make_keys(&file)?
+        }
+        Err(error) => {
+            let file = file.display();
+            return Err(Failure::configuration(format!("cannot read the keys of {file}: {error}")));
+        }
+    };
+    Keyring::parse(&text)
+        .map_err(|error| Failure::configuration(format!("{}: {error}", file.display())))
+}
+
+fn make_keys(file: &Path) -> Result<String, Failure> {
+    let text = Keyring::generate(&System);
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    let written = made.and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    match written {
+        Ok(()) => {
+            tracing::info!(file = %file.display(), "made a key for secrets; keep a copy of it apart from the database");
+            Ok(text)
+        }
+        Err(error) => {
+            let file = file.display();
+            Err(Failure::configuration(format!("cannot write the key {file}: {error}")))
+        }
+    }
+}
+
+fn make_directory(directory: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(directory).map_err(|error| {
+        let directory = directory.display();
+        Failure::configuration(format!("cannot make the data directory {directory}: {error}"))
+    })
+}
+
+#[cfg(test)]
+#[path = "controlplane_tests.rs"]
+mod tests;

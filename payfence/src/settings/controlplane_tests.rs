@@ -1,0 +1,42 @@
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+fn args(data_dir: &Path) -> ControlplaneArgs {
+    ControlplaneArgs {
+        database_url: None,
+        data_dir: Some(data_dir.to_owned()),
+        secret_keys_file: None,
+        listen: None,
+        allow_private_origins: false,
+        command: None,
+    }
+}
+
+#[test]
+fn a_key_is_made_once_and_read_by_its_owner_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().join("data");
+    let first = config(&args(&data_dir)).unwrap();
+    assert_eq!(first.listen, LISTEN_DEFAULT);
+    assert!(first.database_url.ends_with("data/controlplane.db"), "{}", first.database_url);
+    let file = data_dir.join(KEYS_FILE);
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let sealed = first.keyring.seal("row", b"secret", &System);
+    let second = config(&args(&data_dir)).unwrap();
+    assert_eq!(second.keyring.open("row", &sealed).unwrap(), b"secret");
+}
+
+#[test]
+fn a_named_key_file_must_be_there_and_good() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("keys");
+    let with_file =
+        || ControlplaneArgs { secret_keys_file: Some(file.clone()), ..args(directory.path()) };
+    assert!(config(&with_file()).is_err());
+    fs::write(&file, "1:nonsense").unwrap();
+    assert!(config(&with_file()).unwrap_err().to_string().contains("openssl rand"));
+    fs::write(&file, Keyring::generate(&System)).unwrap();
+    config(&with_file()).unwrap();
+}
