@@ -62,7 +62,12 @@ fn lines_taken_and_refused() {
     check("payfence doctor", true);
     check("payfence", false);
     check("payfence dataplane --control-url http://a", false);
-    check("payfence controlplane", false);
+    check("payfence controlplane", true);
+    check("payfence controlplane --database-url sqlite://x.db --listen 127.0.0.1:0", true);
+    check("payfence controlplane --listen localhost", false);
+    check("payfence controlplane init --database-url sqlite://x.db --email a@b.example", true);
+    check("payfence controlplane rekey", true);
+    check("payfence controlplane end", false);
     check("payfence journal cat", true);
     check("payfence journal cat --follow --site a --reason ok --since 15m", true);
     check("payfence journal cat --since 2026-11-24T10:00:00Z", true);

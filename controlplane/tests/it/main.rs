@@ -6,6 +6,7 @@
 //! `PAYFENCE_TEST_SERVICES=1` that half says that it was left out. `PAYFENCE_TEST_CASE=word` runs cases by name.
 
 mod api;
+mod away;
 mod client;
 mod openapi;
 mod outbox;
@@ -60,6 +61,8 @@ cases! {
         versions_guard_updates,
         one_idempotency_key_makes_one_thing,
         lists_are_paged;
+    away:
+        a_server_answers_and_drains;
     parts:
         resources_never_contradict_each_other,
         plans_change_now_or_with_the_next_period,
@@ -109,6 +112,7 @@ fn postgres() {
         );
         return;
     }
-    let cluster = Cluster::start();
+    let mut cluster = Cluster::start();
     run("PostgreSQL", || Place::at(cluster.database(), None));
+    away::a_database_that_goes_away_is_waited_for(&mut cluster);
 }

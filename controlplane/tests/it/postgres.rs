@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Gid, Uid};
+use rustix::process::Signal;
 
 /// Nobody: PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65_534;
@@ -36,19 +37,25 @@ impl Cluster {
             .output()
             .unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let server = unprivileged("postgres")
-            .arg("-D")
-            .arg(&data)
-            .arg("-k")
-            .arg(directory.path())
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let server = serve(directory.path());
         let mut cluster = Self { directory, server, databases: AtomicU32::new(0) };
         cluster.wait();
         cluster
+    }
+
+    /// Ends the server as a crash would, or as an operator does.
+    pub fn stop(&mut self, is_crash: bool) {
+        let pid = rustix::process::Pid::from_child(&self.server);
+        // Immediate shutdown: recovery at the next start, as after a crash, but no shared memory left behind.
+        let signal = if is_crash { Signal::QUIT } else { Signal::INT };
+        let _ = rustix::process::kill_process(pid, signal);
+        let _ = self.server.wait();
+    }
+
+    /// Starts it again.
+    pub fn start_again(&mut self) {
+        self.server = serve(self.directory.path());
+        self.wait();
     }
 
     fn wait(&mut self) {
@@ -83,11 +90,22 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // Fast shutdown; the directory goes after it.
-        let pid = rustix::process::Pid::from_child(&self.server);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
-        let _ = self.server.wait();
+        // The directory goes after it.
+        self.stop(false);
     }
+}
+
+fn serve(directory: &Path) -> Child {
+    unprivileged("postgres")
+        .arg("-D")
+        .arg(directory.join("data"))
+        .arg("-k")
+        .arg(directory)
+        .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a deadline of a test")]
