@@ -97,6 +97,8 @@ pub fn complete(mut document: OpenApi) -> Json {
         components.schemas.insert(name.to_owned(), schema);
     }
     let mut json = serde_json::to_value(&document).unwrap_or_default();
+    let schemas = json["components"]["schemas"].clone();
+    join_parts(&mut json, &schemas);
     json["security"] = json!([{ "admin_key": [] }]);
     let Some(paths) = json["paths"].as_object_mut() else { return json };
     for operations in paths.values_mut().filter_map(Json::as_object_mut) {
@@ -105,6 +107,32 @@ pub fn complete(mut document: OpenApi) -> Json {
         }
     }
     json
+}
+
+/// Makes one object of each that is described as all of several: a view holds a draft's fields, but a draft by itself
+/// allows no others, so nothing could be both.
+fn join_parts(schema: &mut Json, schemas: &Json) {
+    if let Some(parts) = schema["allOf"].as_array().cloned() {
+        let (mut properties, mut required) = (json!({}), Vec::new());
+        for part in parts {
+            let name = part["$ref"].as_str().and_then(|to| to.rsplit('/').next());
+            let part = name.map_or(&part, |name| &schemas[name]);
+            for (field, property) in part["properties"].as_object().into_iter().flatten() {
+                properties[field] = property.clone();
+            }
+            required.extend(part["required"].as_array().into_iter().flatten().cloned());
+        }
+        let description = schema["description"].clone();
+        *schema = json!({ "type": "object", "required": required, "properties": properties });
+        if !description.is_null() {
+            schema["description"] = description;
+        }
+    }
+    match schema {
+        Json::Array(items) => items.iter_mut().for_each(|item| join_parts(item, schemas)),
+        Json::Object(fields) => fields.values_mut().for_each(|field| join_parts(field, schemas)),
+        _ => {}
+    }
 }
 
 fn complete_operation(method: &str, operation: &mut Json) {

@@ -4,10 +4,10 @@
 //! Always holds: what is secret in the database is never written without a key; a key that is made here is a file that
 //! its owner alone reads.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -95,7 +95,8 @@ fn make_keys(file: &Path) -> Result<String, Failure> {
 }
 
 fn make_directory(directory: &Path) -> Result<(), Failure> {
-    fs::create_dir_all(directory).map_err(|error| {
+    // What is made here holds customers' addresses and a key: for its owner alone.
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
         let directory = directory.display();
         Failure::configuration(format!("cannot make the data directory {directory}: {error}"))
     })

@@ -23,6 +23,8 @@ fn a_key_is_made_once_and_read_by_its_owner_alone() {
     let file = data_dir.join(KEYS_FILE);
     let mode = fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+    let mode = fs::metadata(&data_dir).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
     let sealed = first.keyring.seal("row", b"secret", &System);
     let second = config(&args(&data_dir)).unwrap();
     assert_eq!(second.keyring.open("row", &sealed).unwrap(), b"secret");
