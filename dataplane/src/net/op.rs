@@ -140,8 +140,8 @@ impl Socket {
         receiving
     }
 
-    /// Has `tap` shown what is received into small buffers, as soon as it is there, until [`Self::untap`]. Begins to receive where
-    /// nothing does.
+    /// Has `tap` shown what is received, as soon as it is there, until [`Self::untap`]. Begins to receive, into small buffers,
+    /// where nothing does.
     pub fn tap(&self, tap: Rc<dyn Tap>) {
         let receiving = self.receiving.get().unwrap_or_else(|| self.start_receiving(Group::Small));
         self.ring().set_tap(receiving.key, Some(tap));

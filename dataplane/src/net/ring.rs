@@ -19,7 +19,8 @@ use crate::clock::{Clock, Now, TurnClock};
 use super::buffers::{BufferGroup, Group, RecvBuf};
 use super::park::{self, Turn};
 use super::slots::{
-    Completion, OpKey, Outcome, Resource, Slot, State, Tap, discard, keep_waker, picked, release,
+    Completion, OpKey, Outcome, Resource, Slot, State, Tap, Tapped, discard, keep_waker, picked,
+    release,
 };
 use super::wake::{add, eventfd};
 use super::wheel::{Timer, Wheel};
@@ -91,7 +92,7 @@ struct Inner {
     /// Tasks whose completions were reaped between turns: the next turn wakes them.
     woken_early: Vec<Waker>,
     /// What taps are to be shown, in the order it came.
-    tapped: Vec<(OpKey, i32, u32)>,
+    tapped: Vec<Tapped>,
     /// Memory of messages that have gone.
     spent: Vec<Vec<u8>>,
 }
@@ -212,12 +213,12 @@ impl Ring {
         let mut at = 0;
         loop {
             let next = self.inner.borrow().tapped.get(at).copied();
-            let Some((key, result, flags)) = next else { break };
+            let Some(next) = next else { break };
             at += 1;
-            let (buffer, tap) = self.inner.borrow().tapped(key, result, flags);
-            let left =
-                if tap.is_some_and(|tap| tap.received(&buffer)) { None } else { Some(buffer) };
-            woken.extend(self.inner.borrow_mut().shown(key, (result, flags), left));
+            let (buffer, tap) = self.inner.borrow_mut().tapped(&next);
+            let is_taken = tap.is_some_and(|tap| tap.received(&buffer)) && next.result > 0;
+            let left = if is_taken { None } else { Some(buffer) };
+            woken.extend(self.inner.borrow_mut().shown(&next, left));
         }
         self.inner.borrow_mut().tapped.clear();
     }
@@ -310,7 +311,7 @@ impl Ring {
     pub(super) fn is_quiet(&self, key: OpKey) -> bool {
         let inner = self.inner.borrow();
         let slot = &inner.slots[key.index as usize];
-        slot.queue.is_empty() && matches!(slot.state, State::Many { ended: false, .. })
+        slot.is_all_taken() && matches!(slot.state, State::Many { ended: false, .. })
     }
 
     /// Whether a receive has ended because it was paused, with nothing left to be taken; its slot is free then.
@@ -318,7 +319,7 @@ impl Ring {
         let mut inner = self.inner.borrow_mut();
         let Inner { slots, free, .. } = &mut *inner;
         let slot = &mut slots[key.index as usize];
-        let is_over = matches!(slot.state, State::Many { ended: true, .. });
+        let is_over = matches!(slot.state, State::Many { ended: true, .. }) && slot.to_show == 0;
         let is_paused = is_over && slot.queue.iter().all(|(result, _)| *result == -libc::ECANCELED);
         if is_paused {
             slot.queue.clear();
@@ -371,6 +372,7 @@ impl Inner {
                     queue: VecDeque::new(),
                     tap: None,
                     to_show: 0,
+                    is_shown: false,
                 });
                 u32::try_from(self.slots.len() - 1).expect("operations are bounded by connections")
             }
@@ -427,19 +429,20 @@ impl Inner {
             if let Resource::Picked(group) = slot.resource {
                 groups[usize::from(group.id())].note(entry.result(), entry.flags());
             }
-            let is_tapped = slot.is_tapped(entry.result());
-            match &mut slot.state {
-                State::Waiting(waker) => {
+            let to_be_shown = slot.to_be_shown();
+            match (&mut slot.state, to_be_shown) {
+                (State::Waiting(waker), _) => {
                     woken.extend(waker.take());
                     slot.state = State::Done(entry.result(), entry.flags());
                 }
-                State::Many { ended, .. } if is_tapped => {
+                (State::Many { ended, .. }, Some(group)) => {
                     *ended = !more;
                     slot.to_show += 1;
-                    let generation = slot.generation;
-                    tapped.push((OpKey { index, generation }, entry.result(), entry.flags()));
+                    let key = OpKey { index, generation: slot.generation };
+                    let (result, flags) = (entry.result(), entry.flags());
+                    tapped.push(Tapped { key, group, result, flags });
                 }
-                State::Many { waker, ended, cancelled } => {
+                (State::Many { waker, ended, cancelled }, None) => {
                     slot.queue.push_back((entry.result(), entry.flags()));
                     *ended = !more;
                     woken.extend(waker.take());
@@ -450,7 +453,7 @@ impl Inner {
                         floods.push(user_data);
                     }
                 }
-                State::Message(outcome) => {
+                (State::Message(outcome), _) => {
                     let memory = std::mem::replace(&mut slot.resource, Resource::None);
                     if let Resource::Bytes(bytes) = memory {
                         spent.extend(outcome.end(bytes, entry.result()));
@@ -458,13 +461,13 @@ impl Inner {
                     woken.extend(outcome.waker.take());
                     release(slot, index, free);
                 }
-                State::Orphan => {
+                (State::Orphan, _) => {
                     discard(groups, &slot.resource, entry.result(), entry.flags());
                     if !more {
                         release(slot, index, free);
                     }
                 }
-                State::Free | State::Done(..) => {}
+                (State::Free | State::Done(..), _) => {}
             }
         }
         while let Some(user_data) = self.floods.pop() {
@@ -518,7 +521,7 @@ impl Inner {
         if let Some(next) = slot.queue.pop_front() {
             return Poll::Ready(Some(next));
         }
-        if *ended {
+        if *ended && slot.to_show == 0 {
             release(slot, key.index, &mut self.free);
             return Poll::Ready(None);
         }
@@ -527,27 +530,29 @@ impl Inner {
     }
 
     /// A buffer that a tap is to be shown, and the tap unless something waits to be taken before it.
-    fn tapped(&self, key: OpKey, result: i32, flags: u32) -> (RecvBuf, Option<Rc<dyn Tap>>) {
-        let buffer = picked(&self.groups, Group::Small, result, flags);
-        let slot = &self.slots[key.index as usize];
-        let is_there = slot.generation == key.generation;
-        let is_next = is_there && result > 0 && slot.queue.is_empty();
+    fn tapped(&mut self, next: &Tapped) -> (RecvBuf, Option<Rc<dyn Tap>>) {
+        let buffer = picked(&self.groups, next.group, next.result, next.flags);
+        let slot = &mut self.slots[next.key.index as usize];
+        let is_there = slot.generation == next.key.generation;
+        slot.is_shown |= is_there;
+        let is_next = is_there && slot.queue.is_empty();
         let tap = slot.tap.as_ref().filter(|_| is_next).map(Rc::clone);
         (buffer.unwrap_or_else(|| RecvBuf::owned(Vec::new(), 0)), tap)
     }
 
     /// Queues what a tap has `left`; whom to wake. Where the receive is gone meanwhile, the buffer goes back. Until here what
     /// came behind it went the same way, so that it stays behind.
-    fn shown(&mut self, key: OpKey, next: (i32, u32), left: Option<RecvBuf>) -> Option<Waker> {
-        let slot = &mut self.slots[key.index as usize];
-        if slot.generation != key.generation {
+    fn shown(&mut self, next: &Tapped, left: Option<RecvBuf>) -> Option<Waker> {
+        let slot = &mut self.slots[next.key.index as usize];
+        if slot.generation != next.key.generation {
             return None;
         }
         slot.to_show = slot.to_show.saturating_sub(1);
+        slot.is_shown = false;
         let State::Many { waker, .. } = &mut slot.state else { return None };
         let buffer = left?;
         buffer.forget();
-        slot.queue.push_back(next);
+        slot.queue.push_back((next.result, next.flags));
         waker.take()
     }
 

@@ -29,6 +29,7 @@ pub(super) enum Resource {
 /// Whoever is shown what a receive brings as soon as it is reaped, without a task's turn in between.
 pub trait Tap {
     /// Looks at `bytes`; whether that is all there was to do with them. If not, the receive brings them as if nobody had looked.
+    /// No bytes are the end or an error, which the receive brings in any case.
     fn received(&self, bytes: &[u8]) -> bool;
 }
 
@@ -58,6 +59,18 @@ pub(super) struct Slot {
     pub(super) tap: Option<Rc<dyn Tap>>,
     /// Results on their way to the tap: what comes after them goes behind them.
     pub(super) to_show: usize,
+    /// The first of them is with the tap now.
+    pub(super) is_shown: bool,
+}
+
+/// What a receive has brought for a tap.
+#[derive(Clone, Copy)]
+pub(super) struct Tapped {
+    pub(super) key: OpKey,
+    /// Where its buffer was picked from.
+    pub(super) group: Group,
+    pub(super) result: i32,
+    pub(super) flags: u32,
 }
 
 /// What became of what was queued to be sent.
@@ -107,13 +120,18 @@ impl OpKey {
 }
 
 impl Slot {
-    /// Whether a completion goes the tap's way: received into a small buffer, nothing waiting to be taken before it.
-    pub(super) fn is_tapped(&self, result: i32) -> bool {
-        let begins = self.tap.is_some()
-            && result > 0
-            && self.queue.is_empty()
-            && matches!(self.resource, Resource::Picked(Group::Small));
-        begins || self.to_show > 0
+    /// Where the buffer of a completion was picked from that goes the tap's way: nothing waits to be taken before it.
+    pub(super) fn to_be_shown(&self) -> Option<Group> {
+        let is_next = self.tap.is_some() && self.queue.is_empty();
+        match self.resource {
+            Resource::Picked(group) if is_next || self.to_show > 0 => Some(group),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing waits to be taken but what a tap looks at right now.
+    pub(super) fn is_all_taken(&self) -> bool {
+        self.queue.is_empty() && self.to_show == usize::from(self.is_shown)
     }
 }
 
@@ -129,6 +147,7 @@ pub(super) fn release(slot: &mut Slot, index: u32, free: &mut Vec<u32>) {
     slot.resource = Resource::None;
     slot.tap = None;
     slot.to_show = 0;
+    slot.is_shown = false;
     slot.generation = slot.generation.wrapping_add(1);
     free.push(index);
 }

@@ -185,6 +185,19 @@ impl Timer {
         self.wheel.borrow_mut().set(self.key, NEVER);
     }
 
+    /// Fires now, whatever deadline is set. As [`Ring::note_runnable`](super::Ring::note_runnable) says, the ring must know that
+    /// a task is woken: from a [tap](super::Tap) it does.
+    pub fn fire(&self) {
+        let mut wheel = self.wheel.borrow_mut();
+        let entry = &mut wheel.entries[self.key as usize];
+        (entry.fired, entry.deadline_ns) = (true, NEVER);
+        let waker = entry.waker.take();
+        drop(wheel);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// Whether the deadline last set has passed.
     #[must_use]
     pub fn fired(&self) -> bool {

@@ -12,7 +12,8 @@ use crate::net::{Group, Socket, Timer};
 use crate::stream::Stream;
 
 use super::accept::Here;
-use super::idle::{Idle, Planned};
+use super::forwarding::UnderWay;
+use super::idle::Idle;
 use super::input::Input;
 use super::peer::{Listens, Peer};
 use super::plan::plan;
@@ -48,6 +49,14 @@ pub(super) enum After {
     Cut,
     /// It is reset: the client is gone or takes nothing, so nothing is kept for it.
     Reset,
+}
+
+/// What is known of a request when its task takes it up.
+enum Next {
+    /// What is to be done.
+    Planned(Plan, Now),
+    /// It is with its origin.
+    UnderWay(UnderWay),
 }
 
 /// What a wait for bytes came to.
@@ -137,7 +146,12 @@ impl Connection {
             }
             match self.next().await {
                 Ok(None) => {}
-                Ok(Some((planned, started))) => return self.carry_out(planned, started).await,
+                Ok(Some(Next::Planned(planned, started))) => {
+                    return self.carry_out(planned, started).await;
+                }
+                Ok(Some(Next::UnderWay(under_way))) => {
+                    return exchange::resume(self, under_way).await;
+                }
                 Err(after) => return after,
             }
         }
@@ -160,8 +174,8 @@ impl Connection {
         }
     }
 
-    /// Waits for the next request's first bytes, and for what was planned on them already.
-    async fn next(&mut self) -> Result<Option<Planned>, After> {
+    /// Waits for the next request's first bytes, and for what was planned on them or done already.
+    async fn next(&mut self) -> Result<Option<Next>, After> {
         let shard = Rc::clone(&self.shard);
         let idle = self.idle();
         if let (Stream::Plain(socket), Some(idle)) = (&self.stream, &idle) {
@@ -171,6 +185,10 @@ impl Connection {
         let mut received = self.receive_next(deadline).await;
         // From here on what comes belongs to this request, or waits behind it.
         self.stream.socket().untap();
+        if let Some(under_way) = idle.as_ref().and_then(|idle| idle.forwarding.take()) {
+            // Whatever ended the wait is met again once this exchange is over: bytes are kept, an end stays one.
+            return Ok(Some(Next::UnderWay(under_way)));
+        }
         if matches!(received, Some(Received::TimedOut)) && !self.stream.socket().is_clear() {
             shard.metrics.timeouts.inc("stall");
             return Err(After::Reset);
@@ -184,7 +202,9 @@ impl Connection {
             received = Some(self.receive(deadline).await);
         }
         match received {
-            Some(Received::Bytes) => Ok(planned),
+            Some(Received::Bytes) => {
+                Ok(planned.map(|(planned, started)| Next::Planned(planned, started)))
+            }
             Some(Received::TimedOut) => {
                 shard.metrics.timeouts.inc("idle");
                 Err(After::Close)
@@ -203,7 +223,10 @@ impl Connection {
         loop {
             let received = shard.unless_draining(pin!(self.receive(deadline_ns))).await;
             let timed_out = matches!(received, Some(Received::TimedOut));
-            if !timed_out || deadline_ns == idle_ns || !self.stream.socket().is_clear() {
+            let is_under_way =
+                self.idle.as_ref().is_some_and(|idle| idle.forwarding.is_under_way());
+            let is_last = deadline_ns == idle_ns || is_under_way;
+            if !timed_out || is_last || !self.stream.socket().is_clear() {
                 return received;
             }
             deadline_ns = idle_ns;

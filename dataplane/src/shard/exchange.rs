@@ -14,9 +14,10 @@ use std::time::Duration;
 use policy::decision::Reason;
 
 use crate::message::{self, Asker, Problem};
-use crate::stream::HandshakeError;
+use crate::stream::{HandshakeError, Stream};
 
 use super::connection::{After, Connection};
+use super::forwarding::UnderWay;
 use super::planned::{Exchange, Upload};
 use super::relay::{self, SendError, UploadEnd, Uploading};
 use super::response::{Ended, Failure, Fetching};
@@ -24,24 +25,36 @@ use super::upstream::{ConnectError, Upstream};
 use super::{Shard, tunnel};
 
 /// Sends a request to its origin and the answer to the client.
-pub(super) async fn forward(connection: &mut Connection, mut exchange: Box<Exchange>) -> After {
+pub(super) async fn forward(connection: &mut Connection, exchange: Box<Exchange>) -> After {
+    carry_out(connection, exchange, None).await
+}
+
+/// Goes on with a request that is with its origin already.
+pub(super) async fn resume(connection: &mut Connection, under_way: UnderWay) -> After {
+    let UnderWay { mut exchange, upstream, sent_ns } = under_way;
+    exchange.origin_ns += connection.shard.ring.now_ns().saturating_sub(sent_ns);
+    carry_out(connection, exchange, Some((upstream, sent_ns))).await
+}
+
+/// `begun`: the connection that the whole request was sent on, and when.
+async fn carry_out(
+    connection: &mut Connection,
+    mut exchange: Box<Exchange>,
+    mut begun: Option<(Upstream, u64)>,
+) -> After {
     let shard = Rc::clone(&connection.shard);
     let pool = Rc::clone(exchange.policy.pool(exchange.decision.site));
     let mut may_reuse = true;
     let after = loop {
-        let reused = if may_reuse { pool.take() } else { None };
-        let mut upstream = match reused {
-            Some(upstream) => {
-                shard.metrics.upstream_reused.inc();
-                upstream
-            }
-            None => match connect(connection, &exchange).await {
-                Ok(upstream) => upstream,
+        let (mut upstream, sent_ns) = match begun.take() {
+            Some((upstream, sent_ns)) => (upstream, Some(sent_ns)),
+            None => match reuse_or_connect(connection, &exchange, may_reuse).await {
+                Ok(upstream) => (upstream, None),
                 Err(failure) => break fail(connection, &mut exchange, failure).await,
             },
         };
         let is_whole = matches!(exchange.upload, Upload::Done);
-        match attempt(connection, &mut exchange, &mut upstream).await {
+        match attempt(connection, &mut exchange, &mut upstream, sent_ns).await {
             Ended::Whole { keep_client, keep_origin } => {
                 exchange.take_request_back(&shard, &upstream);
                 if keep_origin && upstream.stream.socket().is_clear() {
@@ -88,10 +101,18 @@ pub(super) async fn forward(connection: &mut Connection, mut exchange: Box<Excha
     after
 }
 
-async fn connect(connection: &Connection, exchange: &Exchange) -> Result<Upstream, Failure> {
+async fn reuse_or_connect(
+    connection: &Connection,
+    exchange: &Exchange,
+    may_reuse: bool,
+) -> Result<Upstream, Failure> {
     let shard = &connection.shard;
     let site = exchange.policy.site(exchange.decision.site);
     let pool = exchange.policy.pool(exchange.decision.site);
+    if may_reuse && let Some(upstream) = pool.take() {
+        shard.metrics.upstream_reused.inc();
+        return Ok(upstream);
+    }
     let connected = pool.connect(shard, &connection.write_timer, site).await;
     connected.map_err(|error| match error {
         ConnectError::Timeout(..) => {
@@ -106,27 +127,26 @@ async fn connect(connection: &Connection, exchange: &Exchange) -> Result<Upstrea
     })
 }
 
-/// Sends the request on `upstream` and brings the answer.
+/// Sends the request on `upstream`, unless it was sent at `sent_ns`, and brings the answer.
 async fn attempt(
     connection: &mut Connection,
     exchange: &mut Exchange,
     upstream: &mut Upstream,
+    sent_ns: Option<u64>,
 ) -> Ended {
     let shard = Rc::clone(&connection.shard);
-    let request = std::mem::take(&mut exchange.request);
-    let (stream, timer) = (&upstream.stream, &connection.write_timer);
-    let (sent, request) = match exchange.upload {
-        Upload::Done => relay::send_request(&shard, stream, request, timer).await,
-        _ => relay::send_all(&shard, stream, request, timer).await,
+    let sent = match sent_ns {
+        Some(_) => Ok(()),
+        None => send(connection, exchange, &upstream.stream).await,
     };
-    exchange.request = request;
     let (upload, end) = match sent {
         Ok(()) => (std::mem::replace(&mut exchange.upload, Upload::Done), UploadEnd::Done),
         Err(SendError::Stalled) => return Ended::Failed(Failure::Timeout),
         // An origin may answer before it closes; what it said is read all the same.
         Err(SendError::Gone) => (Upload::Done, UploadEnd::Origin),
     };
-    let (uploaded_ns, uploaded) = (Cell::new(shard.ring.now_ns()), Cell::new(0));
+    let uploaded_ns = Cell::new(sent_ns.unwrap_or_else(|| shard.ring.now_ns()));
+    let uploaded = Cell::new(0);
     let upload_end = Cell::new(matches!(upload, Upload::Done).then_some(end));
     let policy = Rc::clone(&exchange.policy);
     let response_ms = u64::from(policy.site(exchange.decision.site).response_timeout_ms());
@@ -173,6 +193,22 @@ async fn attempt(
         exchange.keep_alive = false;
     }
     ended
+}
+
+/// Sends what there is of a request.
+async fn send(
+    connection: &Connection,
+    exchange: &mut Exchange,
+    stream: &Stream,
+) -> Result<(), SendError> {
+    let request = std::mem::take(&mut exchange.request);
+    let (shard, timer) = (&connection.shard, &connection.write_timer);
+    let (sent, request) = match exchange.upload {
+        Upload::Done => relay::send_request(shard, stream, request, timer).await,
+        _ => relay::send_all(shard, stream, request, timer).await,
+    };
+    exchange.request = request;
+    sent
 }
 
 /// Runs an upload, where there is one, and the fetching of the answer until the answer has ended or the request is void.

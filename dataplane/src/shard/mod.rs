@@ -7,6 +7,7 @@
 mod accept;
 mod connection;
 mod exchange;
+mod forwarding;
 mod handshakes;
 mod idle;
 mod input;

@@ -239,7 +239,7 @@ fn stalled(shard: &Shard) -> SendError {
 }
 
 /// How long an origin is waited for before the client is looked at: most answers come sooner.
-const LOOK_AFTER: Duration = Duration::from_millis(500);
+pub(super) const LOOK_AFTER: Duration = Duration::from_millis(500);
 /// The longest time between two such looks.
 const LOOK_AFTER_MAX: Duration = Duration::from_secs(8);
 

@@ -246,12 +246,7 @@ impl Fetching<'_> {
     /// Puts a body behind `head` that is small, and at hand to its last byte; whether it did.
     fn take_whole(&mut self, from: ResponseFraming, head: &mut Vec<u8>) -> bool {
         let body = self.input.as_deref().unwrap_or_default();
-        let is_whole = match from {
-            ResponseFraming::None => body.is_empty(),
-            ResponseFraming::Length(length) => body.len() as u64 == length,
-            ResponseFraming::Chunked | ResponseFraming::UntilClose => false,
-        };
-        if !is_whole || body.len() > COPY_BYTES_MAX {
+        if !is_whole_and_small(from, body) {
             return false;
         }
         head.extend_from_slice(body);
@@ -292,6 +287,43 @@ impl Fetching<'_> {
             }
         }
     }
+}
+
+/// Whether `body` is all of a body, and as little as is copied behind a head.
+const fn is_whole_and_small(framing: ResponseFraming, body: &[u8]) -> bool {
+    let is_whole = match framing {
+        ResponseFraming::None => body.is_empty(),
+        ResponseFraming::Length(length) => body.len() as u64 == length,
+        ResponseFraming::Chunked | ResponseFraming::UntilClose => false,
+    };
+    is_whole && body.len() <= COPY_BYTES_MAX
+}
+
+/// The answer for the client where `bytes` are a whole small one, after which both connections stay; the decision is counted
+/// then. `None`, and nothing done, where they are anything else.
+pub(super) fn whole(shard: &Shard, exchange: &mut Exchange, bytes: &[u8]) -> Option<Vec<u8>> {
+    if bytes.is_empty() || bytes.len() > COPY_BYTES_MAX || !exchange.keep_alive {
+        return None;
+    }
+    let mut scratch = shard.scratch.borrow_mut();
+    let response = &mut scratch.response;
+    let parsed = parse_response(bytes, 0, exchange.is_head, &shard.settings.limits, response);
+    let Ok(Parse::Complete { len }) = parsed else { return None };
+    let view = response.view(bytes);
+    let facts = view.facts();
+    let body = bytes.get(len..).unwrap_or_default();
+    let is_final = !facts.is_interim() && !facts.is_switching();
+    if !is_final || !facts.keep_alive || !is_whole_and_small(facts.framing, body) {
+        return None;
+    }
+    exchange.correct(shard, message::cost_header(&view));
+    exchange.status = Some(facts.status);
+    exchange.count(exchange.reason);
+    let to = client_framing(&facts, exchange.version);
+    let mut answer = rewrite(shard, exchange, &view, to, false);
+    answer.extend_from_slice(body);
+    exchange.response_bytes += body.len() as u64;
+    Some(answer)
 }
 
 fn rewrite(

@@ -171,6 +171,11 @@ impl Pools {
 }
 
 impl Pool {
+    /// Whether its connections are over TLS, or would be if it were known how.
+    pub(super) const fn is_https(&self) -> bool {
+        self.is_https
+    }
+
     /// An idle connection that is still well.
     pub(super) fn take(&self) -> Option<Upstream> {
         let mut idle = self.idle.borrow_mut();

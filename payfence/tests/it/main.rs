@@ -38,3 +38,4 @@ mod tls_bodies;
 mod tls_client_side;
 mod tls_origin_side;
 mod usage;
+mod warm;
