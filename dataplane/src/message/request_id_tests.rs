@@ -25,3 +25,16 @@ fn numbers_are_written_whole() {
         assert_eq!(hex(number), format!("{number:016x}").as_bytes());
     }
 }
+
+#[test]
+fn an_id_is_the_number_of_its_digits() {
+    let halves = [0, 1, 0xf0, 0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210, u64::MAX];
+    for first in halves {
+        for second in halves {
+            // Counting begins one step further.
+            let id = RequestIds::new([first, second.wrapping_sub(STRIDE)]).next_id();
+            assert_eq!(id.number(), u128::from(first) << 64 | u128::from(second), "{id}");
+            assert_eq!(format!("{:032x}", id.number()), id.to_string());
+        }
+    }
+}

@@ -101,3 +101,20 @@ fn a_dropped_timer_wakes_nobody_and_its_place_is_reused() {
     assert!(!second.fired());
     assert_eq!(count.0.load(Ordering::Relaxed), 0);
 }
+
+#[test]
+fn a_timer_that_is_fired_wakes_at_once_and_can_be_set_again() {
+    let wheel = Rc::new(RefCell::new(Wheel::new(0)));
+    let count = Arc::new(Count(AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&count));
+    let timer = Timer::new(Rc::clone(&wheel));
+    timer.set(5 * TICK_NS);
+    assert!(!timer.poll_fired(&waker));
+    timer.fire();
+    assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    assert!(timer.poll_fired(&waker));
+    timer.set(9 * TICK_NS);
+    assert!(!timer.poll_fired(&waker), "what was fired is over");
+    turn(&wheel, 50 * TICK_NS);
+    assert!(timer.fired());
+}
