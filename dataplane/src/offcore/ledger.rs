@@ -156,7 +156,7 @@ struct Books {
 impl Books {
     fn new(keeping: Keeping) -> Self {
         Self {
-            ledger: Ledger::carrying(keeping.carried),
+            ledger: Ledger::new(),
             log: keeping.log,
             full: keeping.full,
             touched: Vec::new(),

@@ -185,7 +185,8 @@ impl Asked<'_> {
             Decided::Unknown { retry_after_s } => {
                 match self.policy.site(decision.site).on_ledger_loss() {
                     OnLedgerLoss::Open => {
-                        self.forward(facts, prefix_len, decision, Reason::Unmetered, None)
+                        let admitted = self.admit_unmetered(decision);
+                        self.forward(facts, prefix_len, decision, Reason::Unmetered, admitted)
                     }
                     OnLedgerLoss::Closed => {
                         let decision = Decision { reason: Reason::LedgerUnreachable, ..decision };
@@ -206,6 +207,17 @@ impl Asked<'_> {
         };
         let now = self.shard.budget_now();
         self.shard.budgets.borrow_mut().admit(now, entitlement, &terms, decision.cost)
+    }
+
+    /// Counts a request that is forwarded unmetered, so that it is settled once the ledger is back.
+    fn admit_unmetered(&self, decision: Decision) -> Option<Admitted> {
+        let snapshot = self.policy.snapshot();
+        let index = decision.subscription?;
+        let (entitlement, terms) =
+            (snapshot.subscription(index)?.entitlement(), snapshot.terms(index)?);
+        let now = self.shard.budget_now();
+        let mut budgets = self.shard.budgets.borrow_mut();
+        budgets.admit_unmetered(now, entitlement, &terms, decision.cost)
     }
 
     fn wait(&self, id: WaitId) -> Plan {

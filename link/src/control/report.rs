@@ -3,7 +3,7 @@
 //! In: lease requests. Out: reports, replies delivered. Always holds: one report is under way; what is not answered is said again
 //! in a later one; a request that somebody waits for leaves at once, or with the next report.
 
-use policy::budget::message::{LeaseReply, LeaseRequest};
+use policy::budget::message::LeaseRequest;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -148,7 +148,7 @@ impl Reporter<'_> {
                 self.state.heard();
                 self.state.update(|status| status.reports += 1);
                 self.state.ledger_waits(self.waiting.len());
-                let replies: Vec<LeaseReply> = reply.replies.iter().map(Into::into).collect();
+                let replies = reply.replies;
                 if !replies.is_empty() {
                     (self.deliver)(replies);
                 }
@@ -169,7 +169,7 @@ impl Reporter<'_> {
             number: self.number,
             sequence: status.sequence,
             base: status.base,
-            requests: self.sent.iter().map(Into::into).collect(),
+            requests: self.sent.clone(),
             has_more: !self.waiting.is_empty(),
             figures: Figures {
                 version: cut(&self.config.version),

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use policy::budget::message::LeaseReply;
 use reqwest::Response;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
@@ -131,7 +130,6 @@ impl<'a, S: PolicySink> Session<'a, S> {
             Pushed::Base(offer) => self.follower.offered(offer),
             Pushed::Delta(head, bytes) => return Ok(self.take_delta(head, &bytes)),
             Pushed::Ledger(replies) => {
-                let replies: Vec<LeaseReply> = replies.iter().map(Into::into).collect();
                 (self.deliver)(replies);
             }
             Pushed::Heartbeat(heartbeat) => {

@@ -1,5 +1,5 @@
 use policy::budget::message::Totals;
-use policy::budget::{Calendar, EntitlementId, Overage, Period, PeriodId, Terms, Unit};
+use policy::budget::{Calendar, CarriedUse, EntitlementId, Overage, Period, PeriodId, Terms, Unit};
 
 use super::*;
 
@@ -21,6 +21,9 @@ pub(crate) fn request(id: u128, charged: u64) -> LeaseRequest {
         need: 0,
         demand: 0,
         closed: false,
+        carried: CarriedUse::default(),
+        stamp_us: 0,
+        share: None,
     }
 }
 
@@ -51,12 +54,12 @@ fn what_was_not_delivered_comes_first_again_but_for_what_was_said_since() {
 }
 
 #[test]
-fn a_period_that_was_closed_stays_so_through_a_failure() {
+fn what_was_asked_for_stays_so_through_a_failure() {
     let mut waiting = Waiting::default();
-    waiting.put(LeaseRequest { closed: true, ..request(1, 1) });
+    waiting.put(LeaseRequest { need: 5, ..request(1, 1) });
     let taken = waiting.take(1);
     waiting.put(request(1, 2));
     waiting.put_back(taken);
     let sent = waiting.take(1);
-    assert_eq!((sent[0].closed, sent[0].totals.charged), (true, 2));
+    assert_eq!((sent[0].need, sent[0].totals.charged), (5, 2));
 }

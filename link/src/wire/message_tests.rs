@@ -1,12 +1,23 @@
-use policy::budget::message::LeaseReply;
-use policy::budget::{EntitlementId, PeriodId};
+use policy::budget::{EntitlementId, Period, PeriodId};
 use proptest::prelude::*;
 
 use super::*;
 
 fn reply() -> Reply {
-    let (id, period) = (EntitlementId(7), PeriodId(1));
-    (&LeaseReply { id, period, granted: 3, returned: 2, elsewhere: 1, recall: true }).into()
+    let period = Period { id: PeriodId(1), start_s: 0, end_s: 60 };
+    Reply {
+        id: EntitlementId(7),
+        period,
+        granted: 3,
+        returned: 2,
+        elsewhere: 1,
+        recall: true,
+        coming: false,
+        current: period,
+        serial: 5,
+        stamp_us: 6,
+        share: None,
+    }
 }
 
 fn decode(bytes: &[u8]) -> Result<Pushed, WireError> {
@@ -82,8 +93,8 @@ fn what_is_past_a_bound_is_refused() {
 }
 
 fn report(requests: usize) -> Report {
-    use policy::budget::message::{LeaseRequest, Totals};
-    use policy::budget::{Calendar, Overage, Period, RateTerms, Terms, Unit};
+    use policy::budget::message::{LeaseRequest, ShareClaim, Totals};
+    use policy::budget::{Calendar, CarriedUse, Overage, RateTerms, Terms, Unit};
     let most = u64::MAX;
     let request = LeaseRequest {
         id: EntitlementId(u128::MAX),
@@ -102,13 +113,23 @@ fn report(requests: usize) -> Report {
         need: most,
         demand: most,
         closed: true,
+        carried: CarriedUse { units: most, whole: true, journal: most },
+        stamp_us: most,
+        share: Some(ShareClaim {
+            serial: most,
+            demand: most,
+            given: most,
+            slots_held: u32::MAX,
+            slots_want: u32::MAX,
+            leaves: true,
+        }),
     };
     Report {
         epoch: most,
         number: most,
         sequence: most,
         base: most,
-        requests: vec![(&request).into(); requests],
+        requests: vec![request; requests],
         has_more: true,
         figures: Figures {
             version: "v".repeat(TEXT_BYTES_MAX),

@@ -174,8 +174,8 @@ fn a_base_that_fails_its_own_checks_leaves_the_old_policy() {
     assert!(node.status().rejected_error.is_some_and(|error| error.contains("it is no base")));
     // A good one of the same sequence puts things right, and changes go on.
     server.set_base(13, base(&ALL));
-    node.wait("the new base", || node.status().base == 13);
-    assert_eq!(node.status().rejected_error, None);
+    node.wait("the new base", || node.status().rejected_error.is_none());
+    assert_eq!(node.status().base, 13);
     server.publish(word("fourteen"));
     node.reaches(14, &["ten", "eleven", "twelve", "thirteen", "fourteen"]);
     node.never_went_back();

@@ -4,7 +4,7 @@
 
 use link::wire::Why;
 use policy::budget::message::{LeaseRequest, Totals};
-use policy::budget::{Calendar, EntitlementId, Overage, Period, PeriodId, Terms, Unit};
+use policy::budget::{Calendar, CarriedUse, EntitlementId, Overage, Period, PeriodId, Terms, Unit};
 
 use crate::node::{Node, base};
 use crate::server::{Fault, Server};
@@ -27,6 +27,9 @@ fn request(id: u128, need: u64, charged: u64) -> LeaseRequest {
         need,
         demand: 0,
         closed: false,
+        carried: CarriedUse::default(),
+        stamp_us: 0,
+        share: None,
     }
 }
 
@@ -114,6 +117,6 @@ fn what_waits_at_the_end_is_sent() {
     node.ledger.blocking_send(request(9, 0, 3)).expect("the link runs");
     node.stop();
     let reports = server.reports();
-    let mut told = reports.iter().flat_map(|report| &report.requests).map(LeaseRequest::from);
+    let mut told = reports.iter().flat_map(|report| &report.requests);
     assert_eq!(told.next_back().map(|request| request.totals.charged), Some(3));
 }

@@ -476,7 +476,7 @@ async fn report(
     let Ok(report) = Report::decode(&body) else { return refuse(400, Why::Malformed) };
     let number = plane.nodes[&hash].number;
     for request in &report.requests {
-        let message = Message::LeaseRequest(request.into());
+        let message = Message::LeaseRequest(Box::new(*request));
         plane.ledger.on_message(number, ShardId(0), &message);
     }
     let answers: Vec<_> = plane.ledger.drain_outbox().collect();
@@ -484,9 +484,9 @@ async fn report(
     for (to, _, message) in answers {
         let Message::LeaseReply(reply) = message else { continue };
         if to == number {
-            replies.push((&reply).into());
+            replies.push(*reply);
         } else if let Some(node) = plane.nodes.values_mut().find(|node| node.number == to) {
-            node.pushes.push((&reply).into());
+            node.pushes.push(*reply);
         }
     }
     let reply = ReportReply { number: report.number, unix_ms: 0, replies };

@@ -11,7 +11,7 @@ use super::mail::{IdMap, Mail, Side, Timers};
 use super::message::{Answer, Ask, Need, Recall, Verdict};
 use super::shard::Config;
 use super::{
-    Decided, EntitlementId, Message, Now, Outcome, Settle, Settled, Terms, Ticket, WaitId,
+    Admitted, Decided, EntitlementId, Message, Now, Outcome, Settle, Settled, Terms, Ticket, WaitId,
 };
 
 /// Loans that nobody has used for this long go back.
@@ -111,6 +111,20 @@ impl Borrower {
         Ok(decided)
     }
 
+    /// Charges a request that goes on without units.
+    pub(super) fn admit_unmetered(
+        &mut self,
+        now: Now,
+        id: EntitlementId,
+        terms: &Terms,
+        cost: u64,
+        shard: super::ShardId,
+    ) -> Option<Admitted> {
+        let entry = self.entries.entry(id).or_insert_with(|| Entry::new(id, shard, terms, now));
+        entry.used_us = now.mono_us;
+        entry.loans.charge_unmetered(now, cost)
+    }
+
     /// Lets a request wait; `None` where too many do.
     pub(super) fn wait_admit(
         &mut self,
@@ -191,7 +205,10 @@ impl Borrower {
     ) {
         let id = answer.id;
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        self.loans += u64::from(entry.loans.take_answer(answer));
+        // Where the owner could not tell, it does not know either what the cells are worth.
+        if answer.verdict != Some(Verdict::Unknown) {
+            self.loans += u64::from(entry.loans.take_answer(answer));
+        }
         entry.note_loan(&mut self.loaned_units);
         entry.answered_us = now.mono_us;
         entry.low = (entry.loans.units_unspent() / 4, entry.loans.rate_unspent() / 4);
@@ -429,6 +446,10 @@ impl Entry {
                 self.release(&call);
                 Outcome::Decided(self.loans.refuse_as_told(now, by, retry_after_s))
             }
+            (call, Some(Verdict::Unknown)) => {
+                self.release(&call);
+                Outcome::Decided(Decided::Unknown { retry_after_s: 1 })
+            }
             (Call::Usage, _) => match self.loans.any_figures(now) {
                 Some(figures) => Outcome::Usage(figures),
                 None => Outcome::Decided(Decided::Unknown { retry_after_s: 1 }),
@@ -451,6 +472,7 @@ impl Entry {
         self.waiters.is_empty()
             && self.asked.is_none()
             && self.loans.open == 0
+            && self.loans.unmetered == 0
             && self.loans.older.is_empty()
     }
 

@@ -68,6 +68,33 @@ impl Bucket {
         Self { full_at: scaled(new, now_us) + missing }
     }
 
+    /// The same bucket with another inflow and capacity in the same or another unit: what is in it stays in it as far
+    /// as there is room beside `outstanding` loans. Second: whole requests there was no room for.
+    #[must_use]
+    pub fn refitted(
+        &self,
+        old: &RateTerms,
+        new: &RateTerms,
+        now_us: u64,
+        outstanding: u64,
+    ) -> (Self, u64) {
+        let unit = u128::from(old.unit_us());
+        let level = (u128::from(old.burst) * unit).saturating_sub(self.missing(old, now_us));
+        let level = level * u128::from(new.unit_us()) / unit;
+        let unit = u128::from(new.unit_us());
+        let room = u128::from(new.burst.saturating_sub(outstanding)) * unit;
+        let missing = u128::from(new.burst) * unit - level.min(room);
+        let dropped = u64::try_from(level.saturating_sub(room) / unit).unwrap_or(u64::MAX);
+        (Self { full_at: scaled(new, now_us) + missing }, dropped)
+    }
+
+    /// An empty one.
+    #[must_use]
+    pub fn empty(terms: &RateTerms, now_us: u64) -> Self {
+        let missing = u128::from(terms.burst) * u128::from(terms.unit_us());
+        Self { full_at: scaled(terms, now_us) + missing }
+    }
+
     fn missing(&self, terms: &RateTerms, now_us: u64) -> u128 {
         self.full_at.saturating_sub(scaled(terms, now_us))
     }

@@ -5,7 +5,7 @@
 //! but for `slots_used`, which is a level. Where two totals are subtracted, the one that lowers the result is read
 //! so that a half-seen change never makes more units than there are.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use super::account::Loan;
 use super::bucket::Bucket;
@@ -77,6 +77,7 @@ pub struct PeriodUse {
     cells: Box<[PeriodCell]>,
     spare: PeriodCell,
     elsewhere: AtomicU64,
+    is_left: AtomicBool,
 }
 
 impl PeriodUse {
@@ -84,7 +85,12 @@ impl PeriodUse {
     #[must_use]
     pub fn new(shards: u16) -> Self {
         let cells = (0..shards).map(|_| PeriodCell::default()).collect();
-        Self { cells, spare: PeriodCell::default(), elsewhere: AtomicU64::new(0) }
+        Self {
+            cells,
+            spare: PeriodCell::default(),
+            elsewhere: AtomicU64::new(0),
+            is_left: AtomicBool::new(false),
+        }
     }
 
     /// The shard's own cell. A shard that does not exist gets a spare one, counted like the others.
@@ -116,6 +122,18 @@ impl PeriodUse {
     #[must_use]
     pub fn elsewhere(&self) -> u64 {
         self.elsewhere.load(Ordering::Acquire)
+    }
+
+    /// Whether the owner has gone on to another period: what is refused or lent by these cells is not decided by them any
+    /// more.
+    #[must_use]
+    pub fn is_left(&self) -> bool {
+        self.is_left.load(Ordering::Acquire)
+    }
+
+    /// Written by the owner shard alone.
+    pub fn set_left(&self, is_left: bool) {
+        self.is_left.store(is_left, Ordering::Release);
     }
 
     /// Written by the owner shard alone.
@@ -236,6 +254,13 @@ impl NodeUse {
             cell.rate_lent.load(Ordering::Acquire).saturating_sub(spent)
         };
         self.cells.iter().chain([&self.spare]).map(unspent).sum()
+    }
+
+    /// Rate units spent out of loans, over all shards.
+    #[must_use]
+    pub fn rate_spent(&self) -> u64 {
+        let spent = |cell: &NodeCell| cell.rate_spent.load(Ordering::Acquire);
+        self.cells.iter().chain([&self.spare]).map(spent).sum()
     }
 
     /// Slots in use, over all shards.

@@ -26,6 +26,7 @@ pub(super) struct View {
     pub(super) period: Period,
     pub(super) used: Arc<PeriodUse>,
     pub(super) node: Arc<NodeUse>,
+    turn: u64,
 }
 
 /// Loans of one entitlement at one shard.
@@ -39,6 +40,8 @@ pub(super) struct Loans {
     pub(super) view: Option<View>,
     /// Tickets of the current period that are not settled.
     pub(super) open: u64,
+    /// Units of requests that went on unmetered before any cells were known.
+    pub(super) unmetered: u64,
     /// Earlier periods that have tickets, and how many.
     pub(super) older: Vec<(PeriodId, Arc<PeriodUse>, u64)>,
     units_granted: u64,
@@ -59,6 +62,7 @@ impl Loans {
             stale: true,
             view: None,
             open: 0,
+            unmetered: 0,
             older: Vec::new(),
             units_granted: 0,
             rate_granted: 0,
@@ -80,7 +84,8 @@ impl Loans {
 
     /// The cells, where they are of a period that is not over.
     pub(super) fn current(&self, now: Now) -> Option<&View> {
-        self.view.as_ref().filter(|view| !self.stale && now.unix_s < view.period.end_s)
+        let is_current = |view: &&View| now.unix_s < view.period.end_s && !view.used.is_left();
+        self.view.as_ref().filter(|view| !self.stale && is_current(view))
     }
 
     /// Rows 11 to 15 with what is here, or `None` where the owner must be asked; `held` says how far it came.
@@ -173,6 +178,19 @@ impl Loans {
         Decided::Admitted(Admitted { ticket, reason, figures })
     }
 
+    /// Charges a request that goes on without units, to the period known last.
+    pub(super) fn charge_unmetered(&mut self, now: Now, cost: u64) -> Option<Admitted> {
+        let Some(view) = &self.view else {
+            self.unmetered = self.unmetered.saturating_add(cost);
+            return None;
+        };
+        view.used.cell(self.shard).charge(cost);
+        let ticket = Ticket { id: self.id, period: view.period.id, charge: cost, slot: false };
+        let figures = figures(&self.terms, view, now);
+        self.open += 1;
+        Some(Admitted { ticket, reason: Reason::Ok, figures })
+    }
+
     /// The owner has refused this request.
     pub(super) fn refuse_as_told(&self, now: Now, by: Refused, retry_after_s: u64) -> Decided {
         match &self.view {
@@ -191,7 +209,7 @@ impl Loans {
             self.stale = false;
         }
         let known = self.view.as_ref();
-        if known.is_some_and(|view| answer.period.id < view.period.id) {
+        if known.is_some_and(|view| answer.turn < view.turn) {
             return false;
         }
         let same_period = known.is_some_and(|view| Arc::ptr_eq(&view.used, &answer.used));
@@ -216,7 +234,9 @@ impl Loans {
             period: answer.period,
             used: answer.used.clone(),
             node: answer.node.clone(),
+            turn: answer.turn,
         });
+        answer.used.cell(self.shard).charge(std::mem::take(&mut self.unmetered));
         has_grown
     }
 

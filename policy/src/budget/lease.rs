@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use super::carried::CarriedUse;
 use super::cells::PeriodUse;
-use super::message::{LeaseReply, LeaseRequest, Totals};
+use super::message::{LeaseReply, LeaseRequest, ShareClaim, Totals};
 use super::{EntitlementId, Now, Period, Terms};
 
 /// A request without a reply is sent again after this long.
@@ -17,6 +18,20 @@ pub(super) const REPORT_US: u64 = 1_000_000;
 const IDLE_US: u64 = 10_000_000;
 /// Demand is reckoned over no shorter a time than this.
 const DEMAND_US_MIN: u64 = 100_000;
+
+/// A reply that brings nothing lets the next request wait this long.
+const NOTHING_US: u64 = 50_000;
+/// More of the next period is asked for this long after the last time, at the soonest.
+const AHEAD_AGAIN_US: u64 = 10_000_000;
+
+/// What every request to the ledger carries, whatever it is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cover {
+    pub(super) id: EntitlementId,
+    pub(super) terms: Terms,
+    pub(super) stamp_us: u64,
+    pub(super) share: Option<ShareClaim>,
+}
 
 /// The lease of one period.
 #[derive(Debug)]
@@ -34,10 +49,20 @@ pub(super) struct Lease {
     measured: (u64, u64),
     last_grant: u64,
     closed: bool,
+    carried: CarriedUse,
+    /// Replies to what was said before this lease was begun are of an earlier one.
+    born_us: u64,
+    /// The newest reply's.
+    serial: u64,
+    ahead_us: Option<u64>,
+    /// A request waits for what was asked last.
+    waits: bool,
+    /// What each shard had been lent when the period was left.
+    pub(super) left_with: Box<[u64]>,
 }
 
 impl Lease {
-    pub(super) fn new(period: Period, shards: u16, now: Now) -> Self {
+    pub(super) fn new(period: Period, shards: u16, now: Now, carried: CarriedUse) -> Self {
         Self {
             period,
             used: Arc::new(PeriodUse::new(shards)),
@@ -50,6 +75,12 @@ impl Lease {
             measured: (0, now.mono_us),
             last_grant: 0,
             closed: false,
+            carried,
+            born_us: now.mono_us,
+            serial: 0,
+            ahead_us: None,
+            waits: false,
+            left_with: Box::default(),
         }
     }
 
@@ -59,25 +90,36 @@ impl Lease {
     }
 
     /// Asks for what requests wait for, or ahead of need; `None` where a request is under way.
-    pub(super) fn ask(
-        &mut self,
-        now: Now,
-        id: EntitlementId,
-        terms: &Terms,
-        need: u64,
-    ) -> Option<LeaseRequest> {
+    pub(super) fn ask(&mut self, now: Now, cover: &Cover, need: u64) -> Option<LeaseRequest> {
         let under_way = self.asked_us.is_some_and(|at_us| now.mono_us < at_us + AGAIN_US);
         if under_way {
             return None;
         }
         self.asked_us = Some(now.mono_us);
+        self.waits = need > 0;
         let demand = self.demand(now).max(1);
         self.measured = (self.used.totals().net(), now.mono_us);
-        Some(self.message(id, terms, need, demand))
+        Some(self.message(cover, need, demand))
+    }
+
+    /// Asks for units of a period that has not begun, for a demand as that of now.
+    pub(super) fn ask_ahead(
+        &mut self,
+        now: Now,
+        cover: &Cover,
+        demand: u64,
+    ) -> Option<LeaseRequest> {
+        let again_us = if self.known { AHEAD_AGAIN_US } else { AGAIN_US };
+        let is_soon = self.ahead_us.is_some_and(|at_us| now.mono_us < at_us + again_us);
+        if is_soon || (self.known && self.granted >= demand.max(1)) {
+            return None;
+        }
+        self.ahead_us = Some(now.mono_us);
+        Some(self.message(cover, 0, demand.max(1)))
     }
 
     /// Units ten seconds of the present demand would use.
-    fn demand(&self, now: Now) -> u64 {
+    pub(super) fn demand(&self, now: Now) -> u64 {
         let (used, at_us) = self.measured;
         let units = self.used.totals().net().saturating_sub(used);
         let elapsed_us = now.mono_us.saturating_sub(at_us).max(DEMAND_US_MIN);
@@ -92,14 +134,30 @@ impl Lease {
 
     /// Takes a reply. One that is late or comes twice changes nothing.
     pub(super) fn take(&mut self, reply: &LeaseReply) {
+        if self.is_before(reply) {
+            return;
+        }
         self.known = true;
-        self.asked_us = None;
-        // A reply without more units says that there are none: no more asking ahead of need.
-        self.last_grant = reply.granted.saturating_sub(self.granted);
+        let grown = reply.granted.saturating_sub(self.granted);
+        if let Some(asked_us) = self.asked_us.filter(|asked_us| reply.stamp_us >= *asked_us) {
+            // A reply without more units says that there are none: no more asking ahead of need.
+            self.last_grant = grown;
+            let again_us = match (grown, reply.coming) {
+                (0, true) => Some(asked_us),
+                (0, false) => Some((asked_us + NOTHING_US).saturating_sub(AGAIN_US)),
+                _ => None,
+            };
+            self.asked_us = again_us.filter(|_| self.waits);
+        } else if grown > 0 {
+            self.last_grant = grown;
+        }
         self.granted = self.granted.max(reply.granted);
         // Given back before this account was last forgotten.
         self.returned = self.returned.max(reply.returned);
-        self.used.set_elsewhere(reply.elsewhere);
+        if reply.serial > self.serial {
+            self.serial = reply.serial;
+            self.used.set_elsewhere(reply.elsewhere);
+        }
     }
 
     /// Gives free units back.
@@ -114,48 +172,56 @@ impl Lease {
     }
 
     /// What the ledger has not been told yet.
-    pub(super) fn report(
-        &mut self,
-        now: Now,
-        id: EntitlementId,
-        terms: &Terms,
-    ) -> Option<LeaseRequest> {
+    pub(super) fn report(&mut self, now: Now, cover: &Cover) -> Option<LeaseRequest> {
         if self.used.totals() == self.reported {
             return None;
         }
         self.changed_us = now.mono_us;
-        Some(self.message(id, terms, 0, 0))
+        Some(self.message(cover, 0, 0))
     }
 
     /// The last word on a period, but for late refunds.
-    pub(super) fn close(&mut self, id: EntitlementId, terms: &Terms) -> LeaseRequest {
+    pub(super) fn close(&mut self, cover: &Cover) -> LeaseRequest {
         self.closed = true;
-        self.message(id, terms, 0, 0)
+        self.message(cover, 0, 0)
+    }
+
+    /// Whether a reply is to something that was said before this lease was begun.
+    pub(super) fn is_before(&self, reply: &LeaseReply) -> bool {
+        reply.stamp_us < self.born_us
+    }
+
+    /// Goes on with a period that was left.
+    pub(super) fn reopen(&mut self, period: Period) {
+        self.period = period;
+        (self.closed, self.asked_us) = (false, None);
+    }
+
+    /// Whether the last word was said.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Totals as they are, asking for nothing.
-    pub(super) fn tell(&mut self, id: EntitlementId, terms: &Terms) -> LeaseRequest {
-        self.message(id, terms, 0, 0)
+    pub(super) fn tell(&mut self, cover: &Cover) -> LeaseRequest {
+        self.message(cover, 0, 0)
     }
 
-    fn message(
-        &mut self,
-        id: EntitlementId,
-        terms: &Terms,
-        need: u64,
-        demand: u64,
-    ) -> LeaseRequest {
+    fn message(&mut self, cover: &Cover, need: u64, demand: u64) -> LeaseRequest {
         self.reported = self.used.totals();
         LeaseRequest {
-            id,
+            id: cover.id,
             period: self.period,
-            terms: *terms,
+            terms: cover.terms,
             totals: self.reported,
             returned: self.returned,
             granted: self.granted,
             need,
             demand,
             closed: self.closed,
+            carried: self.carried,
+            stamp_us: cover.stamp_us,
+            share: cover.share,
         }
     }
 }

@@ -7,8 +7,11 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::carried::CarriedUse;
 use super::cells::{NodeUse, PeriodUse};
-use super::{EntitlementId, Period, PeriodId, Refused, ShardId, Terms};
+use super::{EntitlementId, Period, Refused, ShardId, Terms, Unit};
 
 /// Where a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,9 +37,9 @@ pub enum Message {
     /// Units came back, or a charge of an earlier period changed: the cells say which.
     Returned(EntitlementId),
     /// A node wants units of the ledger, or tells it what was used.
-    LeaseRequest(LeaseRequest),
+    LeaseRequest(Box<LeaseRequest>),
     /// The ledger's answer.
-    LeaseReply(LeaseReply),
+    LeaseReply(Box<LeaseReply>),
 }
 
 /// What one request lacks, and what more would be used soon.
@@ -101,6 +104,8 @@ pub struct Answer {
     pub terms: Terms,
     /// The period the units are of.
     pub period: Period,
+    /// Grows when the owner turns to other cells: to another period, mostly a later one.
+    pub turn: u64,
     /// The period's cells.
     pub used: Arc<PeriodUse>,
     /// The cells that outlive periods.
@@ -118,6 +123,8 @@ pub struct Answer {
 /// The owner's decision on a request that waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
+    /// It could not be told in time.
+    Unknown,
     /// Admitted.
     Admit {
         /// A slot was granted for it.
@@ -137,14 +144,14 @@ impl Verdict {
     #[must_use]
     pub const fn refused_by(self) -> Option<Refused> {
         match self {
-            Self::Admit { .. } => None,
+            Self::Unknown | Self::Admit { .. } => None,
             Self::Refuse { by, .. } => Some(by),
         }
     }
 }
 
 /// Cumulative totals of one period at one borrower.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Units charged before forwarding.
     pub charged: u64,
@@ -163,15 +170,15 @@ impl Totals {
 }
 
 /// A node's side of a lease: asks, returns and reports in one, so that none overtakes another.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRequest {
     /// The entitlement.
     pub id: EntitlementId,
-    /// The period, current, next or past.
+    /// The period, current, next or past, as the node has it.
     pub period: Period,
     /// What the entitlement allows.
     pub terms: Terms,
-    /// Use on this node so far.
+    /// Use on this node since it started.
     pub totals: Totals,
     /// Units given back unused, cumulative.
     pub returned: u64,
@@ -183,21 +190,99 @@ pub struct LeaseRequest {
     pub demand: u64,
     /// The node is done with the period, but for late refunds.
     pub closed: bool,
+    /// What earlier starts of this node have used of the period.
+    pub carried: CarriedUse,
+    /// The node's monotonic clock when this was written, in microseconds: replies carry it back, and of two requests
+    /// of one start the one with the higher stamp is the later.
+    pub stamp_us: u64,
+    /// What the node has and wants of rate and slots; `None` where it shares neither with other nodes.
+    pub share: Option<ShareClaim>,
+}
+
+/// A node's part of an entitlement's rate and slots, as the node has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareClaim {
+    /// The last share that has been put in force here; 0 for none.
+    pub serial: u64,
+    /// Requests of the last ten seconds.
+    pub demand: u64,
+    /// Whole rate units taken out of the bucket because a lower share has no room for them, cumulative.
+    pub given: u64,
+    /// Slots in use or lent to shards.
+    pub slots_held: u32,
+    /// Slots that requests wait for.
+    pub slots_want: u32,
+    /// The node wants no share any more; its bucket's units are among `given`.
+    pub leaves: bool,
 }
 
 /// The ledger's side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseReply {
     /// The entitlement.
     pub id: EntitlementId,
-    /// The period.
-    pub period: PeriodId,
-    /// Units leased to this node, cumulative.
+    /// The period the units are of.
+    pub period: Period,
+    /// Units leased to this start of the node, cumulative.
     pub granted: u64,
-    /// Units the node has given back, as far as the ledger knows, cumulative.
+    /// Units it has given back, as far as the ledger knows, cumulative.
     pub returned: u64,
-    /// Units used elsewhere, or held by nodes that cannot be asked.
+    /// Units used elsewhere, by earlier starts, or held by nodes that cannot be asked.
     pub elsewhere: u64,
-    /// Asks for the units not used: `returned` should grow.
+    /// Asks for the units not used: `returned` should grow, and an answer is due in any case.
     pub recall: bool,
+    /// Units are being called in from other nodes: another reply follows when they have come.
+    pub coming: bool,
+    /// The period that all nodes are in.
+    pub current: Period,
+    /// Grows with each change at the ledger: of two replies the one with the higher serial is the later.
+    pub serial: u64,
+    /// The stamp of the last request the ledger has seen of this start.
+    pub stamp_us: u64,
+    /// The node's part of rate and slots.
+    pub share: Option<Share>,
+}
+
+/// A node's part of an entitlement's rate and slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Names it; grows with each change.
+    pub serial: u64,
+    /// The unit of the rates here: as fine as the limit's needs to be split.
+    pub unit: Unit,
+    /// Requests per unit, and the bucket's capacity.
+    pub rate: Cut,
+    /// What stays of them once the share has run out.
+    pub floor: Cut,
+    /// Whole rate units handed to this start with larger shares, cumulative.
+    pub tokens: u64,
+    /// Slots.
+    pub slots: u32,
+    /// More slots may come to a node that says it wants some.
+    pub slots_may_grow: bool,
+    /// Microseconds from the stamp for which it is valid.
+    pub valid_us: u64,
+}
+
+/// Part of a rate limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// Requests that flow in per unit.
+    pub requests: u64,
+    /// The bucket's capacity.
+    pub burst: u64,
+}
+
+impl Cut {
+    /// The smaller of each.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self { requests: self.requests.min(other.requests), burst: self.burst.min(other.burst) }
+    }
+
+    /// The larger of each.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self { requests: self.requests.max(other.requests), burst: self.burst.max(other.burst) }
+    }
 }

@@ -12,6 +12,7 @@ mod borrower;
 pub mod bucket;
 pub mod carried;
 pub mod cells;
+pub mod clock;
 mod entry;
 mod last_word;
 mod lease;
@@ -26,20 +27,23 @@ pub mod shard;
 pub mod sim;
 pub mod terms;
 
+use serde::{Deserialize, Serialize};
+
 pub use admission::{
     Admission, Admitted, Decided, Figures, Outcome, RateFigures, Reason, Refusal, Refused, Settle,
     Settled, Ticket, Usage, WaitId,
 };
-pub use carried::{Carried, Past};
+pub use carried::{Carried, CarriedUse, Past};
+pub use clock::LedgerClock;
 pub use last_word::LastWord;
-pub use ledger::{Leased, Ledger};
-pub use message::{Destination, Message, Source};
+pub use ledger::{Account, Authority, Borrower, Leased, Ledger, LedgerNow, Posted};
+pub use message::{Destination, LeaseReply, LeaseRequest, Message, Share, ShareClaim, Source};
 pub use period::Period;
 pub use shard::{Config, Counts, ShardBudgets};
 pub use terms::{Calendar, Overage, RateTerms, Terms, Unit};
 
 /// What is counted: one subscription of one site. Uniformly distributed (a hash), so it is its own hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EntitlementId(pub u128);
 
 impl std::hash::Hash for EntitlementId {
@@ -50,11 +54,13 @@ impl std::hash::Hash for EntitlementId {
 }
 
 /// One core of a node, counted from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ShardId(pub u16);
 
 /// Names one quota period of an entitlement. Only ever grows, whatever the clock does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct PeriodId(pub u64);
 
 /// The time as the caller read it.

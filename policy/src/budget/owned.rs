@@ -6,19 +6,25 @@
 //! first question that cannot be answered yet holds up the others, so that nobody starves.
 
 mod books;
+mod leasing;
+mod periods;
+mod rate;
+mod share;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::account::loan_size;
 use super::bucket::Bucket;
-use super::cells::{Level, NodeCell, NodeUse, PeriodCell};
-use super::lease::{Lease, REPORT_US};
+use super::cells::{NodeCell, NodeUse, PeriodCell};
+use super::lease::{Cover, Lease, REPORT_US};
 use super::mail::Mail;
 use super::message::{Answer, Ask, LeaseReply, Need, Recall, Totals, Verdict};
 use super::{
-    EntitlementId, LastWord, Message, Now, Past, Period, RateTerms, Refused, ShardId, Terms,
+    Carried, EntitlementId, LastWord, Message, Now, Past, Period, RateTerms, Refused, ShardId,
+    Terms,
 };
+use share::Shares;
 
 /// A recall that has not shown in the cells is sent again after this long.
 pub(super) const RECALL_AGAIN_US: u64 = 10_000;
@@ -29,13 +35,17 @@ const RATE_LOAN_US: u64 = 100_000;
 const RATE_LOAN_MIN: u64 = 16;
 /// Earlier periods whose late refunds are still reported.
 const OLDER_MAX: usize = 4;
-/// A period's units are asked for this long before it begins.
+/// A period's units are asked for this long before it begins, where the ledger is on this machine.
 const AHEAD_S: u64 = 10;
+/// And where it may be out of reach when the period begins.
+const AHEAD_SHARED_S: u64 = 3_600;
 
 /// An entry that nobody has asked for this long may be forgotten.
 const QUIET_US: u64 = 60_000_000;
 /// An idle entry is looked at this often at least.
 const IDLE_CHECK_US: u64 = 600_000_000;
+/// And one that refuses because of what was used elsewhere, which may have been given back, or whose use others wait to hear of.
+const SHARED_CHECK_US: u64 = 5_000_000;
 
 /// What one shard has of this entitlement.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,6 +92,7 @@ struct Waiting {
     ask: Ask,
     need: Option<Need>,
     slot: bool,
+    since_us: u64,
 }
 
 /// Whether the head of the queue has its answer.
@@ -90,11 +101,30 @@ enum Step {
     Wait,
 }
 
+/// What an owner is part of.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    pub(super) shards: u16,
+    /// Other nodes lease from the same ledger.
+    pub(super) shared: bool,
+    /// How long requests wait at a shard, and so questions here.
+    pub(super) wait_us_max: u64,
+    pub(super) carried: Arc<Carried>,
+}
+
 /// One owned entitlement.
 #[derive(Debug)]
 pub(super) struct Owned {
     id: EntitlementId,
+    setting: Setting,
     terms: Terms,
+    /// The bucket's: those of the terms, or this node's share of them.
+    rate: Option<RateTerms>,
+    shares: Shares,
+    /// Grows with each period begun.
+    turn: u64,
+    /// When the last one was: what the ledger said before that is no news.
+    turned_us: u64,
     lease: Lease,
     next: Option<Lease>,
     older: Vec<Lease>,
@@ -106,6 +136,9 @@ pub(super) struct Owned {
     queue: VecDeque<Waiting>,
     /// The ledger wants its units back: what shards return goes on to it.
     yielding: bool,
+    /// The ledger has asked and not been answered.
+    owes_word: bool,
+    last_stamp_us: u64,
     pub(super) asked_us: u64,
     pub(super) due_us: Option<u64>,
 }
@@ -117,7 +150,7 @@ impl Owned {
         id: EntitlementId,
         terms: &Terms,
         last: Option<Past>,
-        shards: u16,
+        setting: Setting,
     ) -> Self {
         let first = || Period::first(&terms.calendar, now.unix_s);
         let period = last.map(|last| last.period).map_or_else(first, |last| {
@@ -125,14 +158,22 @@ impl Owned {
             // The calendar may be another than it was then.
             if period == last { last.moved_to(&terms.calendar, now.unix_s) } else { period }
         });
-        let lease = Lease::new(period, shards, now);
+        let shards = setting.shards;
+        let lease = Lease::new(period, shards, now, setting.carried.use_in(id, period.id));
         lease.used.set_elsewhere(
             last.filter(|last| last.period.id == period.id).map_or(0, |last| last.used),
         );
-        let bucket = terms.rate.map(|rate| Bucket::full(&rate, now.mono_us)).unwrap_or_default();
+        // A share comes with what is in its bucket.
+        let rate = terms.rate.filter(|_| !setting.shared);
+        let bucket = rate.map(|rate| Bucket::full(&rate, now.mono_us)).unwrap_or_default();
         let owned = Self {
             id,
+            setting,
             terms: *terms,
+            rate,
+            shares: Shares::default(),
+            turn: 0,
+            turned_us: 0,
             lease,
             next: None,
             older: Vec::new(),
@@ -142,11 +183,23 @@ impl Owned {
             lent: vec![Lent::default(); usize::from(shards)].into(),
             queue: VecDeque::new(),
             yielding: false,
+            owes_word: false,
+            last_stamp_us: 0,
             asked_us: now.mono_us,
             due_us: None,
         };
         owned.publish();
         owned
+    }
+
+    /// Says nothing with a stamp as early as this.
+    pub(super) fn after_stamp(self, stamp_us: u64) -> Self {
+        Self { last_stamp_us: stamp_us, ..self }
+    }
+
+    /// The stamp of what was said last.
+    pub(super) fn last_stamp_us(&self) -> u64 {
+        self.last_stamp_us
     }
 
     /// The period that is counted, and the use of it that is not this owner's.
@@ -159,7 +212,13 @@ impl Owned {
         self.asked_us = now.mono_us;
         self.begin_period(now, mail);
         self.learn(now, &ask.terms, mail);
-        self.queue.push_back(Waiting { from, ask, need: ask.need, slot: false });
+        self.queue.push_back(Waiting {
+            from,
+            ask,
+            need: ask.need,
+            slot: false,
+            since_us: now.mono_us,
+        });
     }
 
     /// A shard has given units back, or a past period's use has changed. A recall that brought nothing is not sent
@@ -178,15 +237,21 @@ impl Owned {
 
     /// The ledger's reply, for this period or the next.
     pub(super) fn take_reply(&mut self, now: Now, reply: &LeaseReply, mail: &mut Mail) {
+        if self.setting.shared {
+            self.agree(now, reply, mail);
+            self.take_share(now, reply, mail);
+        }
         let leases = [Some(&mut self.lease), self.next.as_mut()];
         for lease in leases.into_iter().flatten() {
-            if lease.period.id == reply.period {
+            if lease.period.id == reply.period.id {
                 lease.take(reply);
             }
         }
-        if reply.recall && reply.period == self.lease.period.id {
-            self.yielding = true;
+        if reply.recall && reply.period.id == self.lease.period.id {
+            (self.yielding, self.owes_word) = (true, true);
             self.recall_all(now, mail);
+        } else if reply.recall {
+            self.yield_other(now, reply, mail);
         }
     }
 
@@ -195,6 +260,12 @@ impl Owned {
         self.begin_period(now, mail);
         self.settle_rate(now);
         while let Some(mut head) = self.queue.pop_front() {
+            let waited_us = now.mono_us.saturating_sub(head.since_us);
+            if self.setting.shared && waited_us >= self.setting.wait_us_max {
+                // Whoever asked has given up; what the shard wants now it asks anew, under the terms of now.
+                self.answer(now, &head, Some(Verdict::Unknown), mail);
+                continue;
+            }
             match self.decide(now, &mut head, mail) {
                 Step::Done(verdict) => self.answer(now, &head, verdict, mail),
                 Step::Wait => {
@@ -205,21 +276,31 @@ impl Owned {
         }
         self.publish();
         if self.yielding && self.queue.is_empty() {
-            self.give_back_lease(mail);
+            self.give_back_lease(now, mail);
             self.yielding = self.units().1 > 0;
         } else {
             self.ask_ahead(now, mail);
         }
+        if std::mem::take(&mut self.owes_word) {
+            self.tell(now, mail);
+        }
+        if self.setting.shared {
+            self.tell_share(now, mail);
+        }
+    }
+
+    /// All its leases, for their last words, which give its share of rate and slots away.
+    pub(super) fn into_last_words(self) -> impl Iterator<Item = LastWord> {
+        let (id, terms, share) = (self.id, self.terms, self.last_claim());
+        let Self { lease, next, older, last_stamp_us, .. } = self;
+        let leases = older.into_iter().chain([lease]).chain(next);
+        leases.zip(1_u64..).map(move |(lease, nth)| {
+            let stamp_us = last_stamp_us.saturating_add(nth);
+            LastWord::new(Cover { id, terms, stamp_us, share }, lease)
+        })
     }
 
     /// Whether a question waits.
-    /// All its leases, for their last words.
-    pub(super) fn into_last_words(self) -> impl Iterator<Item = LastWord> {
-        let Self { id, terms, lease, next, older, .. } = self;
-        let leases = older.into_iter().chain([lease]).chain(next);
-        leases.map(move |lease| LastWord::new(id, terms, lease))
-    }
-
     pub(super) fn waits(&self) -> bool {
         !self.queue.is_empty()
     }
@@ -233,20 +314,22 @@ impl Owned {
             self.ask_lease(now, 0, mail);
             return Step::Wait;
         };
-        if let Some(rate) = self.terms.rate
-            && need.rate
-        {
+        if self.terms.rate.is_some() && need.rate {
+            self.shares.count();
+            let Some(rate) = self.rate else {
+                // No share of it yet.
+                return self.ask_share(now, mail);
+            };
             if self.bucket.level(&rate, now.mono_us) > 0 {
                 self.bucket.take(&rate, now.mono_us, 1);
             } else if self.outstanding > 0 {
                 return self.recall(now, |recall| recall.rate = true, mail);
             } else {
-                let wait_us = self.bucket.next_in_us(&rate, now.mono_us);
-                return refuse(Refused::Rate, wait_us.div_ceil(1_000_000));
+                return refuse(Refused::Rate, self.rate_wait_s(&rate, now));
             }
         }
         need.rate = false;
-        if let Some(slots_max) = self.terms.concurrency
+        if let Some(slots_max) = self.slots_max()
             && need.slot
         {
             let (held, idle) = self.slots();
@@ -258,6 +341,8 @@ impl Owned {
                 head.slot = true;
             } else if idle > 0 {
                 return self.recall(now, |recall| recall.slots = true, mail);
+            } else if self.slots_may_come(now, head.since_us) {
+                return self.ask_slot(now, mail);
             } else {
                 return refuse(Refused::Concurrency, 1);
             }
@@ -294,7 +379,8 @@ impl Owned {
     fn answer(&mut self, now: Now, head: &Waiting, verdict: Option<Verdict>, mail: &mut Mail) {
         let refused = verdict.and_then(Verdict::refused_by);
         let share = 2 * self.lent.len() as u64;
-        if refused.is_none() {
+        let is_told = verdict != Some(Verdict::Unknown);
+        if refused.is_none() && is_told {
             let (committed, _) = self.units();
             let cost = head.ask.need.map_or(0, |need| need.cost);
             let queued = head.ask.waiting.saturating_sub(cost);
@@ -304,8 +390,8 @@ impl Owned {
             }
         }
         // Also with a refusal by a later row: the next requests then need not ask to be refused.
-        if refused != Some(Refused::Rate) {
-            let level = self.terms.rate.map_or(0, |rate| self.bucket.level(&rate, now.mono_us));
+        if refused != Some(Refused::Rate) && is_told {
+            let level = self.rate.map_or(0, |rate| self.bucket.level(&rate, now.mono_us));
             let units = loan_size(level, 0, head.ask.want, share);
             if units >= RATE_LOAN_MIN {
                 self.lend_rate(now, head.from, units);
@@ -318,6 +404,7 @@ impl Owned {
             verdict,
             terms: self.terms,
             period: self.lease.period,
+            turn: self.turn,
             used: self.lease.used.clone(),
             node: self.node.clone(),
             units_granted: lent.units,
@@ -333,43 +420,6 @@ impl Owned {
         if let Some(lent) = self.lent.get_mut(usize::from(to.0)) {
             lent.units = cell.loan(lent.units).granted_after(units);
         }
-    }
-
-    /// Said in the cells before the bucket's lower level is: units may be seen twice for a moment, never missed.
-    fn lend_rate(&mut self, now: Now, to: ShardId, units: u64) {
-        let Some(rate) = self.terms.rate.filter(|_| units > 0) else { return };
-        let Some(lent) = self.lent.get_mut(usize::from(to.0)) else { return };
-        lent.rate += units;
-        self.node.cell(to).set_rate_lent(lent.rate - lent.rate_back);
-        self.bucket.take(&rate, now.mono_us, units);
-        self.outstanding += units;
-        self.publish();
-    }
-
-    /// Puts rate units back that shards have returned, and lets in only what fits beside those still out.
-    fn settle_rate(&mut self, now: Now) {
-        let Some(rate) = self.terms.rate else { return };
-        self.bucket.cap(&rate, now.mono_us, self.outstanding);
-        let mut outstanding = 0;
-        for (index, lent) in (0..).zip(&mut self.lent) {
-            let cell = self.node.cell(ShardId(index));
-            let returned = cell.rate_returned();
-            let back = returned.saturating_sub(lent.rate_back);
-            outstanding += cell.rate_unspent(lent.rate);
-            if back > 0 {
-                self.bucket.put_back(&rate, back);
-                lent.rate_back = returned;
-            }
-        }
-        self.outstanding = outstanding;
-        self.publish();
-        for (index, lent) in (0..).zip(&self.lent) {
-            self.node.cell(ShardId(index)).set_rate_lent(lent.rate.saturating_sub(lent.rate_back));
-        }
-    }
-
-    fn publish(&self) {
-        self.node.publish(&Level { bucket: self.bucket, terms: self.terms.rate });
     }
 
     /// Units the shards hold or have used, and those of them that are not used.
@@ -424,114 +474,23 @@ impl Owned {
         }
     }
 
-    fn ask_lease(&mut self, now: Now, need: u64, mail: &mut Mail) {
-        if let Some(request) = self.lease.ask(now, self.id, &self.terms, need) {
-            mail.send_to_ledger(Message::LeaseRequest(request));
-        }
-    }
-
-    /// Leases more before it is needed, and the next period's units before it begins.
-    fn ask_ahead(&mut self, now: Now, mail: &mut Mail) {
-        if self.terms.limit.is_none() {
-            return;
-        }
-        if !self.lease.known {
-            self.ask_lease(now, 0, mail);
-        }
-        let (committed, _) = self.units();
-        let leased = self.lease.held().saturating_sub(committed);
-        let gone = self.lease.held().saturating_add(self.lease.used.elsewhere());
-        let wanted = self.terms.ceiling().is_some_and(|ceiling| ceiling > gone);
-        if wanted && self.lease.runs_low(leased) {
-            self.ask_lease(now, 0, mail);
-        }
-        let soon = self.lease.period.left_s(now.unix_s) <= AHEAD_S && self.lease.known;
-        if soon && self.next.is_none() && self.lease.used.totals().charged > 0 {
-            let period = self.lease.period.next(&self.terms.calendar);
-            let mut next = Lease::new(period, self.shards(), now);
-            if let Some(request) = next.ask(now, self.id, &self.terms, 0) {
-                mail.send_to_ledger(Message::LeaseRequest(request));
-            }
-            self.next = Some(next);
-        }
-    }
-
-    fn shards(&self) -> u16 {
-        u16::try_from(self.lent.len()).unwrap_or(u16::MAX)
-    }
-
-    /// Gives the ledger all units that are not with shards.
-    fn give_back_lease(&mut self, mail: &mut Mail) {
-        let (committed, _) = self.units();
-        let free = self.lease.held().saturating_sub(committed);
-        if free > 0 {
-            self.lease.give_back(free);
-            mail.send_to_ledger(Message::LeaseRequest(self.lease.tell(self.id, &self.terms)));
-        }
-    }
-
-    /// Begins a new period when the old one is over. Its loans are void; what was used of it stays reported.
-    fn begin_period(&mut self, now: Now, mail: &mut Mail) {
-        let period = self.lease.period.at(&self.terms.calendar, now.unix_s);
-        if period.id == self.lease.period.id {
-            return;
-        }
-        let ahead = self.next.take().filter(|next| next.period == period);
-        let fresh = ahead.unwrap_or_else(|| Lease::new(period, self.shards(), now));
-        let mut old = std::mem::replace(&mut self.lease, fresh);
-        mail.send_to_ledger(Message::LeaseRequest(old.close(self.id, &self.terms)));
-        self.older.push(old);
-        if self.older.len() > OLDER_MAX {
-            self.older.remove(0);
-        }
-        for lent in &mut self.lent {
-            lent.units = 0;
-        }
-    }
-
-    /// Takes newer terms. The period keeps its id and use, the bucket what is missing in it.
-    fn learn(&mut self, now: Now, terms: &Terms, mail: &mut Mail) {
-        if terms.version <= self.terms.version {
-            return;
-        }
-        let old = std::mem::replace(&mut self.terms, *terms);
-        if terms.same_as(&old) {
-            return;
-        }
-        if terms.calendar != old.calendar {
-            self.lease.period = self.lease.period.moved_to(&terms.calendar, now.unix_s);
-            self.next = None;
-        }
-        if terms.rate != old.rate {
-            self.reshape_rate(now, old.rate);
-        }
-        self.recall_all(now, mail);
-    }
-
-    fn reshape_rate(&mut self, now: Now, old: Option<RateTerms>) {
-        self.bucket = match (old, self.terms.rate) {
-            (Some(old), Some(new)) => {
-                self.bucket.cap(&old, now.mono_us, self.outstanding);
-                self.bucket.reshaped(&old, &new, now.mono_us)
-            }
-            (None, Some(new)) => Bucket::full(&new, now.mono_us),
-            (_, None) => Bucket::default(),
-        };
-        self.publish();
-    }
-
     /// Does what time brings: asks again, reports use, gives back an idle lease. False when the entry is not needed
     /// any more.
     pub(super) fn on_due(&mut self, now: Now, mail: &mut Mail) -> bool {
         self.serve(now, mail);
-        let (id, terms) = (self.id, self.terms);
-        for lease in self.older.iter_mut().chain([&mut self.lease]) {
-            if let Some(report) = lease.report(now, id, &terms) {
-                mail.send_to_ledger(Message::LeaseRequest(report));
+        for index in 0..=self.older.len() {
+            let cover = self.cover(now);
+            let lease = self.older.get_mut(index).unwrap_or(&mut self.lease);
+            if let Some(report) = lease.report(now, &cover) {
+                self.send(report, mail);
             }
         }
+        self.close_older(now, mail);
+        if self.is_exhausted_elsewhere() {
+            self.ask_lease(now, 0, mail);
+        }
         if self.lease.is_idle(now) && self.queue.is_empty() {
-            self.give_back_lease(mail);
+            self.give_back_lease(now, mail);
         }
         !self.is_done(now)
     }
@@ -543,7 +502,25 @@ impl Owned {
         }
         // A busy entry reports each second; an idle one is only waiting for its period's end.
         let idle_us = now.mono_us.saturating_sub(self.asked_us);
-        now.mono_us + REPORT_US.max(idle_us.min(IDLE_CHECK_US))
+        let longest_us = if self.has_share() {
+            REPORT_US
+        } else if self.is_exhausted_elsewhere() || self.may_be_charged() {
+            SHARED_CHECK_US
+        } else {
+            IDLE_CHECK_US
+        };
+        now.mono_us + REPORT_US.max(idle_us.min(longest_us))
+    }
+
+    /// A shard that has the cells may charge without a word, and other nodes want to know of it.
+    fn may_be_charged(&self) -> bool {
+        self.setting.shared && Arc::strong_count(&self.lease.used) > 1
+    }
+
+    /// Requests are refused here for what was used on other nodes.
+    fn is_exhausted_elsewhere(&self) -> bool {
+        let used = &self.lease.used;
+        self.setting.shared && used.elsewhere() > 0 && self.terms.refuses(used.used(), 1)
     }
 
     /// Nothing depends on the entry: never before its period is over, since use must outlive a subscription's
@@ -551,15 +528,13 @@ impl Owned {
     fn is_done(&self, now: Now) -> bool {
         let unused = self.lease.used.totals() == Totals::default() && self.lease.held() == 0;
         let rate_full = self.outstanding == 0
-            && self
-                .terms
-                .rate
-                .is_none_or(|rate| self.bucket.full_in_us(&rate, now.mono_us, 0) == 0);
+            && self.rate.is_none_or(|rate| self.bucket.full_in_us(&rate, now.mono_us, 0) == 0);
         // A shard that still has the cells may yet charge in them: a correction of a free request.
         let unseen = Arc::strong_count(&self.lease.used) == 1 && Arc::strong_count(&self.node) == 1;
         unused
             && unseen
             && rate_full
+            && !self.has_share()
             && self.queue.is_empty()
             && self.slots().0 == 0
             && now.mono_us.saturating_sub(self.asked_us) >= QUIET_US

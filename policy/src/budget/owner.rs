@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::lease::REPORT_US;
 use super::mail::{IdMap, Mail, Side, Timers};
-use super::message::{Ask, LeaseReply};
-use super::owned::{Owned, RECALL_AGAIN_US};
-use super::{Carried, EntitlementId, LastWord, Now, Past, ShardId};
+use super::message::{Ask, LeaseReply, LeaseRequest, Totals};
+use super::owned::{Owned, RECALL_AGAIN_US, Setting};
+use super::{Carried, Config, EntitlementId, LastWord, Message, Now, Past, ShardId, Terms};
 
 /// All owned entitlements of one shard.
 #[derive(Debug, Default)]
@@ -21,6 +21,11 @@ pub(super) struct Owner {
     /// What was used before this start.
     carried: Arc<Carried>,
     sweep_at: usize,
+    /// Other nodes lease from the same ledger.
+    shared: bool,
+    wait_us_max: u64,
+    /// The last stamp of any entry that was forgotten: one made anew must not say anything with an earlier one.
+    stamp_us: u64,
 }
 
 /// No calendar has longer periods, so nothing that ended longer ago can be begun again.
@@ -34,6 +39,11 @@ impl Owner {
         self.carried = carried;
     }
 
+    /// With other nodes at the same ledger, or alone.
+    pub(super) fn new(config: &Config) -> Self {
+        Self { shared: config.shared, wait_us_max: config.wait_us_max, ..Self::default() }
+    }
+
     /// A shard's question.
     pub(super) fn on_ask(
         &mut self,
@@ -43,11 +53,16 @@ impl Owner {
         mail: &mut Mail,
         timers: &mut Timers,
     ) {
-        let shards = mail.shards;
-        let (forgotten, carried) = (&mut self.forgotten, &self.carried);
+        let (forgotten, carried, stamp_us) = (&mut self.forgotten, &self.carried, self.stamp_us);
+        let setting = || Setting {
+            shards: mail.shards,
+            shared: self.shared,
+            wait_us_max: self.wait_us_max,
+            carried: Arc::clone(carried),
+        };
         let fresh = || {
             let last = forgotten.remove(&ask.id).or_else(|| carried.get(ask.id));
-            Box::new(Owned::new(now, ask.id, &ask.terms, last, shards))
+            Box::new(Owned::new(now, ask.id, &ask.terms, last, setting()).after_stamp(stamp_us))
         };
         let owned = self.owned.entry(ask.id).or_insert_with(fresh);
         owned.take_ask(now, from, ask, mail);
@@ -80,6 +95,23 @@ impl Owner {
         if let Some(owned) = self.owned.get_mut(&reply.id) {
             owned.take_reply(now, reply, mail);
             serve(now, reply.id, owned, mail, timers);
+        } else if reply.recall {
+            // Leased to an earlier start, or given back in a message that was lost: nothing of it is here.
+            let request = LeaseRequest {
+                id: reply.id,
+                period: reply.period,
+                terms: Terms::UNKNOWN,
+                totals: Totals::default(),
+                returned: 0,
+                granted: 0,
+                need: 0,
+                demand: 0,
+                closed: true,
+                carried: self.carried.use_in(reply.id, reply.period.id),
+                stamp_us: now.mono_us,
+                share: None,
+            };
+            mail.send_to_ledger(Message::LeaseRequest(Box::new(request)));
         }
     }
 
@@ -99,6 +131,7 @@ impl Owner {
         owned.due_us = None;
         if !owned.on_due(now, mail) {
             let last = owned.past();
+            self.stamp_us = self.stamp_us.max(owned.last_stamp_us());
             self.owned.remove(&id);
             self.forget(now, id, last);
             return;

@@ -6,13 +6,15 @@
 //! Stripe's billing cycle does: 31 January, 28 February, 31 March). Own arithmetic on the proleptic Gregorian
 //! calendar (days from civil, as in Howard Hinnant's "chrono-compatible low-level date algorithms").
 
+use serde::{Deserialize, Serialize};
+
 use super::PeriodId;
 use super::terms::{Calendar, Unit};
 
 const DAY_S: i64 = 86_400;
 
 /// One quota period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Period {
     /// Its name.
     pub id: PeriodId,

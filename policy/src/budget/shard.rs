@@ -11,8 +11,8 @@ use super::mail::{Mail, Side, Timers};
 use super::owned::Owned;
 use super::owner::Owner;
 use super::{
-    Admission, Decided, Destination, EntitlementId, LastWord, Message, Now, Outcome, PeriodId,
-    Settle, Settled, ShardId, Source, Terms, Ticket, Usage, WaitId,
+    Admission, Admitted, Decided, Destination, EntitlementId, LastWord, Message, Now, Outcome,
+    PeriodId, Settle, Settled, ShardId, Source, Terms, Ticket, Usage, WaitId,
 };
 
 /// Bounds and delays of one shard's budgets.
@@ -22,11 +22,13 @@ pub struct Config {
     pub waiting_max: usize,
     /// How long a request may wait before the answer is `Unknown`.
     pub wait_us_max: u64,
+    /// Other nodes lease from the same ledger: it says which period it is, and splits rates and slots.
+    pub shared: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { waiting_max: 1_024, wait_us_max: 1_000_000 }
+        Self { waiting_max: 1_024, wait_us_max: 1_000_000, shared: false }
     }
 }
 
@@ -66,7 +68,7 @@ impl ShardBudgets {
     pub fn new(shard: ShardId, shards: u16, config: Config) -> Self {
         Self {
             borrower: Borrower::new(config),
-            owner: Owner::default(),
+            owner: Owner::new(&config),
             mail: Mail::new(shard, shards),
             timers: Timers::default(),
         }
@@ -127,6 +129,18 @@ impl ShardBudgets {
             self.deliver(now);
         }
         settled
+    }
+
+    /// Charges a request that goes on although it could not be known whether units are left. `None` where nothing is
+    /// known of the entitlement here: then it is charged as soon as something is, and not given back.
+    pub fn admit_unmetered(
+        &mut self,
+        now: Now,
+        id: EntitlementId,
+        terms: &Terms,
+        cost: u64,
+    ) -> Option<Admitted> {
+        self.borrower.admit_unmetered(now, id, terms, cost, self.mail.shard)
     }
 
     /// An entitlement's numbers, free of charge; also for one that was never used.

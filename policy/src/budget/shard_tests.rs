@@ -38,7 +38,6 @@ impl Node {
         let mut node = Self::new(shards);
         let shards = node.shards.into_iter();
         node.shards = shards.map(|shard| shard.carrying(Arc::clone(&carried))).collect();
-        node.ledger = Ledger::carrying(carried);
         node
     }
 
@@ -329,7 +328,7 @@ fn refunds_go_to_their_own_period() {
 
 #[test]
 fn waiting_is_bounded_and_cancelled_waits_leave_nothing() {
-    let config = Config { waiting_max: 4, wait_us_max: 1_000 };
+    let config = Config { waiting_max: 4, wait_us_max: 1_000, shared: false };
     let now = Now { mono_us: 1, unix_s: MONDAY_S };
     // Shard 1 owns nothing of this id, and nobody carries its messages.
     let mut shard = ShardBudgets::new(ShardId(1), 2, config);

@@ -13,6 +13,7 @@ use super::{
 };
 
 mod check;
+pub mod nodes;
 
 use check::Truth;
 

@@ -3,8 +3,10 @@
 //! In: the compiled policy. Out: `Terms`, small and `Copy`, handed along with each request.
 //! Always holds: `version` orders two terms of one entitlement; terms that are equal but for it are the same terms.
 
+use serde::{Deserialize, Serialize};
+
 /// A calendar or rate unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Unit {
     Second,
@@ -34,7 +36,7 @@ impl Unit {
 }
 
 /// When quota periods begin and end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Calendar {
     /// Length of a period.
     pub unit: Unit,
@@ -44,7 +46,7 @@ pub struct Calendar {
 }
 
 /// What happens once a cost exceeds the units left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Overage {
     /// The request is refused.
     Deny,
@@ -56,7 +58,7 @@ pub enum Overage {
 }
 
 /// A token bucket's shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateTerms {
     /// Requests that flow in per unit.
     pub requests: u64,
@@ -75,7 +77,7 @@ impl RateTerms {
 }
 
 /// All that limits one entitlement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// Sequence of the snapshot these come from; the higher one wins.
     pub version: u64,
@@ -92,6 +94,16 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// Terms that any others replace: of a node that was asked about an entitlement it does not know.
+    pub const UNKNOWN: Self = Self {
+        version: 0,
+        limit: Some(0),
+        overage: Overage::Deny,
+        calendar: Calendar { unit: Unit::Month, anchor_s: None },
+        rate: None,
+        concurrency: None,
+    };
+
     /// Whether both allow the same, whatever snapshot they come from.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {

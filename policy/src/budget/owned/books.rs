@@ -23,7 +23,7 @@ impl Owned {
     /// The account as it stands.
     pub(in crate::budget) fn books(&self, now: Now) -> Books {
         let (committed, unspent) = self.units();
-        let level = self.terms.rate.map_or(0, |rate| {
+        let level = self.rate.map_or(0, |rate| {
             let mut bucket = self.bucket;
             bucket.cap(&rate, now.mono_us, self.outstanding);
             bucket.level(&rate, now.mono_us)

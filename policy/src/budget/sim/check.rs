@@ -262,7 +262,7 @@ impl Truth {
 }
 
 /// The rate with room for what travels: taken from the bucket, not yet seen here.
-fn slack(rate: &super::super::RateTerms) -> super::super::RateTerms {
+pub(super) fn slack(rate: &super::super::RateTerms) -> super::super::RateTerms {
     let travelling = rate.requests * 2_500_000 / rate.unit_us() + 1;
     super::super::RateTerms { burst: rate.burst + travelling, ..*rate }
 }
