@@ -17,7 +17,7 @@ const TOKENS: usize = 6;
 const NOW_S: i64 = 1_800_000_000;
 
 /// Sites as they may be: resources, plans and whole sites come, go and move.
-const SITES: [&str; 4] = [
+const SITES: [&str; 5] = [
     r#"
 [[sites]]
 slug = "a"
@@ -53,6 +53,14 @@ origin = "http://a"
 foreign_tokens = true
 resources = [{ pattern = "/x/*", methods = ["GET"] }, { pattern = "/y" }]
 plans = [{ id = "q" }]
+"#,
+    r#"
+[[sites]]
+slug = "a"
+origin = "http://a"
+foreign_tokens = true
+resources = [{ pattern = "/y", methods = ["GET"] }, { pattern = "/y", methods = ["POST"], cost = 5 }]
+plans = [{ id = "p" }, { id = "q", resources = ["/y"] }]
 "#,
     r#"
 [[sites]]
@@ -148,10 +156,11 @@ fn answers(snapshot: &Snapshot) -> String {
     for slug in ["a", "b"] {
         let Some(site) = snapshot.site_by_slug(slug) else { continue };
         for number in 0..TOKENS {
-            for path in ["/x/1", "/y", "/z"] {
+            for (method, path) in [("GET", "/x/1"), ("GET", "/y"), ("POST", "/y"), ("GET", "/z")] {
                 let bearer = format!("Bearer {}", token_text(number));
                 let headers = [(&b"authorization"[..], bearer.as_bytes())];
-                let line = RequestLine { method: b"GET", path: path.as_bytes(), query: None };
+                let line =
+                    RequestLine { method: method.as_bytes(), path: path.as_bytes(), query: None };
                 let client = "10.0.0.1".parse().unwrap();
                 let places = site.token_places();
                 let facts = Facts::extract(line, headers.into_iter(), places, false, client);
@@ -160,7 +169,7 @@ fn answers(snapshot: &Snapshot) -> String {
                     decision.subscription.map(|index| snapshot.subscription(index).unwrap());
                 let terms = decision.subscription.and_then(|index| snapshot.terms(index));
                 text += &format!(
-                    "{slug} {number} {path} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?}\n",
+                    "{slug} {number} {method} {path} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?}\n",
                     decision.outcome,
                     decision.reason,
                     decision.cost,
@@ -271,16 +280,18 @@ proptest! {
         if !changes.is_empty() {
             snapshot = snapshot.apply(&Delta { from: 1, to: 2, changes }).unwrap();
         }
+        let mut said = answers(&snapshot);
         for group in after.chunks(grouped) {
             let changes = group.iter().cloned().flat_map(|step| world.step(step)).collect();
             let (from, to) = (snapshot.sequence(), snapshot.sequence() + 3);
             let bytes = Delta { from, to, changes }.encode().unwrap();
             let next = snapshot.apply(&Delta::decode(&bytes).unwrap()).unwrap();
             prop_assert_eq!(next.sequence(), to);
-            prop_assert_eq!(answers(&next), answers(&world.compiled(to)));
+            let told = answers(&next);
+            prop_assert_eq!(&told, &answers(&world.compiled(to)));
             // The one before is as it was, for requests that run.
-            prop_assert_eq!(snapshot.sequence(), from);
-            snapshot = next;
+            prop_assert_eq!((snapshot.sequence(), answers(&snapshot)), (from, said));
+            (snapshot, said) = (next, told);
         }
     }
 
@@ -341,4 +352,38 @@ fn what_means_nothing_is_refused() {
         .networks
         .push(NetworkRow { address: [0; 16], prefix_bits: 129 })));
     assert!(Delta::decode(&vec![0; DELTA_BYTES_MAX + 1]).is_err());
+}
+
+/// A world and its snapshot, whose base has what these steps lead to.
+fn based(sites: usize, puts: &[(Key, Holder)]) -> (World, Snapshot) {
+    let mut world = World::default();
+    world.step(Step::Sites(sites));
+    for (key, holder) in puts {
+        world.step(Step::Put(*key, holder.clone()));
+    }
+    let snapshot = world.compiled(1);
+    (world, snapshot)
+}
+
+fn holder(plan: &'static str, tokens: &[(usize, bool, bool)]) -> Holder {
+    Holder { customer: 1, plan, status: "active", tokens: tokens.to_vec() }
+}
+
+/// The next snapshot.
+fn after(snapshot: &Snapshot, changes: Vec<Change>) -> Snapshot {
+    let from = snapshot.sequence();
+    let bytes = Delta { from, to: from + 1, changes }.encode().unwrap();
+    snapshot.apply(&Delta::decode(&bytes).unwrap()).unwrap()
+}
+
+#[test]
+fn a_narrowed_token_follows_its_pattern_through_new_sites() {
+    const MANY: usize = 3;
+    for (sites_of_base, sites) in [(0, MANY), (MANY, 0), (0, 1), (1, MANY), (2, MANY), (MANY, 2)] {
+        let plan = if sites_of_base == 2 { "q" } else { "p" };
+        let puts = [(("a", "s1"), holder(plan, &[(0, false, true), (1, false, false)]))];
+        let (mut world, snapshot) = based(sites_of_base, &puts);
+        let next = after(&snapshot, world.step(Step::Sites(sites)));
+        assert_eq!(answers(&next), answers(&world.compiled(2)), "{sites_of_base} to {sites}");
+    }
 }

@@ -244,7 +244,7 @@ impl<'a> TokenView<'a> {
                     None => is_listed(list, resource),
                     Some(translation) => list
                         .iter()
-                        .any(|index| translation.resource(index.to_native()) == Some(resource)),
+                        .any(|index| translation.is_same_pattern(index.to_native(), resource)),
                 }
             }
             TokenRow::Changed(state) => state.resources.as_ref().is_none_or(|patterns| {

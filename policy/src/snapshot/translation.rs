@@ -1,13 +1,14 @@
 //! From what a base calls sites, plans and resources to what the sites in force call them.
 //!
-//! In: the base's archive, the sites. Out: positions. A site is known by its slug, a plan by its id within the site, a resource by
-//! pattern and methods, and where only its methods changed by its pattern.
+//! In: the base's archive, the sites. Out: positions. A site is known by its slug, a plan by its id within the site. A token
+//! is narrowed to patterns, each with all its rules, however many methods have one of their own: so of the rules of one
+//! pattern the first stands for all.
 //! Always holds: what is no more has no position; nothing of one site is ever read as another's.
 
 use std::collections::HashMap;
 
 use super::Part;
-use super::layout::{ArchivedBody, ArchivedResourceRow, ArchivedSiteRow, NO_INDEX};
+use super::layout::{ArchivedBody, ArchivedSiteRow, NO_INDEX};
 use crate::ids::{PlanIndex, ResourceIndex, SiteIndex};
 
 /// The positions.
@@ -15,7 +16,10 @@ use crate::ids::{PlanIndex, ResourceIndex, SiteIndex};
 pub(super) struct Translation {
     sites: Vec<u32>,
     plans: Vec<u32>,
-    resources: Vec<u32>,
+    /// By the base's positions: the first rule of the same pattern in the sites in force.
+    patterns: Vec<u32>,
+    /// By positions in the sites in force: the first rule of the same pattern.
+    first_rules: Vec<u32>,
 }
 
 impl Translation {
@@ -23,7 +27,8 @@ impl Translation {
         let mut translation = Self {
             sites: vec![NO_INDEX; base.sites.len()],
             plans: vec![NO_INDEX; base.plans.len()],
-            resources: vec![NO_INDEX; base.resources.len()],
+            patterns: vec![NO_INDEX; base.resources.len()],
+            first_rules: vec![NO_INDEX; sites.body().resources.len()],
         };
         let body = sites.body();
         for (place, old) in translation.sites.iter_mut().zip(base.sites.iter()) {
@@ -32,9 +37,10 @@ impl Translation {
             *place = index.0;
             let plans = translation.plans.get_mut(old.plans.range()).unwrap_or_default();
             translate_plans(base, old, (body, new), plans);
-            let resources =
-                translation.resources.get_mut(old.resources.range()).unwrap_or_default();
-            translate_resources(base, old, (body, new), resources);
+            let patterns = translation.patterns.get_mut(old.resources.range()).unwrap_or_default();
+            let first_rules =
+                translation.first_rules.get_mut(new.resources.range()).unwrap_or_default();
+            translate_patterns((base, old, patterns), (body, new, first_rules));
         }
         translation
     }
@@ -47,8 +53,10 @@ impl Translation {
         there(&self.plans, of_base.index()).map(PlanIndex)
     }
 
-    pub(super) fn resource(&self, of_base: u32) -> Option<ResourceIndex> {
-        there(&self.resources, of_base as usize).map(ResourceIndex)
+    /// Whether a rule of the base and one of the sites in force, of the same site, have one pattern.
+    pub(super) fn is_same_pattern(&self, of_base: u32, resource: ResourceIndex) -> bool {
+        let pattern = there(&self.patterns, of_base as usize);
+        pattern.is_some() && pattern == there(&self.first_rules, resource.index())
     }
 }
 
@@ -71,27 +79,19 @@ fn translate_plans(
     }
 }
 
-fn translate_resources(
-    base: &ArchivedBody,
-    old: &ArchivedSiteRow,
-    (body, new): (&ArchivedBody, &ArchivedSiteRow),
-    places: &mut [u32],
+fn translate_patterns(
+    (base, old, patterns): (&ArchivedBody, &ArchivedSiteRow, &mut [u32]),
+    (body, new, first_rules): (&ArchivedBody, &ArchivedSiteRow, &mut [u32]),
 ) {
     let rows = body.resources.get(new.resources.range()).unwrap_or_default();
-    let mut by_pattern: HashMap<&str, Vec<(u32, &ArchivedResourceRow)>> = HashMap::new();
-    for (row, position) in rows.iter().zip(new.resources.start.to_native()..) {
-        by_pattern.entry(row.pattern.as_str()).or_default().push((position, row));
+    let mut by_pattern: HashMap<&str, u32> = HashMap::new();
+    for ((row, position), first) in
+        rows.iter().zip(new.resources.start.to_native()..).zip(first_rules)
+    {
+        *first = *by_pattern.entry(row.pattern.as_str()).or_insert(position);
     }
     let rows = base.resources.get(old.resources.range()).unwrap_or_default();
-    for (place, row) in places.iter_mut().zip(rows) {
-        let Some(same) = by_pattern.get(row.pattern.as_str()) else { continue };
-        let exact = same.iter().find(|(_, other)| {
-            other
-                .methods
-                .iter()
-                .map(|method| method.as_str())
-                .eq(row.methods.iter().map(|method| method.as_str()))
-        });
-        *place = exact.or(same.first()).map_or(NO_INDEX, |(position, _)| *position);
+    for (place, row) in patterns.iter_mut().zip(rows) {
+        *place = by_pattern.get(row.pattern.as_str()).copied().unwrap_or(NO_INDEX);
     }
 }
