@@ -2,7 +2,10 @@
 //!
 //! In: changes by value. Out: checked bytes, and back; [`Snapshot::apply`](crate::snapshot::Snapshot::apply) takes them.
 //! A subscription always comes whole, with all its tokens: what it had before is gone. Sites come all together, compiled.
-//! Always holds: bytes that decode were encoded by this format's version and have not changed; every count and text is bounded.
+//! Always holds: bytes that decode were encoded by this format's version and have not changed; every count and text is
+//! bounded, and what a delta may say of a subscription a base may hold.
+
+use std::collections::HashSet;
 
 use rkyv::rancor::Error;
 use rkyv::util::AlignedVec;
@@ -10,7 +13,8 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::budget::EntitlementId;
 use crate::ids::entitlement_id;
-use crate::model::{Site, Status, Subscription, header};
+use crate::matcher::Pattern;
+use crate::model::{Site, Status, Subscription, address, header};
 use crate::snapshot::header::{DELTA_MAGIC, HEADER_BYTES, HeaderError, check_as, seal_as};
 use crate::snapshot::layout::{NetworkRow, network_row, status_code, status_of};
 
@@ -20,8 +24,10 @@ pub const DELTA_BYTES_MAX: usize = 16 << 20;
 pub const CHANGES_MAX: usize = 64 * 1024;
 /// Tokens of one subscription in a delta.
 pub const TOKENS_MAX: usize = 64 * 1024;
-/// Bytes of an id or a pattern in a delta.
-const TEXT_BYTES_MAX: usize = 4096;
+/// Networks of one token, as in a policy file.
+const NETWORKS_MAX: usize = 1_000;
+/// Patterns that one token is narrowed to, as in a policy file.
+const RESOURCES_MAX: usize = 10_000;
 
 /// A subscription as it now is.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -47,9 +53,9 @@ pub struct SubscriptionState {
 /// A token as it now is.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct TokenState {
-    /// Unique within the site; never the token itself.
+    /// Unique within the site; never the token itself; at most 255 bytes.
     pub id: String,
-    /// SHA-256 of the token.
+    /// SHA-256 of the token; once in a subscription. Of two subscriptions that both have it the one told of last does.
     pub hash: [u8; 32],
     /// From when on it is refused, Unix seconds; `i64::MAX` for never.
     pub expires_at_s: i64,
@@ -106,17 +112,29 @@ impl SubscriptionState {
         status_of(self.status).unwrap_or(Status::Unpaid)
     }
 
+    /// Whether a base could hold it too, where its plan and resources are there.
     fn is_sound(&self) -> bool {
-        let is_id = |text: &str| text.len() <= TEXT_BYTES_MAX && header::is_value(text);
-        is_id(&self.slug)
-            && is_id(&self.id)
-            && is_id(&self.customer)
-            && self.plan.len() <= TEXT_BYTES_MAX
+        let mut hashes = HashSet::with_capacity(self.tokens.len().min(TOKENS_MAX));
+        address::is_slug(&self.slug)
+            && header::is_value(&self.id)
+            && header::is_value(&self.customer)
+            && (self.plan.is_empty() || header::is_value(&self.plan))
             && status_of(self.status).is_some()
             && self.tokens.len() <= TOKENS_MAX
-            && self.tokens.iter().all(|token| {
-                is_id(&token.id) && token.networks.iter().all(|network| network.prefix_bits <= 128)
-            })
+            && self.tokens.iter().all(|token| token.is_sound() && hashes.insert(token.hash))
+    }
+}
+
+impl TokenState {
+    fn is_sound(&self) -> bool {
+        let is_plain = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+        let patterns = self.resources.as_deref().unwrap_or_default();
+        (1..=usize::from(u8::MAX)).contains(&self.id.len())
+            && self.id.bytes().all(is_plain)
+            && self.networks.len() <= NETWORKS_MAX
+            && self.networks.iter().all(|network| network.prefix_bits <= 128)
+            && patterns.len() <= RESOURCES_MAX
+            && patterns.iter().all(|pattern| Pattern::parse(pattern).is_ok())
     }
 }
 

@@ -1,16 +1,18 @@
 //! Deltas over a base answer as a fresh compile of what they lead to; broken ones are refused.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::compile::{compile, compile_sites};
 use crate::decide::decide;
+use crate::decision::Decision;
 use crate::facts::{Facts, RequestLine};
 use crate::matcher::Scratch;
 use crate::model::{Policy, file};
-use crate::snapshot::{ApplyError, Snapshot};
+use crate::snapshot::{ApplyError, SiteView, Snapshot};
 use crate::token::TokenHash;
 
 const TOKENS: usize = 6;
@@ -150,6 +152,22 @@ fn state_of((slug, id): Key, holder: &Holder) -> SubscriptionState {
     SubscriptionState::new(&site, &subscription_text(&site, id, holder).unwrap())
 }
 
+/// The decision on a request with a token by its number.
+fn decided(
+    snapshot: &Snapshot,
+    site: &SiteView<'_>,
+    (method, path): (&str, &str),
+    number: usize,
+) -> Decision {
+    let bearer = format!("Bearer {}", token_text(number));
+    let headers = [(&b"authorization"[..], bearer.as_bytes())];
+    let (method, path) = (method.as_bytes(), path.as_bytes());
+    let line = RequestLine { method, path, query: None };
+    let client = "10.0.0.1".parse().unwrap();
+    let facts = Facts::extract(line, headers.into_iter(), site.token_places(), false, client);
+    decide(snapshot, site, &facts, NOW_S, &mut Scratch::new())
+}
+
 /// Everything that is decided on every token, and by what terms.
 fn answers(snapshot: &Snapshot) -> String {
     let mut text = String::new();
@@ -157,14 +175,7 @@ fn answers(snapshot: &Snapshot) -> String {
         let Some(site) = snapshot.site_by_slug(slug) else { continue };
         for number in 0..TOKENS {
             for (method, path) in [("GET", "/x/1"), ("GET", "/y"), ("POST", "/y"), ("GET", "/z")] {
-                let bearer = format!("Bearer {}", token_text(number));
-                let headers = [(&b"authorization"[..], bearer.as_bytes())];
-                let line =
-                    RequestLine { method: method.as_bytes(), path: path.as_bytes(), query: None };
-                let client = "10.0.0.1".parse().unwrap();
-                let places = site.token_places();
-                let facts = Facts::extract(line, headers.into_iter(), places, false, client);
-                let decision = decide(snapshot, &site, &facts, NOW_S, &mut Scratch::new());
+                let decision = decided(snapshot, &site, (method, path), number);
                 let subscription =
                     decision.subscription.map(|index| snapshot.subscription(index).unwrap());
                 let terms = decision.subscription.and_then(|index| snapshot.terms(index));
@@ -304,7 +315,35 @@ proptest! {
         bytes[at] ^= flip;
         prop_assert!(Delta::decode(&bytes).is_err());
     }
+
+    /// Damage under a fitting checksum is found by the other checks, or does no harm.
+    #[test]
+    fn forged_deltas_do_no_harm(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let (snapshot, mut bytes) = FORGED.clone();
+        for (at, value) in changes {
+            let at = HEADER_BYTES + at.index(bytes.len() - HEADER_BYTES);
+            bytes[at] = value;
+        }
+        seal_as(DELTA_MAGIC, &mut bytes, 2);
+        if let Ok(delta) = Delta::decode(&bytes) {
+            prop_assert_eq!(Delta::decode(&delta.encode().unwrap()).unwrap(), delta.clone());
+            if let Ok(next) = snapshot.apply(&delta) {
+                let _ = answers(&next);
+            }
+        }
+    }
 }
+
+/// A snapshot, and a delta over it with one change of each kind.
+static FORGED: LazyLock<(Snapshot, Vec<u8>)> = LazyLock::new(|| {
+    let (_, snapshot) = based(0, &[(S1, holder("p", &[(0, false, true)]))]);
+    let changes =
+        vec![put(S1, &holder("q", &[(0, false, true), (2, true, false)])), gone(S2), sites(3)];
+    let bytes = Delta { from: 1, to: 2, changes }.encode().unwrap();
+    (snapshot, bytes)
+});
 
 #[test]
 fn order_is_kept() {
@@ -345,9 +384,23 @@ fn what_means_nothing_is_refused() {
         change(&mut state);
         Delta { from: 1, to: 2, changes: vec![Change::Subscription(state)] }.encode().is_err()
     };
+    assert!(!of(|state| state.tokens[0].id = "x".repeat(255)));
     assert!(of(|state| state.status = 99));
     assert!(of(|state| state.id = "a\nb".to_owned()));
-    assert!(of(|state| state.tokens[0].id = "x".repeat(5000)));
+    assert!(of(|state| state.slug = "A".to_owned()));
+    assert!(of(|state| state.plan = "p\0".to_owned()));
+    assert!(of(|state| state.tokens[0].id = "x".repeat(256)));
+    assert!(of(|state| state.tokens[0].id = String::new()));
+    assert!(of(|state| state.tokens[0].id = "a\tb".to_owned()));
+    assert!(of(|state| state
+        .tokens
+        .push(TokenState { id: "2".to_owned(), ..state.tokens[0].clone() })));
+    assert!(of(|state| state.tokens[0].resources = Some(vec!["*".to_owned()])));
+    assert!(of(|state| state.tokens[0].resources = Some(vec!["/y".to_owned(); RESOURCES_MAX + 1])));
+    assert!(of(|state| {
+        let network = NetworkRow { address: [0; 16], prefix_bits: 96 };
+        state.tokens[0].networks = vec![network; NETWORKS_MAX + 1];
+    }));
     assert!(of(|state| state.tokens[0]
         .networks
         .push(NetworkRow { address: [0; 16], prefix_bits: 129 })));
@@ -385,5 +438,94 @@ fn a_narrowed_token_follows_its_pattern_through_new_sites() {
         let (mut world, snapshot) = based(sites_of_base, &puts);
         let next = after(&snapshot, world.step(Step::Sites(sites)));
         assert_eq!(answers(&next), answers(&world.compiled(2)), "{sites_of_base} to {sites}");
+    }
+}
+
+/// What is decided on `GET /y` of a site with a token: whose it is, by which plan; or the reason.
+fn asked(snapshot: &Snapshot, slug: &str, number: usize) -> String {
+    let Some(site) = snapshot.site_by_slug(slug) else { return "no site".to_owned() };
+    let decision = decided(snapshot, &site, ("GET", "/y"), number);
+    match (decision.subscription, decision.plan) {
+        (Some(subscription), Some(plan)) => format!(
+            "{} {} {}",
+            snapshot.subscription(subscription).unwrap().id(),
+            snapshot.plan(plan).unwrap().id(),
+            decision.reason.as_str()
+        ),
+        _ => decision.reason.as_str().to_owned(),
+    }
+}
+
+fn put(key: Key, holder: &Holder) -> Change {
+    Change::Subscription(state_of(key, holder))
+}
+
+fn gone((slug, id): Key) -> Change {
+    Change::Gone(entitlement_id(slug, id).0)
+}
+
+fn sites(number: usize) -> Change {
+    let sites = policy_of(number, &BTreeMap::new()).sites;
+    Change::Sites(compile_sites(&sites, 7).unwrap())
+}
+
+const S1: Key = ("a", "s1");
+const S2: Key = ("a", "s2");
+
+/// What changes mean for token 1, which the base gives to `s1` of site `a` on plan `p`.
+#[test]
+fn every_change_means_one_thing() {
+    let has = |plan, tokens: &[usize]| {
+        holder(plan, &tokens.iter().map(|number| (*number, false, false)).collect::<Vec<_>>())
+    };
+    let (_, snapshot) = based(0, &[(S1, has("p", &[1])), (S2, has("p", &[3]))]);
+    assert_eq!(asked(&snapshot, "a", 1), "s1 p ok");
+    let cases: Vec<(&str, Vec<Change>, &str)> = vec![
+        ("a plan", vec![put(S1, &has("q", &[1]))], "s1 q ok"),
+        ("no token", vec![put(S1, &has("p", &[]))], "token_unknown"),
+        ("gone", vec![gone(S1)], "token_unknown"),
+        ("gone and back", vec![gone(S1), put(S1, &has("q", &[1]))], "s1 q ok"),
+        ("back and gone", vec![put(S1, &has("q", &[1])), gone(S1)], "token_unknown"),
+        // A token moves in one delta, whichever end is told of first.
+        ("moved, loser first", vec![put(S1, &has("p", &[])), put(S2, &has("q", &[1]))], "s2 q ok"),
+        ("moved, winner first", vec![put(S2, &has("q", &[1])), put(S1, &has("p", &[]))], "s2 q ok"),
+        ("moved, loser gone", vec![put(S2, &has("q", &[1])), gone(S1)], "s2 q ok"),
+        (
+            "moved and back",
+            vec![
+                put(S2, &has("q", &[1])),
+                put(S1, &has("p", &[])),
+                put(S2, &has("q", &[])),
+                put(S1, &has("p", &[1])),
+            ],
+            "s1 p ok",
+        ),
+        // The same hash twice, against the rules: the overlay wins over the base, and the later over the earlier.
+        ("twice, base and overlay", vec![put(S2, &has("q", &[1]))], "s2 q ok"),
+        ("twice, overlay", vec![put(S2, &has("q", &[1])), put(S1, &has("p", &[1]))], "s1 p ok"),
+        // A plan and a site that are not there: nobody is let in by another's; when they are back, so are their tokens.
+        ("no such plan", vec![put(S1, &has("new", &[1]))], "token_unknown"),
+        ("the plan is gone", vec![sites(2)], "token_unknown"),
+        ("the plan is back", vec![sites(2), sites(0)], "s1 p ok"),
+        ("the site is gone", vec![sites(4)], "no site"),
+        ("the site is back", vec![sites(4), sites(0)], "s1 p ok"),
+        // A slug for another's site: its old subscriptions are told of as gone first, and stay so.
+        ("the slug again", vec![gone(S1), gone(S2), sites(4), sites(0)], "token_unknown"),
+        (
+            "the slug again, told late",
+            vec![sites(4), gone(S1), sites(0), put(S2, &has("q", &[1]))],
+            "s2 q ok",
+        ),
+    ];
+    for (name, changes, expected) in cases {
+        let next = after(&snapshot, changes.clone());
+        assert_eq!(asked(&next, "a", 1), expected, "{name}");
+        // One at a time they lead to the same.
+        let mut slow = snapshot.clone();
+        for change in changes {
+            slow = after(&slow, vec![change]);
+        }
+        assert_eq!(answers(&slow), answers(&next), "{name}");
+        assert_eq!(asked(&snapshot, "a", 1), "s1 p ok", "{name}: the one before");
     }
 }

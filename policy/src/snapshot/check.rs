@@ -4,6 +4,8 @@
 //! Always holds of what passes: every position is in range and of the right site, every code means something, every name
 //! is unique where it must be. So views need no checks, and `decide` cannot be led from one site into another.
 
+use std::collections::HashSet;
+
 use super::SiteNames;
 use super::layout::{
     ArchivedBody, ArchivedOriginRow, ArchivedPlanRow, ArchivedResourceRow, ArchivedSiteRow,
@@ -163,9 +165,12 @@ fn parse_resource(row: &ArchivedResourceRow) -> Option<(Pattern, MethodSet, Acce
 fn check_plans(body: &ArchivedBody, site: &ArchivedSiteRow) -> Result<(), Invalid> {
     let start = site.plans.range().start;
     let plans = body.plans.get(site.plans.range()).unwrap_or_default();
+    let mut ids = HashSet::with_capacity(plans.len());
     for (position, plan) in plans.iter().enumerate() {
         let row = start + position;
-        ensure(header::is_value(&plan.id), "the id", "plan", row)?;
+        // Changes of subscriptions name their plan by its id.
+        let is_new = ids.insert(plan.id.as_str());
+        ensure(header::is_value(&plan.id) && is_new, "the id", "plan", row)?;
         ensure(units_are_known(plan), "a unit of time", "plan", row)?;
         let has_good_rate = match plan.rate.as_ref() {
             Some(rate) => rate.requests.to_native() > 0 && plan.burst.to_native() > 0,

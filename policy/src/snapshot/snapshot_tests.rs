@@ -285,6 +285,7 @@ fn models_that_contradict_themselves_are_refused() {
         "a resource of plan number 0",
     );
     check(|policy| policy.sites[0].plans[0].resources = Some(vec![1, 0]), "a resource of plan");
+    check(|policy| policy.sites[0].plans[1].id = "pro".into(), "the id of plan number 1");
     check(|policy| policy.sites[0].subscriptions[0].plan = 2, "the site or plan of subscription");
     check(|policy| policy.sites[1].subscriptions[0].customer.push('\n'), "the id or customer");
     check(
