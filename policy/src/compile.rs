@@ -4,7 +4,6 @@
 //! Always holds: the same policy and sequence give the same bytes.
 
 use rkyv::rancor::Error;
-use rkyv::util::AlignedVec;
 
 use crate::ids::entitlement_id;
 use crate::matcher::Access;
@@ -31,6 +30,16 @@ pub enum CompileError {
     /// A subscription of no site.
     #[error("there is no site number {0} to add a subscription to")]
     NoSite(u32),
+    /// A subscription of no plan.
+    #[error("there is no plan number {plan} of site number {site} for the subscription {id:?}")]
+    NoPlan {
+        /// The site's position.
+        site: u32,
+        /// The plan's position within the site.
+        plan: u32,
+        /// The subscription's id.
+        id: String,
+    },
     /// More rows or bytes of ids than 32 bits count.
     #[error("the policy has too many {0} for one snapshot")]
     TooMany(&'static str),
@@ -99,9 +108,9 @@ impl Builder {
         let (slots, slot_homes) =
             token_table::build(self.slots).map_err(CompileError::DuplicateToken)?;
         let body = Body { slots, slot_homes, ..self.body };
-        let mut bytes = AlignedVec::<16>::new();
-        bytes.resize(HEADER_BYTES, 0);
-        let mut bytes = rkyv::api::high::to_bytes_in::<_, Error>(&body, bytes)?.into_vec();
+        // Positions in the archive are what must be aligned, and these count from the header's start; whoever reads the
+        // bytes copies or maps them to where they are aligned.
+        let mut bytes = rkyv::api::high::to_bytes_in::<_, Error>(&body, vec![0; HEADER_BYTES])?;
         seal(&mut bytes, sequence);
         Ok(bytes)
     }
@@ -143,10 +152,14 @@ impl Builder {
     /// Adds a subscription of the site at this position; its plan and resources are positions within that site.
     ///
     /// # Errors
-    /// [`CompileError`]
+    /// [`CompileError`]; after [`CompileError::NoSite`] and [`CompileError::NoPlan`] nothing of it was added, and others can be.
     pub fn add(&mut self, site: u32, subscription: &Subscription) -> Result<(), CompileError> {
         let row = self.body.sites.get(site as usize).ok_or(CompileError::NoSite(site))?;
         let resources_start = row.resources.start;
+        if subscription.plan >= row.plans.end.saturating_sub(row.plans.start) {
+            let (plan, id) = (subscription.plan, subscription.id.clone());
+            return Err(CompileError::NoPlan { site, plan, id });
+        }
         let row = subscription_row(&row.slug, subscription, site, row.plans.start);
         // The other half of the numbers is for what changes over a snapshot.
         let index = position(self.body.subscriptions.len().saturating_mul(2), "subscriptions")? / 2;

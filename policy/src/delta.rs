@@ -181,9 +181,7 @@ impl Delta {
     /// When it is past a bound: send a new base instead.
     pub fn encode(&self) -> Result<Vec<u8>, DeltaError> {
         self.check()?;
-        let mut bytes = AlignedVec::<16>::new();
-        bytes.resize(HEADER_BYTES, 0);
-        let mut bytes = rkyv::api::high::to_bytes_in::<_, Error>(self, bytes)?.into_vec();
+        let mut bytes = rkyv::api::high::to_bytes_in::<_, Error>(self, vec![0; HEADER_BYTES])?;
         seal_as(DELTA_MAGIC, &mut bytes, self.to);
         if bytes.len() > DELTA_BYTES_MAX {
             return Err(DeltaError::Invalid("it is too long"));

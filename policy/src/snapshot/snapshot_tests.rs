@@ -6,10 +6,10 @@ use proptest::prelude::*;
 
 use super::header::{HEADER_BYTES, seal};
 use super::*;
-use crate::compile::compile;
+use crate::compile::{Builder, CompileError, compile};
 use crate::decision::Outcome;
 use crate::ids::entitlement_id;
-use crate::model::{Policy, Scheme, file};
+use crate::model::{Policy, Scheme, Subscription, file};
 use crate::{budget, decide, facts, matcher};
 
 pub(crate) const POLICY: &str = r#"
@@ -185,6 +185,22 @@ fn comes_out_as_it_went_in() {
     assert_ne!(entitlement, entitlement_id("weathers", "1"));
 }
 
+/// What a control plane does with more subscriptions than fit in memory as a model.
+#[test]
+fn subscriptions_added_one_by_one_make_the_same() {
+    let policy = policy();
+    let mut builder = Builder::new(&policy.sites).unwrap();
+    for (site, index) in policy.sites.iter().zip(0..) {
+        for subscription in &site.subscriptions {
+            let lost = Subscription { plan: 2, ..subscription.clone() };
+            assert!(matches!(builder.add(index, &lost), Err(CompileError::NoPlan { plan: 2, .. })));
+            assert!(matches!(builder.add(2, subscription), Err(CompileError::NoSite(2))));
+            builder.add(index, subscription).unwrap();
+        }
+    }
+    assert_eq!(builder.finish(42).unwrap(), compile(&policy, 42).unwrap());
+}
+
 #[test]
 fn a_mapped_file_says_the_same() {
     let bytes = compile(&policy(), 42).unwrap();
@@ -286,7 +302,7 @@ fn models_that_contradict_themselves_are_refused() {
     );
     check(|policy| policy.sites[0].plans[0].resources = Some(vec![1, 0]), "a resource of plan");
     check(|policy| policy.sites[0].plans[1].id = "pro".into(), "the id of plan number 1");
-    check(|policy| policy.sites[0].subscriptions[0].plan = 2, "the site or plan of subscription");
+    check(|policy| policy.sites[0].subscriptions[0].plan = 2, "no plan number 2 of site number 0");
     check(|policy| policy.sites[1].subscriptions[0].customer.push('\n'), "the id or customer");
     check(
         |policy| policy.sites[1].subscriptions[0].tokens[0].resources = Some(vec![4]),
