@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use policy::compile::compile;
 use policy::decide::decide;
 use policy::decision::{Outcome, Reason};
+use policy::delta::{Change, Delta, SubscriptionState};
 use policy::facts::{Facts, RequestLine};
 use policy::matcher::Scratch;
 use policy::model::{Policy, Subscription, Token, file};
@@ -91,28 +92,31 @@ fn hash(number: usize) -> TokenHash {
 fn policy_with(tokens: usize) -> Result<Policy> {
     let mut policy = base_policy(SITE)?;
     let site = policy.sites.first_mut().context("the benchmark's policy has a site")?;
-    site.subscriptions.extend((0..tokens / TOKENS_PER_SUBSCRIPTION).map(|number| {
-        Subscription {
-            id: format!("sub_{number}"),
-            plan: 0,
-            customer: format!("customer_{number}"),
-            status: policy::model::Status::Active,
-            past_due_since_s: None,
-            period_anchor_s: None,
-            tokens: (0..TOKENS_PER_SUBSCRIPTION)
-                .map(|nth| number * TOKENS_PER_SUBSCRIPTION + nth)
-                .map(|token| Token {
-                    id: format!("tok_{token}"),
-                    hash: hash(token),
-                    expires_at_s: None,
-                    is_revoked: false,
-                    allow_from: Vec::new(),
-                    resources: None,
-                })
-                .collect(),
-        }
-    }));
+    site.subscriptions.extend((0..tokens / TOKENS_PER_SUBSCRIPTION).map(subscription));
     Ok(policy)
+}
+
+/// One of the benchmark's subscriptions.
+fn subscription(number: usize) -> Subscription {
+    Subscription {
+        id: format!("sub_{number}"),
+        plan: 0,
+        customer: format!("customer_{number}"),
+        status: policy::model::Status::Active,
+        past_due_since_s: None,
+        period_anchor_s: None,
+        tokens: (0..TOKENS_PER_SUBSCRIPTION)
+            .map(|nth| number * TOKENS_PER_SUBSCRIPTION + nth)
+            .map(|token| Token {
+                id: format!("tok_{token}"),
+                hash: hash(token),
+                expires_at_s: None,
+                is_revoked: false,
+                allow_from: Vec::new(),
+                resources: None,
+            })
+            .collect(),
+    }
 }
 
 fn base_policy(text: &str) -> Result<Policy> {
@@ -142,6 +146,42 @@ fn measure_tokens(tokens: usize, rows: &mut Vec<Row>) -> Result<()> {
     rows.push(row(format!("snapshot of {tokens} tokens: map and check"), loaded_ms, "ms"));
     let each = snapshot.len_bytes() as f64 / tokens as f64;
     rows.push(row(format!("snapshot of {tokens} tokens: whole, a token"), each, "bytes"));
+    measure_changes(&snapshot, tokens, &asked, rows)
+}
+
+/// The same table with a hundredth of its subscriptions, 10,000 at most, changed over it.
+fn measure_changes(
+    base: &Snapshot,
+    tokens: usize,
+    asked: &[TokenHash],
+    rows: &mut Vec<Row>,
+) -> Result<()> {
+    let policy = base_policy(SITE)?;
+    let site = policy.sites.first().context("the benchmark's policy has a site")?;
+    let change = |number| Change::Subscription(SubscriptionState::new(site, &subscription(number)));
+    let subscriptions = tokens / TOKENS_PER_SUBSCRIPTION;
+    let changed = (subscriptions / 100).clamp(1, 10_000);
+    let changes = (0..changed).map(change).collect();
+    let snapshot = base.apply(&Delta { from: 1, to: 2, changes })?;
+    let of_changed: Vec<TokenHash> = (0..asked.len())
+        .map(|call| hash(call * 7_919 % (changed * TOKENS_PER_SUBSCRIPTION)))
+        .collect();
+    for (whose, asked) in [("any", asked), ("a changed one", &of_changed)] {
+        let look_up_ns = nanoseconds(asked.len(), |call| {
+            black_box(snapshot.find_token(&asked[call]));
+        });
+        let name =
+            format!("token look-up among {tokens}, {changed} subscriptions changed: {whose}");
+        rows.push(row(name, look_up_ns, "ns"));
+    }
+    let deltas: Vec<Delta> = (0..1_000)
+        .map(|call| Delta { from: 2, to: 3, changes: vec![change(call * 7_919 % subscriptions)] })
+        .collect();
+    let apply_ns = nanoseconds(deltas.len(), |call| {
+        let _ = black_box(snapshot.apply(&deltas[call]));
+    });
+    let name = format!("change of a subscription over {tokens} tokens: apply");
+    rows.push(row(name, apply_ns / 1e3, "µs"));
     Ok(())
 }
 
@@ -161,6 +201,15 @@ fn measure_decisions(rows: &mut Vec<Row>) -> Result<()> {
     ] {
         rows.push(row(name, decide_ns(&small, path, token, reason)?, "ns"));
     }
+    let policy = base_policy(SITE)?;
+    let states = policy
+        .sites
+        .iter()
+        .flat_map(|site| site.subscriptions.iter().map(|held| SubscriptionState::new(site, held)));
+    let changes = states.map(Change::Subscription).collect();
+    let changed = small.apply(&Delta { from: 1, to: 2, changes })?;
+    let ns = decide_ns(&changed, "/paid/x", Some(TOKEN_RICH), Reason::Ok)?;
+    rows.push(row("decide: paid path, token and all, changed since the base", ns, "ns"));
     for (name, snapshot, path) in [
         ("match: 2 rules, plain path", &small, "/api/v1/users/12345/orders"),
         ("match: 1,000 rules, plain path", &large, "/area500/x/thing/7"),
