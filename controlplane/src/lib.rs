@@ -31,6 +31,7 @@ pub mod init;
 pub mod secrets;
 pub mod server;
 pub mod storage;
+pub mod sync;
 pub mod world;
 
 #[cfg(test)]

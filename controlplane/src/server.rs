@@ -5,6 +5,7 @@
 //! within [`DRAIN`], and ends.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use tokio::task::JoinHandle;
 use crate::api::{self, ApiSettings, App};
 use crate::secrets::Keyring;
 use crate::storage::{CONNECTIONS_DEFAULT, StorageError, Store, UrlError};
+use crate::sync::Sync;
 use crate::world::World;
 
 /// Connections at once.
@@ -45,6 +47,8 @@ pub struct Config {
     pub keyring: Arc<Keyring>,
     /// What the API is told.
     pub api: ApiSettings,
+    /// Where bases of the policy are written, which nodes fetch. They keep no name there, so that nothing is left of them.
+    pub folder: PathBuf,
 }
 
 /// Why it cannot run.
@@ -73,6 +77,7 @@ pub struct Server {
     pub address: SocketAddr,
     store: Store,
     router: Router,
+    sync: Sync,
     listener: TcpListener,
     background: Vec<JoinHandle<()>>,
 }
@@ -110,12 +115,15 @@ impl Server {
         let listen = |cause| Error::Listen { address: config.listen, cause };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let sync = Sync::new(store.clone(), config.keyring.clone(), config.folder);
         let router = api::router(App::new(store.clone(), config.keyring, config.api));
-        let background = vec![
+        let router = router.merge(sync.router());
+        let mut background = vec![
             tokio::spawn(store.outbox().clone().publish()),
             tokio::spawn(prune(store.clone())),
         ];
-        Ok(Self { address, store, router, listener, background })
+        background.extend(sync.run());
+        Ok(Self { address, store, router, sync, listener, background })
     }
 
     /// Serves until `stop` is done, then drains.
@@ -145,6 +153,7 @@ impl Server {
             () = accept => {}
         }
         drop(self.listener);
+        self.sync.stop();
         if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
             tracing::warn!("requests were still running after {} s; closing", DRAIN.as_secs());
         }

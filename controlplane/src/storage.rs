@@ -17,8 +17,11 @@ mod change;
 mod connect;
 mod error;
 mod idempotency;
+mod ledger;
 mod migrate;
+mod nodes;
 pub mod outbox;
+mod policy_rows;
 mod rekey;
 mod rows;
 mod schema;
@@ -28,7 +31,10 @@ pub use change::{Actor, Change};
 pub use connect::{CONNECTIONS_DEFAULT, UrlError};
 pub use error::{StorageError, StorageResult};
 pub use idempotency::StoredAnswer;
+pub use ledger::Taken;
+pub use nodes::{Admission, KnownNode, NodeReport, Start};
 pub use outbox::{Outbox, OutboxEntry};
+pub use policy_rows::{PolicyReader, SiteRows, SubscriptionRows};
 pub use rows::{
     Account, Adjustment, AdminKey, AuditEntry, Columns, Customer, Member, Node, NodeToken, Plan,
     PlanRevision, Resource, Site, Stamp, Subscription, TenantRow, Token, column,
@@ -189,6 +195,12 @@ impl Store {
     /// When the database cannot be asked, or a secret cannot be opened.
     pub async fn rekey(&self, keyring: &Keyring) -> StorageResult<u64> {
         rekey::run(&self.database, keyring, &*self.world).await
+    }
+
+    /// Runs a statement as it is, for tests that damage a database.
+    #[cfg(test)]
+    pub(crate) async fn raw(&self, sql: &str) {
+        self.database.execute_unprepared(sql).await.unwrap();
     }
 
     /// Closes all connections, waiting for those in use.

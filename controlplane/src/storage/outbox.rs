@@ -180,6 +180,14 @@ impl Outbox {
         *self.head.borrow()
     }
 
+    /// The entries after `sequence` that are numbered, at most [`BATCH`].
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn read_after(&self, sequence: i64) -> StorageResult<Vec<OutboxEntry>> {
+        read(&self.database, sequence).await
+    }
+
     /// Everything after `sequence`, now and as it comes.
     #[must_use]
     pub fn follow(&self, sequence: i64) -> Follower {
@@ -187,7 +195,7 @@ impl Outbox {
     }
 }
 
-async fn head<C: ConnectionTrait>(database: &C) -> StorageResult<i64> {
+pub(super) async fn head<C: ConnectionTrait>(database: &C) -> StorageResult<i64> {
     let sql = "SELECT sequence FROM outbox_head WHERE id = 1";
     let row = database
         .query_one_raw(Statement::from_string(database.get_database_backend(), sql))

@@ -260,6 +260,11 @@ rows! {
         last_seen_at_ms: Option<i64>,
         declared_dead_at_ms: Option<i64>,
         archived_at_ms: Option<i64>,
+        base_sequence: i64,
+        program: Option<String>,
+        rejected: i64,
+        error: Option<String>,
+        buried_at_ms: Option<i64>,
     }
     /// What a node shows to the control link.
     node_token NodeToken "node_tokens" "ntok" {

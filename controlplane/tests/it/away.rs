@@ -9,7 +9,7 @@ use serde_json::json;
 use super::client::Client;
 use super::place::Place;
 use super::postgres::Cluster;
-use crate::server::{Config, Server};
+use crate::server::Server;
 use crate::world::System;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -117,13 +117,7 @@ async fn count(owner: &Client) -> usize {
 /// The server over a socket: it answers, refuses an endless head, and drains when told to stop.
 pub async fn a_server_answers_and_drains(place: Place) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let config = Config {
-        database_url: place.url.clone(),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        keyring: place.keyring.clone(),
-        api: crate::api::ApiSettings::default(),
-    };
-    let server = Server::start(config, Arc::new(System)).await.unwrap();
+    let server = Server::start(place.config(), Arc::new(System)).await.unwrap();
     let address = server.address;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(server.run(async move {

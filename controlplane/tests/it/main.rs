@@ -15,6 +15,8 @@ mod place;
 mod postgres;
 mod samples;
 mod storage;
+mod sync;
+mod sync_node;
 mod tenancy;
 
 use std::panic::AssertUnwindSafe;
@@ -71,6 +73,15 @@ cases! {
         a_token_is_shown_once,
         tokens_are_imported_rotated_restricted_and_revoked,
         admin_keys_give_no_more_than_they_have;
+    sync:
+        a_new_node_fetches_a_base_and_follows_changes,
+        a_node_that_was_away_catches_up,
+        a_node_is_cut_off,
+        starts_take_over_from_each_other,
+        a_restored_database_begins_a_new_history,
+        leases_never_exceed_the_limit,
+        replies_reach_nodes_of_other_control_planes,
+        dead_nodes_are_settled;
     tenancy:
         no_route_reaches_another_account;
 }

@@ -7,6 +7,7 @@ use axum::Router;
 use crate::api::{self, ApiSettings, App};
 use crate::init;
 use crate::secrets::Keyring;
+use crate::server::Config;
 use crate::storage::{Actor, Store};
 use crate::world::System;
 
@@ -40,6 +41,35 @@ impl Place {
 
     pub async fn prepare(&self) {
         self.store.migrate().await.unwrap();
+    }
+
+    /// What a server of this database is told.
+    pub fn config(&self) -> Config {
+        Config {
+            database_url: self.url.clone(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            keyring: self.keyring.clone(),
+            api: ApiSettings::default(),
+            folder: std::env::temp_dir(),
+        }
+    }
+
+    /// The same database through a pool of its own, as another process has it.
+    pub fn another_store(&self) -> Store {
+        Store::open(&self.url, 8, Arc::new(System)).unwrap()
+    }
+
+    /// Makes the database what a backup of before this token would have been, with this last number.
+    pub async fn forget_after_token(&self, token: &str, sequence: u64) {
+        let hash = policy::token::TokenHash::of(token.as_bytes());
+        let hex: String = hash.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let literal = match self.url.starts_with("sqlite") {
+            true => format!("x'{hex}'"),
+            false => format!("'\\x{hex}'"),
+        };
+        self.store.raw(&format!("DELETE FROM tokens WHERE hash = {literal}")).await;
+        self.store.raw(&format!("DELETE FROM outbox WHERE sequence > {sequence}")).await;
+        self.store.raw(&format!("UPDATE outbox_head SET sequence = {sequence}")).await;
     }
 
     pub fn router(&self) -> Router {

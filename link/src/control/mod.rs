@@ -24,6 +24,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use policy::budget::message::{LeaseReply, LeaseRequest};
 use tokio::sync::{mpsc, oneshot};
@@ -67,12 +68,18 @@ pub trait PolicySink: Send + Sync + 'static {
 /// Takes the ledger's replies and recalls. What it cannot take is lost; the ledger says it again when asked again.
 pub type Deliver = Box<dyn Fn(Vec<LeaseReply>) + Send + Sync>;
 
+/// Hears the ledger's clock: how long the question was under way, and what the clock said, Unix milliseconds. Called before the
+/// replies of the same answer are delivered.
+pub type Observe = Box<dyn Fn(Duration, i64) + Send + Sync>;
+
 /// The way of the ledger's messages through the link.
 pub struct LedgerPort {
     /// What owner shards ask and tell.
     pub requests: mpsc::Receiver<LeaseRequest>,
     /// Where replies go.
     pub deliver: Deliver,
+    /// Who keeps the ledger's clock.
+    pub observe: Observe,
 }
 
 impl std::fmt::Debug for LedgerPort {
@@ -135,8 +142,13 @@ impl Control {
                     Arc::clone(&state),
                     &config,
                 );
-                let report =
-                    report::run(&http, &state, ledger.requests, &deliver, stopped, &config);
+                let report = report::run(
+                    &http,
+                    &state,
+                    (ledger.requests, &deliver, &ledger.observe),
+                    stopped,
+                    &config,
+                );
                 // The report's task ends when the link does.
                 tokio::select! {
                     () = follow => {}

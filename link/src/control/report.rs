@@ -7,11 +7,11 @@ use policy::budget::message::LeaseRequest;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::Deliver;
 use super::config::ControlConfig;
 use super::http::{Http, HttpError};
 use super::state::LinkState;
 use super::waiting::Waiting;
+use super::{Deliver, Observe};
 use crate::ship::backoff::Backoff;
 use crate::wire::message::{REQUESTS_MAX, cut};
 use crate::wire::{Figures, REPORT_PATH, Report, ReportReply};
@@ -20,6 +20,7 @@ struct Reporter<'a> {
     http: &'a Http,
     state: &'a LinkState,
     deliver: &'a Deliver,
+    observe: &'a Observe,
     config: &'a ControlConfig,
     waiting: Waiting,
     /// What the report under way carries.
@@ -31,13 +32,12 @@ struct Reporter<'a> {
 pub(super) async fn run(
     http: &Http,
     state: &LinkState,
-    mut requests: mpsc::Receiver<LeaseRequest>,
-    deliver: &Deliver,
+    (mut requests, deliver, observe): (mpsc::Receiver<LeaseRequest>, &Deliver, &Observe),
     mut stopped: oneshot::Receiver<()>,
     config: &ControlConfig,
 ) {
     let (waiting, sent) = (Waiting::default(), Vec::new());
-    let mut reporter = Reporter { http, state, deliver, config, waiting, sent, number: 0 };
+    let mut reporter = Reporter { http, state, deliver, observe, config, waiting, sent, number: 0 };
     tokio::select! {
         _ = &mut stopped => {}
         () = reporter.run(&mut requests) => {}
@@ -135,6 +135,7 @@ impl Reporter<'_> {
         self.sent = self.waiting.take(REQUESTS_MAX);
         self.state.ledger_waits(self.sent.len() + self.waiting.len());
         let (_, url) = self.http.current();
+        let asked_at = Instant::now();
         let asked = match self.report().encode() {
             Ok(body) => self.http.post(url.at(REPORT_PATH, None), body).await,
             Err(error) => Err(HttpError::Reach(error.to_string())),
@@ -145,6 +146,7 @@ impl Reporter<'_> {
         match reply {
             Ok(reply) => {
                 self.sent.clear();
+                (self.observe)(asked_at.elapsed(), reply.unix_ms);
                 self.state.heard();
                 self.state.update(|status| status.reports += 1);
                 self.state.ledger_waits(self.waiting.len());

@@ -95,7 +95,7 @@ impl Node {
             let replies = Arc::clone(&replies);
             Box::new(move |new: Vec<LeaseReply>| replies.lock().extend(new))
         };
-        let port = LedgerPort { requests, deliver };
+        let port = LedgerPort { requests, deliver, observe: Box::new(|_, _| {}) };
         let control = Control::start(config, Arc::clone(&lines), port).expect("it starts");
         Self { control: Some(control), lines, ledger, replies, token_file }
     }

@@ -35,17 +35,16 @@ const DATABASE_FILE: &str = "controlplane.db";
 pub fn config(args: &ControlplaneArgs) -> Result<Config, Failure> {
     let data_dir = args.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR));
     let keyring = Arc::new(keyring(args, &data_dir)?);
+    make_directory(&data_dir)?;
     let database_url = match &args.database_url {
         Some(url) => url.clone(),
-        None => {
-            make_directory(&data_dir)?;
-            format!("sqlite://{}", data_dir.join(DATABASE_FILE).display())
-        }
+        None => format!("sqlite://{}", data_dir.join(DATABASE_FILE).display()),
     };
     Ok(Config {
         database_url,
         listen: args.listen.unwrap_or(LISTEN_DEFAULT),
         keyring,
+        folder: data_dir,
         api: ApiSettings {
             allow_private_origins: args.allow_private_origins,
             ..ApiSettings::default()

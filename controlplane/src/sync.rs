@@ -1,0 +1,149 @@
+//! The control plane's end of the control link: what nodes are told, and what they tell.
+//!
+//! In: the outbox and the rows it names; requests of nodes with their tokens. Out: bases and changes of the policy, the
+//! ledger's replies.
+//! Always holds: nothing of a node's is answered before its token was looked up; a node whose token is revoked is cut
+//! off as soon as the outbox says so; what cannot be told by changes is told by a base. Which nodes: all of them get the
+//! policy of all accounts, since only an operator makes nodes.
+//!
+//! [`feed`] follows the outbox and keeps the changes that streams are served from; [`base`] compiles whole policies;
+//! [`stream`], [`report`] and [`download`] are the three requests of [`link::wire`]; [`mailboxes`] carries the ledger's
+//! replies to streams of this process, the database to those of others.
+
+mod base;
+mod changes;
+mod download;
+mod feed;
+mod mailboxes;
+mod model;
+mod report;
+mod seen;
+mod stream;
+mod undertaker;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::DefaultBodyLimit;
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::{HeaderMap, StatusCode, header};
+use link::wire::frame::REPORT_BYTES_MAX;
+use link::wire::{CONTENT_TYPE, NodeToken, PROTOCOL, PROTOCOL_HEADER, Refusal, Why};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::secrets::Keyring;
+use crate::storage::{Admission, KnownNode, StorageError, Store};
+use feed::Feed;
+use mailboxes::Mailboxes;
+use seen::Seen;
+
+pub use base::BaseError;
+
+/// What nodes are served with.
+#[derive(Clone, Debug)]
+pub struct Sync {
+    store: Store,
+    feed: Arc<Feed>,
+    mailboxes: Arc<Mailboxes>,
+    seen: Arc<Seen>,
+    stopping: Arc<watch::Sender<bool>>,
+}
+
+impl Sync {
+    /// Nothing is followed yet: see [`Sync::run`]. Bases are kept in `folder`.
+    #[must_use]
+    pub fn new(store: Store, keyring: Arc<Keyring>, folder: PathBuf) -> Self {
+        let feed = Arc::new(Feed::new(store.clone(), keyring, folder));
+        let stopping = Arc::new(watch::Sender::new(false));
+        Self { store, feed, mailboxes: Arc::default(), seen: Arc::default(), stopping }
+    }
+
+    /// Begins to follow the outbox, to compile bases, to carry mail and to settle what dead nodes held.
+    #[must_use]
+    pub fn run(&self) -> Vec<JoinHandle<()>> {
+        let mut tasks = vec![
+            tokio::spawn(Arc::clone(&self.feed).follow()),
+            tokio::spawn(Arc::clone(&self.feed).keep_base()),
+            tokio::spawn(undertaker::run(self.clone())),
+        ];
+        if self.store.is_shared() {
+            tasks.push(tokio::spawn(mailboxes::collect(
+                self.store.clone(),
+                Arc::clone(&self.mailboxes),
+            )));
+        }
+        tasks
+    }
+
+    /// Ends all streams, so that nodes turn to another control plane.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// The routes of nodes.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/node/v1/stream", get(stream::stream))
+            .route("/node/v1/base/{sequence}", get(download::base))
+            .route("/node/v1/report", post(report::report))
+            .layer(DefaultBodyLimit::max(REPORT_BYTES_MAX))
+            .with_state(self.clone())
+    }
+
+    /// The node that sends a request, or the refusal that it gets.
+    async fn admit(&self, headers: &HeaderMap) -> Result<(KnownNode, [u8; 32]), Response> {
+        let version = headers.get(PROTOCOL_HEADER).and_then(|value| value.to_str().ok());
+        if version != Some(PROTOCOL.to_string().as_str()) {
+            let text = format!(
+                "this control plane speaks version {PROTOCOL} of the link; bring node and control plane to the same version"
+            );
+            return Err(refuse(StatusCode::BAD_REQUEST, Why::Protocol, &text));
+        }
+        let unknown = || {
+            let text =
+                "the node token is unknown here; make one with POST /v1/nodes/{node_id}/tokens";
+            refuse(StatusCode::UNAUTHORIZED, Why::TokenUnknown, text)
+        };
+        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let bearer = bearer.and_then(|value| value.strip_prefix("Bearer ")).ok_or_else(unknown)?;
+        let hash = NodeToken::parse(bearer).map_err(|_| unknown())?.hash().0;
+        match self.store.admit_node(&hash).await {
+            Ok(Admission::Known(node)) => Ok((node, hash)),
+            Ok(Admission::Unknown) => Err(unknown()),
+            Ok(Admission::Revoked) => {
+                let text = "the node token was revoked or has expired; give the node a new one";
+                Err(refuse(StatusCode::UNAUTHORIZED, Why::TokenRevoked, text))
+            }
+            Ok(Admission::Dead) => {
+                let text = "the node was declared dead; make a new node with a token of its own";
+                Err(refuse(StatusCode::FORBIDDEN, Why::NodeDead, text))
+            }
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+}
+
+/// The answer to a node that cannot be served now.
+fn unavailable(error: &StorageError) -> Response {
+    tracing::warn!(%error, "a node could not be answered");
+    refuse(StatusCode::SERVICE_UNAVAILABLE, Why::Unavailable, "the database is away; try again")
+}
+
+fn refuse(status: StatusCode, why: Why, text: &str) -> Response {
+    let body = Refusal::new(why, text).encode().unwrap_or_default();
+    frames(status, Body::from(body))
+}
+
+fn frames(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let media_type = header::HeaderValue::from_static(CONTENT_TYPE);
+    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    let no_store = header::HeaderValue::from_static("no-store");
+    response.headers_mut().insert(header::CACHE_CONTROL, no_store);
+    response
+}

@@ -1,0 +1,186 @@
+//! From rows to the model that snapshots are compiled of.
+//!
+//! In: rows of sites and their parts, of subscriptions and tokens. Out: `policy::model`, and where its parts are.
+//! Always holds: a site or subscription that cannot be read is left out and named in the log, so that one damaged row
+//! stops nobody else's changes; what is left out answers as unknown.
+
+use std::collections::HashMap;
+
+use ipnet::IpNet;
+use policy::model::{self, Status};
+use policy::token::TokenHash;
+
+use crate::domain::policy_text::{Part, SiteText, check};
+use crate::domain::site::{PlanDraft, SiteDraft, keys_of};
+use crate::secrets::Keyring;
+use crate::storage::{Plan, Resource, Site, SiteRows, SubscriptionRows, Token};
+
+/// All sites as the compiler takes them.
+#[derive(Debug, Default)]
+pub struct Sites {
+    /// The model; subscriptions are left out.
+    pub sites: Vec<model::Site>,
+    places: HashMap<String, Place>,
+}
+
+/// Where a site and its parts are in the model.
+#[derive(Debug)]
+struct Place {
+    site: u32,
+    plans: HashMap<String, u32>,
+    resources: HashMap<String, Vec<u32>>,
+}
+
+/// A subscription in the model, by its site's position.
+pub type Placed = (u32, model::Subscription);
+
+impl Sites {
+    /// Of all rows; what is sealed in them is opened.
+    #[must_use]
+    pub fn new(rows: SiteRows, keyring: &Keyring) -> Self {
+        let mut resources: HashMap<String, Vec<Resource>> = HashMap::new();
+        for row in rows.resources {
+            resources.entry(row.site_id.clone()).or_default().push(row);
+        }
+        let mut plans: HashMap<String, Vec<Plan>> = HashMap::new();
+        for row in rows.plans {
+            plans.entry(row.site_id.clone()).or_default().push(row);
+        }
+        let mut made = Self::default();
+        for site in rows.sites {
+            let resources = resources.remove(&site.id).unwrap_or_default();
+            let plans = plans.remove(&site.id).unwrap_or_default();
+            match site_of(&site, &resources, &plans, keyring) {
+                Ok(model) => made.add(&site, &plans, model),
+                Err(reason) => {
+                    tracing::error!(
+                        site = site.id,
+                        reason,
+                        "a site cannot be read; nodes are not told of it"
+                    );
+                }
+            }
+        }
+        made
+    }
+
+    fn add(&mut self, row: &Site, plans: &[Plan], model: model::Site) {
+        let mut resources: HashMap<String, Vec<u32>> = HashMap::new();
+        for (resource, position) in model.resources.iter().zip(0..) {
+            resources.entry(resource.pattern.as_str().to_owned()).or_default().push(position);
+        }
+        let position = |plan: &Plan| {
+            let at = model.plans.iter().position(|known| known.id == plan.reference)?;
+            Some((plan.id.clone(), u32::try_from(at).ok()?))
+        };
+        let plans = plans.iter().filter_map(position).collect();
+        let site = u32::try_from(self.sites.len()).unwrap_or(u32::MAX);
+        self.places.insert(row.id.clone(), Place { site, plans, resources });
+        self.sites.push(model);
+    }
+
+    /// A subscription; none where its site or plan is no more, or it cannot be read.
+    #[must_use]
+    pub fn subscription(&self, rows: &SubscriptionRows) -> Option<Placed> {
+        let row = &rows.subscription;
+        let place = self.places.get(&row.site_id)?;
+        let plan = *place.plans.get(&row.plan_id)?;
+        let Some(status) = status_of(&row.status) else {
+            tracing::error!(subscription = row.id, "its status is none; nodes are not told of it");
+            return None;
+        };
+        let subscription = model::Subscription {
+            id: row.reference.clone(),
+            plan,
+            customer: rows.customer.clone(),
+            status,
+            past_due_since_s: row.past_due_since_ms.map(seconds),
+            period_anchor_s: row.period_anchor_ms.map(seconds),
+            tokens: rows.tokens.iter().filter_map(|token| token_of(token, place)).collect(),
+        };
+        Some((place.site, subscription))
+    }
+}
+
+fn seconds(ms: i64) -> i64 {
+    ms.div_euclid(1_000)
+}
+
+fn status_of(word: &str) -> Option<Status> {
+    Status::WORDS.iter().find(|(known, _)| *known == word).map(|(_, status)| *status)
+}
+
+fn token_of(row: &Token, place: &Place) -> Option<model::Token> {
+    let token = || -> Result<model::Token, String> {
+        let hash: [u8; 32] =
+            row.hash.as_slice().try_into().map_err(|_| "its hash is none".to_owned())?;
+        let networks: Vec<String> = list(row.allow_from.as_deref())?.unwrap_or_default();
+        let allow_from = networks.iter().map(|text| network(text)).collect::<Result<_, _>>()?;
+        let patterns: Option<Vec<String>> = list(row.resources.as_deref())?;
+        let resources = patterns.map(|patterns| {
+            let known = patterns.iter().filter_map(|pattern| place.resources.get(pattern));
+            let mut positions: Vec<u32> = known.flatten().copied().collect();
+            positions.sort_unstable();
+            positions.dedup();
+            positions
+        });
+        Ok(model::Token {
+            id: row.reference.clone(),
+            hash: TokenHash(hash),
+            expires_at_s: row.expires_at_ms.map(seconds),
+            is_revoked: row.revoked_at_ms.is_some(),
+            allow_from,
+            resources,
+        })
+    };
+    token()
+        .inspect_err(|reason| {
+            tracing::error!(
+                token = row.id,
+                reason,
+                "a token cannot be read; nodes are not told of it"
+            );
+        })
+        .ok()
+}
+
+fn list(text: Option<&str>) -> Result<Option<Vec<String>>, String> {
+    text.map(serde_json::from_str).transpose().map_err(|error| error.to_string())
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .map_err(|_| format!("`{text}` is no network"))
+}
+
+fn site_of(
+    site: &Site,
+    resources: &[Resource],
+    plans: &[Plan],
+    keyring: &Keyring,
+) -> Result<model::Site, String> {
+    let broken = |error: serde_json::Error| error.to_string();
+    let mut draft: SiteDraft = serde_json::from_str(&site.settings).map_err(broken)?;
+    if let Some(sealed) = &site.sealed_headers {
+        let plain = keyring.open(&site.id, sealed).map_err(|error| error.to_string())?;
+        draft.origin_headers = Some(serde_json::from_slice(&plain).map_err(broken)?);
+    }
+    let keys = keys_of(&draft);
+    let resources: Vec<Part> = resources
+        .iter()
+        .map(|row| Ok((row.id.clone(), serde_json::from_str(&row.settings).map_err(broken)?)))
+        .collect::<Result<_, String>>()?;
+    let plans: Vec<Part> = plans
+        .iter()
+        .map(|row| {
+            let draft: PlanDraft = serde_json::from_str(&row.settings).map_err(broken)?;
+            Ok((row.id.clone(), draft.policy_keys(&row.reference)))
+        })
+        .collect::<Result<_, String>>()?;
+    let text = SiteText { site: &keys, resources: &resources, plans: &plans, subscriptions: &[] };
+    check(&text, "sites").map_err(|faults| {
+        let faults = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.message));
+        faults.collect::<Vec<_>>().join("; ")
+    })
+}

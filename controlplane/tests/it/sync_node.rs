@@ -1,0 +1,173 @@
+//! A node's end of the link with a real snapshot, and a server for it.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use link::control::{Control, ControlConfig, LedgerPort, Pace, PolicySink, Status};
+use link::wire::NodeToken;
+use parking_lot::Mutex;
+use policy::budget::message::{LeaseReply, LeaseRequest};
+use policy::delta::Delta;
+use policy::snapshot::Snapshot;
+use policy::token::TokenHash;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::place::{Place, actor};
+use crate::server::Server;
+use crate::storage;
+use crate::world::System;
+
+/// Longer than anything here takes, on a machine that is busy with other things.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A control plane that serves.
+pub struct Serving {
+    pub url: String,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<()>,
+}
+
+impl Serving {
+    pub async fn start(place: &Place) -> Self {
+        let server = Server::start(place.config(), Arc::new(System)).await.unwrap();
+        let url = format!("http://{}", server.address);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(server.run(async move {
+            let _ = stopped.await;
+        }));
+        Self { url, stop: Some(stop), running }
+    }
+
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        tokio::time::timeout(DEADLINE, &mut self.running).await.expect("it drains").unwrap();
+    }
+}
+
+/// A node's row and token.
+pub struct Issued {
+    pub node: storage::Node,
+    pub row: storage::NodeToken,
+    pub token: NodeToken,
+}
+
+/// Makes a node with a token.
+pub async fn issue(place: &Place, account_id: &str, name: &str) -> Issued {
+    let token = NodeToken::make(getrandom::fill).unwrap();
+    let mut change = place.store.change(account_id, actor()).await.unwrap();
+    let node = storage::Node {
+        name: name.to_owned(),
+        settings: "{}".to_owned(),
+        ..storage::Node::default()
+    };
+    let node = change.insert(node).await.unwrap();
+    let row = storage::NodeToken {
+        node_id: node.id.clone(),
+        hash: token.hash().0.to_vec(),
+        ..storage::NodeToken::default()
+    };
+    let row = change.insert(row).await.unwrap();
+    change.commit().await.unwrap();
+    Issued { node, row, token }
+}
+
+/// What is in force.
+#[derive(Debug, Default)]
+pub struct InForce(Mutex<Option<Snapshot>>);
+
+impl PolicySink for InForce {
+    type Snapshot = Snapshot;
+
+    fn load_base(&self, file: File, _sequence: u64) -> Result<Snapshot, String> {
+        Snapshot::from_file(&file).map_err(|error| error.to_string())
+    }
+
+    fn apply(&self, snapshot: &Snapshot, delta: &[u8]) -> Result<Snapshot, String> {
+        let delta = Delta::decode(delta).map_err(|error| error.to_string())?;
+        snapshot.apply(&delta).map_err(|error| error.to_string())
+    }
+
+    fn publish(&self, snapshot: &Snapshot, _sequence: u64) {
+        *self.0.lock() = Some(snapshot.clone());
+    }
+
+    fn refused(&self, reason: &str) {
+        panic!("a node refused what a control plane sent: {reason}");
+    }
+}
+
+/// A node's end.
+pub struct Node {
+    control: Option<Control>,
+    in_force: Arc<InForce>,
+    pub ledger: mpsc::Sender<LeaseRequest>,
+    pub replies: Arc<Mutex<Vec<LeaseReply>>>,
+}
+
+impl Node {
+    pub fn start(urls: &[&str], token: &NodeToken, epoch: u64, folder: &Path) -> Self {
+        let token_file = folder.join("token");
+        std::fs::write(&token_file, token.reveal()).unwrap();
+        let config = ControlConfig {
+            urls: urls.iter().map(|url| url.parse().unwrap()).collect(),
+            token_file,
+            ca_file: None,
+            folder: folder.join("policy"),
+            epoch,
+            version: "test".to_owned(),
+            pace: Pace {
+                report: Duration::from_millis(100),
+                retry: (Duration::from_millis(5), Duration::from_millis(50)),
+                ..Pace::default()
+            },
+        };
+        let in_force = Arc::new(InForce::default());
+        let (ledger, requests) = mpsc::channel(1000);
+        let replies = Arc::new(Mutex::new(Vec::new()));
+        let deliver = {
+            let replies = Arc::clone(&replies);
+            Box::new(move |new: Vec<LeaseReply>| replies.lock().extend(new))
+        };
+        let port = LedgerPort { requests, deliver, observe: Box::new(|_, _| {}) };
+        let control = Control::start(config, Arc::clone(&in_force), port).unwrap();
+        Self { control: Some(control), in_force, ledger, replies }
+    }
+
+    pub fn status(&self) -> Status {
+        self.control.as_ref().unwrap().state().status()
+    }
+
+    /// What a token is here: none, or whether it is revoked.
+    pub fn token(&self, text: &str) -> Option<bool> {
+        let snapshot = self.in_force.0.lock().clone()?;
+        let (token, subscription) = snapshot.find_token(&TokenHash::of(text.as_bytes()))?;
+        snapshot.subscription(subscription)?;
+        Some(snapshot.token(token)?.is_revoked())
+    }
+
+    /// The limit that a token's subscription has.
+    pub fn limit(&self, text: &str) -> Option<u64> {
+        let snapshot = self.in_force.0.lock().clone()?;
+        let (_, subscription) = snapshot.find_token(&TokenHash::of(text.as_bytes()))?;
+        snapshot.terms(subscription)?.limit
+    }
+
+    /// Waits until something holds.
+    pub async fn wait(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+        let started = Instant::now();
+        while !holds(self) {
+            assert!(started.elapsed() < DEADLINE, "not in time: {what}; {:#?}", self.status());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Ends it, as a process would.
+    pub async fn stop(mut self) {
+        let control = self.control.take();
+        tokio::task::spawn_blocking(move || drop(control)).await.unwrap();
+    }
+}
