@@ -12,6 +12,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use ipnet::IpNet;
+pub use link::control::ControlUrl;
 pub use link::sink::clickhouse::{ClickHouseConfig, Password};
 pub use link::sink::ndjson::NdjsonConfig;
 
@@ -38,8 +39,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// TLS with clients; none: plain HTTP alone.
     pub tls: Option<TlsConfig>,
-    /// The policy file.
-    pub policy: PathBuf,
+    /// Where the policy comes from.
+    pub policy: PolicyFrom,
     /// How many shards.
     pub shards: NonZeroUsize,
     /// The cores the shards are pinned to, in order; none: the cores this process may use.
@@ -64,6 +65,29 @@ pub struct Config {
     pub log_client: LogClient,
     /// Called once, when all listeners accept.
     pub on_ready: Option<OnReady>,
+}
+
+/// Where a node has its policy from, and what it leases units of.
+#[derive(Clone, Debug)]
+pub enum PolicyFrom {
+    /// A file; the node keeps its own ledger.
+    File(PathBuf),
+    /// Control planes, which keep the ledger for all their nodes.
+    Control(ControlFrom),
+}
+
+/// The control planes of a node, as told at the start.
+#[derive(Clone, Debug)]
+pub struct ControlFrom {
+    /// Their addresses, at least one, tried in turn.
+    pub urls: Vec<ControlUrl>,
+    /// The file with the node's token.
+    pub token_file: PathBuf,
+    /// PEM with authorities besides the system's that their certificates may come from.
+    pub ca_file: Option<PathBuf>,
+    /// Origins may be at private, loopback, link-local and metadata addresses: whoever writes the policy may then reach what this
+    /// machine reaches.
+    pub allow_private_origins: bool,
 }
 
 /// The decision journal, as told at the start.

@@ -6,17 +6,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use link::control::ControlError;
 use link::ship::{self, Export, Shipper, SpoolSource};
 use link::sink::clickhouse::{ClickHouseSink, ConfigError};
 use link::sink::ndjson::NdjsonSink;
-use policy::budget::{Carried, LastWord, ShardId};
-use policy::snapshot::Snapshot;
+use policy::budget::{Carried, LastWord, LedgerClock, ShardId};
 
 use crate::clock::Clock;
 use crate::config::{Config, JournalFull, Ready};
@@ -30,16 +29,19 @@ use crate::net::{bind_listener, local_address, probe_address};
 use crate::offcore::admin::{AdminError, AdminListener};
 use crate::offcore::certificate_watch::{CertificateWatch, CertificatesError};
 use crate::offcore::ledger::{self, Keeping};
-use crate::offcore::origin_files::OriginFilesReader;
-use crate::offcore::policy_source::{load_with_files, origin_names};
-use crate::offcore::policy_watch::{PolicyError, PolicyFile};
-use crate::offcore::reload::{Reloader, WatchThread};
+use crate::offcore::policy_watch::PolicyError;
+use crate::offcore::reload::WatchThread;
 use crate::offcore::resolver::Resolver;
-use crate::offcore::signals::{Request, SignalThread};
 use crate::offcore::state::NodeState;
 use crate::runtime;
 use crate::shard::{self, Links, Listens, Parts, Settings};
 use crate::tls::OriginTls;
+
+mod source;
+mod stop;
+
+use source::Source;
+use stop::Stop;
 
 /// Descriptors kept for everything but client connections and theirs to origins.
 const DESCRIPTORS_KEPT: u64 = 256;
@@ -59,6 +61,9 @@ pub enum Error {
     /// The policy file is missing or wrong.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// There can be no link to a control plane.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// A certificate or its key is missing or wrong.
     #[error(transparent)]
     Certificates(#[from] CertificatesError),
@@ -117,21 +122,28 @@ pub fn run(config: Config) -> Result<(), Error> {
     let shards = config.shards.get();
     let state = Arc::new(NodeState::new(clock, Arc::new(Metrics::new(shards))));
     let origin_tls = Arc::new(OriginTls::new(clock));
-    let (policy_file, snapshot) = open_policy(&config, &origin_tls, &state)?;
+    let source = Source::open(&config, &origin_tls, &state)?;
     let certificates = config.tls.as_ref();
     let certificates =
         certificates.map(|tls| CertificateWatch::open(tls, Arc::clone(&state))).transpose()?;
-    let (ready, listeners) = bind_all(&config, shards)?;
     let admin = AdminListener::bind(config.admin)?;
-    let ready = Ready { admin: admin.address(), ..ready };
-    let settings = Arc::new(settings(&config, &ready)?);
-    let resolver = Resolver::start()?;
-    resolver.handle().set_names(origin_names(&snapshot));
+    let bound = source.is_there().then(|| bind_all(&config, shards)).transpose()?;
+    let admin_address = admin.address();
+    let resolver = Resolver::start_within(source.reach())?;
     let Journal { writers, drain, keeping } = open_journal(&config, clock, &state)?;
     let carried = Arc::clone(&keeping.carried);
+    let stop = Stop::default();
+    let signals = stop.listen(Arc::clone(&state))?;
+    let admin = admin.serve(Arc::clone(&state))?;
+    let Some((source, snapshot)) = source.first(&config, &state, clock, &resolver)? else {
+        return Ok(());
+    };
+    let (ready, listeners) = bound.map_or_else(|| bind_all(&config, shards), Ok)?;
+    let ready = Ready { admin: admin_address, ..ready };
+    let settings = Arc::new(settings(&config, &ready)?);
     let (to_ledger, requests) = ledger::channel();
     let links = Arc::new(Links::new(shards, Arc::clone(&snapshot), to_ledger)?);
-    let ledger = ledger::start(requests, Arc::clone(&links), Arc::clone(&state), clock, keeping)?;
+    let (source, ledger) = source.lease(requests, &links, &state, clock, keeping)?;
     let (last_words, words) = mpsc::channel();
     let shipper = drain.as_ref().map(|drain| ship(&config, drain, &state)).transpose()?.flatten();
     let drain = drain.map(Drain::start).transpose()?;
@@ -143,32 +155,24 @@ pub fn run(config: Config) -> Result<(), Error> {
         tls: certificates.as_ref().map(|watch| Arc::clone(watch.tls().config())),
         origin_tls,
         carried,
+        ledger_clock: source.clock(),
         last_words,
     };
     let threads = node.launch(listeners.into_iter().zip(writers), &resolver, &config)?;
-    let admin = admin.serve(Arc::clone(&state))?;
-    let policy_thread = policy_file.watch(publisher(Arc::clone(&links), &resolver))?;
+    let policy = source.follow(&links, &resolver)?;
     let certificate_thread = certificates.map(CertificateWatch::watch).transpose()?;
-    let mut reloaders = vec![policy_thread.reloader()];
-    reloaders.extend(certificate_thread.as_ref().map(WatchThread::reloader));
-    let signals = {
-        let (links, state) = (Arc::clone(&links), Arc::clone(&state));
-        SignalThread::start(move |request| match request {
-            Request::Reload => reloaders.iter().for_each(Reloader::reload),
-            Request::Drain => {
-                tracing::info!("asked to stop: finishing what runs");
-                state.set_draining();
-                links.drain();
-            }
-        })?
-    };
+    let watches = [policy.watch(), certificate_thread.as_ref()];
+    let reloaders = watches.into_iter().flatten().map(WatchThread::reloader).collect();
+    stop.attach(&links, reloaders, &state);
     if let Some(on_ready) = config.on_ready {
         on_ready(&ready);
     }
     let ended = join(threads);
-    drop((signals, policy_thread, certificate_thread, admin));
+    drop((signals, certificate_thread, admin));
     // Every shard has ended, so what they say of use is final.
     ledger.finish(words.try_iter().collect());
+    // After it: the link carries the last words.
+    drop(policy);
     // Last: whatever the others did is in the rings now.
     write_out(drain, shipper);
     ended
@@ -197,6 +201,7 @@ struct Node {
     tls: Option<Arc<rustls::ServerConfig>>,
     origin_tls: Arc<OriginTls>,
     carried: Arc<Carried>,
+    ledger_clock: Option<Arc<LedgerClock>>,
     last_words: mpsc::Sender<(ShardId, Vec<LastWord>)>,
 }
 
@@ -213,7 +218,10 @@ fn open_journal(config: &Config, clock: Clock, state: &NodeState) -> Result<Jour
     let shards = config.shards.get();
     let full = config.journal_full;
     let Some(journal) = &config.journal else {
-        let keeping = Keeping { carried: Arc::default(), log: None, full };
+        // Nothing tells what earlier starts have used: a ledger that knows what they held counts it.
+        let mut carried = Carried::default();
+        carried.set_journal(getrandom::u64().map_err(io::Error::other)?);
+        let keeping = Keeping { carried: Arc::new(carried), log: None, full };
         return Ok(Journal { writers: (0..shards).map(|_| None).collect(), drain: None, keeping });
     };
     let options = Options {
@@ -287,6 +295,7 @@ impl Node {
                 request_ids: RequestIds::new(random()?),
                 journal,
                 carried: Arc::clone(&self.carried),
+                ledger_clock: self.ledger_clock.clone(),
                 last_words: self.last_words.clone(),
                 ready: ready.clone(),
             };
@@ -320,35 +329,6 @@ const fn flag_of(listens: Listens) -> &'static str {
         Listens::Plain => "--listen",
         Listens::Tls => "--tls-listen",
         Listens::Redirect => "--https-redirect-listen",
-    }
-}
-
-/// Where the files are that a policy names without their folder.
-fn policy_folder(config: &Config) -> PathBuf {
-    config.policy.parent().map(PathBuf::from).unwrap_or_default()
-}
-
-fn open_policy(
-    config: &Config,
-    origin_tls: &Arc<OriginTls>,
-    state: &Arc<NodeState>,
-) -> Result<(PolicyFile<Snapshot>, Arc<Snapshot>), Error> {
-    let files = Arc::new(OriginFilesReader::new(Arc::clone(origin_tls)));
-    let load = {
-        let (files, folder) = (Arc::clone(&files), policy_folder(config));
-        move |path: &Path, bytes: &[u8], sequence| {
-            load_with_files(path, bytes, sequence, &files, &folder)
-        }
-    };
-    let (file, snapshot) = PolicyFile::open(&config.policy, Box::new(load), Arc::clone(state))?;
-    Ok((file.with_further(files), snapshot))
-}
-
-fn publisher(links: Arc<Links>, resolver: &Resolver) -> impl FnMut(Arc<Snapshot>) + Send + 'static {
-    let names = resolver.handle();
-    move |snapshot: Arc<Snapshot>| {
-        names.set_names(origin_names(&snapshot));
-        links.publish(snapshot);
     }
 }
 
@@ -434,7 +414,7 @@ fn settings(config: &Config, ready: &Ready) -> Result<Settings, Error> {
         trusted_proxies: config.trusted_proxies.clone(),
         log_client: config.log_client,
         refuses_unrecorded: config.journal_full == JournalFull::Refuse,
-        policy_folder: policy_folder(config),
+        policy_folder: source::folder(config),
         https_port: ready.tls_listen.first().map(SocketAddr::port),
     })
 }

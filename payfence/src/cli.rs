@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use dataplane::config::{
-    ClientAuth, CpuList, Deadlines, GatewayDomain, IpNet, JournalFull, LogClient, SHARDS_MAX,
-    parse_address, parse_deadline, parse_network,
+    ClientAuth, ControlUrl, CpuList, Deadlines, GatewayDomain, IpNet, JournalFull, LogClient,
+    SHARDS_MAX, parse_address, parse_deadline, parse_network,
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -159,6 +159,9 @@ pub struct NodeArgs {
     /// The policy file
     #[arg(long, env = "PAYFENCE_POLICY", value_name = "FILE")]
     pub policy: Option<PathBuf>,
+    /// The control plane that it has its policy from and leases units of
+    #[command(flatten)]
+    pub control: ControlArgs,
     /// Where the gateway listens; may be given more than once (default 127.0.0.1:8080)
     #[arg(long, env = "PAYFENCE_LISTEN", value_name = "ADDR", value_delimiter = ',', num_args = 1.., value_parser = parse_address)]
     pub listen: Vec<SocketAddr>,
@@ -275,6 +278,24 @@ fn reason(text: &str) -> Result<Reason, String> {
         let all: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
         format!("`{text}` is no reason; there are {}", all.join(", "))
     })
+}
+
+/// The control plane of a node.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Control plane")]
+pub struct ControlArgs {
+    /// A control plane instead of a policy file: https://HOST:PORT; may be given more than once, the first that answers is used
+    #[arg(long, env = "PAYFENCE_CONTROL_URL", value_name = "URL", value_delimiter = ',', num_args = 1..)]
+    pub control_url: Vec<ControlUrl>,
+    /// The file with this node's token (POST /v1/nodes/{node_id}/tokens)
+    #[arg(long, env = "PAYFENCE_NODE_TOKEN_FILE", value_name = "FILE")]
+    pub node_token_file: Option<PathBuf>,
+    /// PEM with authorities besides the system's that the control plane's certificate may come from
+    #[arg(long, env = "PAYFENCE_CONTROL_CA", value_name = "FILE")]
+    pub control_ca: Option<PathBuf>,
+    /// Origins may be at private addresses: whoever writes the policy may then reach what this machine reaches
+    #[arg(long, env = "PAYFENCE_ALLOW_PRIVATE_ORIGINS", value_name = "SWITCH", num_args = 0..=1, default_missing_value = "on")]
+    pub allow_private_origins: Option<Switch>,
 }
 
 /// The decision journal of a node.

@@ -14,15 +14,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use dataplane::config::{
-    ADMIN_DEFAULT, ClientAuth, Config, CpuList, DRAIN_DEFAULT, GatewayDomain, IpNet, JournalFull,
-    LISTEN_DEFAULT, LISTENERS_MAX, LogClient, OnReady, SHARDS_MAX, TlsConfig, deadline,
-    parse_address, parse_network,
+    ADMIN_DEFAULT, ClientAuth, Config, ControlFrom, ControlUrl, CpuList, DRAIN_DEFAULT,
+    GatewayDomain, IpNet, JournalFull, LISTEN_DEFAULT, LISTENERS_MAX, LogClient, OnReady,
+    PolicyFrom, SHARDS_MAX, TlsConfig, deadline, parse_address, parse_network,
 };
 use serde::{Deserialize, Deserializer};
 
 use crate::cli::{
-    ClickHouseArgs, DRAIN_SECONDS_MAX, DeadlineArgs, JOURNAL_MIB_MAX, JOURNAL_MIB_MIN, JournalArgs,
-    NodeArgs, SinkArgs, Switch, TlsArgs, node_name,
+    ClickHouseArgs, ControlArgs, DRAIN_SECONDS_MAX, DeadlineArgs, JOURNAL_MIB_MAX, JOURNAL_MIB_MIN,
+    JournalArgs, NodeArgs, SinkArgs, Switch, TlsArgs, node_name,
 };
 use crate::failure::Failure;
 
@@ -40,6 +40,12 @@ pub const DATA_DIR: &str = "payfence-data";
 #[serde(deny_unknown_fields, default)]
 struct FileKeys {
     policy: Option<PathBuf>,
+    #[serde(deserialize_with = "control_urls")]
+    control_url: Vec<ControlUrl>,
+    node_token_file: Option<PathBuf>,
+    control_ca: Option<PathBuf>,
+    #[serde(deserialize_with = "from_text")]
+    allow_private_origins: Option<Switch>,
     #[serde(deserialize_with = "one_or_more")]
     listen: Vec<SocketAddr>,
     #[serde(deserialize_with = "one_or_more")]
@@ -161,6 +167,11 @@ fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketA
     texts.iter().map(|text| parse_address(text).map_err(serde::de::Error::custom)).collect()
 }
 
+fn control_urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ControlUrl>, D::Error> {
+    let texts = OneOrMore::deserialize(deserializer)?.into_vec();
+    texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
+}
+
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let texts = OneOrMore::deserialize(deserializer)?.into_vec();
     texts.iter().map(|text| parse_network(text).map_err(serde::de::Error::custom)).collect()
@@ -194,8 +205,21 @@ pub fn with_file(args: NodeArgs, directory: &Path) -> Result<NodeArgs, Failure> 
     let or = |given: Vec<SocketAddr>, file| if given.is_empty() { file } else { given };
     let deadlines = args.deadlines.or(file.deadlines());
     let sinks = sinks(args.journal.sinks, &file);
+    let control = args.control;
+    // Of the two places a policy may come from, one that was given keeps the file's other one out.
+    let has_policy = args.policy.is_some();
+    let has_control = !control.control_url.is_empty();
     Ok(NodeArgs {
-        policy: args.policy.or(file.policy),
+        policy: args.policy.or(file.policy.filter(|_| !has_control)),
+        control: ControlArgs {
+            control_url: match has_control || has_policy {
+                true => control.control_url,
+                false => file.control_url,
+            },
+            node_token_file: control.node_token_file.or(file.node_token_file),
+            control_ca: control.control_ca.or(file.control_ca),
+            allow_private_origins: control.allow_private_origins.or(file.allow_private_origins),
+        },
         listen: or(args.listen, file.listen),
         tls: TlsArgs {
             tls_listen: or(args.tls.tls_listen, file.tls_listen),
@@ -302,12 +326,11 @@ pub fn config(args: NodeArgs, on_ready: Option<OnReady>) -> Result<Config, Failu
             cpus.numbers().len()
         )));
     }
-    let Some(policy) = args.policy else {
-        return Err(Failure::configuration(format!(
-            "no policy file: give --policy FILE, set PAYFENCE_POLICY, or write policy = \"FILE\" in {FILE}"
-        )));
-    };
-    let data_dir = args.data_dir.unwrap_or_else(|| beside(&policy).join(DATA_DIR));
+    let policy = policy(args.policy, args.control)?;
+    let data_dir = args.data_dir.unwrap_or_else(|| match &policy {
+        PolicyFrom::File(path) => beside(path).join(DATA_DIR),
+        PolicyFrom::Control(_) => PathBuf::from(DATA_DIR),
+    });
     Ok(Config {
         listen,
         admin,
@@ -326,6 +349,35 @@ pub fn config(args: NodeArgs, on_ready: Option<OnReady>) -> Result<Config, Failu
         log_client: args.journal.log_client.unwrap_or_default(),
         on_ready,
     })
+}
+
+/// Where the policy comes from: one of the two.
+fn policy(file: Option<PathBuf>, control: ControlArgs) -> Result<PolicyFrom, Failure> {
+    let urls = control.control_url;
+    match (file, urls.is_empty()) {
+        (Some(path), true) => Ok(PolicyFrom::File(path)),
+        (Some(_), false) => Err(Failure::configuration(
+            "both --policy and --control-url are given: a node has its policy from a file or from a control plane; leave one of them out",
+        )),
+        (None, true) => Err(Failure::configuration(format!(
+            "no policy: give --policy FILE or --control-url URL, set PAYFENCE_POLICY or PAYFENCE_CONTROL_URL, or write policy = \"FILE\" or \
+             control_url = \"URL\" in {FILE}"
+        ))),
+        (None, false) => {
+            let Some(token_file) = control.node_token_file else {
+                return Err(Failure::configuration(
+                    "--control-url without --node-token-file: give the file with this node's token, which the control plane makes with \
+                     POST /v1/nodes/{node_id}/tokens",
+                ));
+            };
+            Ok(PolicyFrom::Control(ControlFrom {
+                urls,
+                token_file,
+                ca_file: control.control_ca,
+                allow_private_origins: control.allow_private_origins == Some(Switch::On),
+            }))
+        }
+    }
 }
 
 fn check_addresses(

@@ -1,7 +1,5 @@
 //! Nodes at a control plane: policy down, leases both ways, over real sockets.
 
-use std::sync::Arc;
-
 use policy::budget::message::{LeaseRequest, Totals};
 use policy::budget::{Calendar, CarriedUse, EntitlementId, Overage, Period, Terms, Unit};
 use serde_json::json;
@@ -10,7 +8,7 @@ use tempfile::tempdir;
 use super::client::Client;
 use super::place::{Place, actor};
 use super::samples::{self, Ids};
-use super::sync_node::{Issued, Node, Serving, issue};
+use super::sync_node::{Issued, Node, Serving, issue, until};
 use crate::storage::Start;
 use crate::world::{System, World as _};
 
@@ -56,14 +54,12 @@ pub async fn a_new_node_fetches_a_base_and_follows_changes(place: Place) {
     // The control plane knows what the node has.
     let head = place.store.outbox().read_after(0).await.unwrap().last().unwrap().sequence;
     node.wait("all of it", |node| node.status().sequence == head.unsigned_abs()).await;
-    loop {
+    let knows = async || {
         let tenant = place.store.tenant(&account);
         let row = tenant.get::<crate::storage::Node>(&issued.node.id).await.unwrap().unwrap();
-        if row.applied_sequence == head && row.last_seen_at_ms.is_some() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+        row.applied_sequence == head && row.last_seen_at_ms.is_some()
+    };
+    assert!(until(knows).await, "the node's row does not show {head}");
     node.stop().await;
     serving.stop().await;
 }
@@ -321,14 +317,9 @@ pub async fn dead_nodes_are_settled(place: Place) {
         crate::storage::Node { declared_dead_at_ms: Some(System.now_ms()), ..dead.node.clone() };
     change.update(&dead.node, after).await.unwrap();
     change.commit().await.unwrap();
-    let store = Arc::new(place.store.clone());
-    let settled = async {
-        while !store.unburied().await.unwrap().is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(30), settled).await.unwrap();
-    let account = store.ledger_account(asked.id.0).await.unwrap().unwrap();
+    let is_settled = async || place.store.unburied().await.unwrap().is_empty();
+    assert!(until(is_settled).await, "nobody settles the dead node");
+    let account = place.store.ledger_account(asked.id.0).await.unwrap().unwrap();
     assert_eq!(account.books[0].used(), leased, "what it held counts as used");
     // It does not come in again.
     let folder = tempdir().unwrap();

@@ -24,6 +24,19 @@ use crate::world::System;
 /// Longer than anything here takes, on a machine that is busy with other things.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Looks again and again whether something holds; false where it does not in time.
+pub async fn until(mut holds: impl AsyncFnMut() -> bool) -> bool {
+    let mut looks = tokio::time::interval(Duration::from_millis(2));
+    let started = Instant::now();
+    while started.elapsed() < DEADLINE {
+        looks.tick().await;
+        if holds().await {
+            return true;
+        }
+    }
+    false
+}
+
 /// A control plane that serves.
 pub struct Serving {
     pub url: String,
@@ -158,11 +171,8 @@ impl Node {
 
     /// Waits until something holds.
     pub async fn wait(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
-        let started = Instant::now();
-        while !holds(self) {
-            assert!(started.elapsed() < DEADLINE, "not in time: {what}; {:#?}", self.status());
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let waited = until(async || holds(self)).await;
+        assert!(waited, "not in time: {what}; {:#?}", self.status());
     }
 
     /// Ends it, as a process would.

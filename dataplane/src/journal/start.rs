@@ -130,7 +130,7 @@ pub fn start(
     let mut sums = takeover.run(recovered, state)?;
     let counted = takeover.count_leases(&mut sums)?;
     takeover.settle(&mut sums, counted, state)?;
-    let carried = carried(&sums);
+    let carried = carried(&sums, takeover.journal()?);
     let Takeover { spool, .. } = takeover;
     let epoch = getrandom::u64()
         .map_err(|error| in_data("cannot draw a number for", &folder)(io::Error::other(error)))?;
@@ -219,14 +219,26 @@ fn write_manifest(folder: &Path, epoch: u64, shards: u16) -> Result<PathBuf, Jou
 }
 
 const MANIFEST: &str = "start-";
+const JOURNAL_NAME: &str = "journal-name";
+
+/// Gives the journal a new name, durably.
+fn write_journal_name(folder: &Path) -> Result<u64, JournalError> {
+    let path = folder.join(JOURNAL_NAME);
+    let name = getrandom::u64().map_err(io::Error::other);
+    let name = name.map_err(in_data("cannot draw a number for", &path))?;
+    write_new(&path, format!("{name:016x}\n").as_bytes())
+        .map_err(in_data("cannot write", &path))?;
+    Ok(name)
+}
 
 fn ring_name(epoch: u64, shard: u16) -> String {
     format!("{epoch:016x}-{shard}.ring")
 }
 
 /// What was used, for those who count from now on.
-fn carried(sums: &Sums) -> Arc<Carried> {
+fn carried(sums: &Sums, journal: u64) -> Arc<Carried> {
     let mut carried = Carried::with_capacity(sums.books.len());
+    carried.set_journal(journal);
     for (id, charged) in sums.books.iter() {
         carried.add(id, Past { period: charged.period, used: charged.units });
     }
@@ -364,10 +376,29 @@ impl Takeover<'_> {
         Ok(found)
     }
 
+    /// The name of the journal: another one once something of it was lost that nothing stands in for.
+    fn journal(&self) -> Result<u64, JournalError> {
+        let path = self.folder.join(JOURNAL_NAME);
+        match fs::read_to_string(&path) {
+            Ok(text) => match u64::from_str_radix(text.trim(), 16) {
+                Ok(name) => Ok(name),
+                Err(_) => write_journal_name(self.folder),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                write_journal_name(self.folder)
+            }
+            Err(error) => Err(in_data("cannot read", &path)(error)),
+        }
+    }
+
     /// Where not every decision of a start is known, what it had leased counts as used. How many units no row has.
     fn count_leases(&mut self, sums: &mut Sums) -> Result<u64, JournalError> {
         let mut counted = 0_u64;
+        let mut uncovered = self.missing.clone();
         for log in lease_log::read_all(self.folder)? {
+            if log.damaged == 0 {
+                uncovered.remove(&log.epoch);
+            }
             if self.missing.contains(&log.epoch) {
                 for ((entitlement, _), lease) in &log.leases {
                     let account = Account { entitlement: *entitlement, period: lease.period };
@@ -381,6 +412,10 @@ impl Takeover<'_> {
                 }
             }
             self.logs.push(log.epoch);
+        }
+        if !uncovered.is_empty() {
+            // Nothing tells what those starts held: a ledger that knows counts it as used.
+            write_journal_name(self.folder)?;
         }
         Ok(counted)
     }

@@ -16,6 +16,7 @@ use policy::budget::{
     Carried, Destination, EntitlementId, LastWord, Ledger, Message, Now, PeriodId, ShardId,
 };
 
+use super::lease_writer::LeaseWriter;
 use crate::clock::Clock;
 use crate::config::JournalFull;
 use crate::offcore::state::NodeState;
@@ -24,8 +25,8 @@ use crate::shard::{Links, Mail};
 /// Requests that may wait for the ledger.
 const REQUESTS_MAX: usize = 64 * 1024;
 /// How often old periods are looked for, and full inboxes tried again.
-const PAUSE: Duration = Duration::from_millis(500);
-const RETRY: Duration = Duration::from_millis(1);
+pub(super) const PAUSE: Duration = Duration::from_millis(500);
+pub(super) const RETRY: Duration = Duration::from_millis(1);
 /// How long the end waits for the disk.
 const END: Duration = Duration::from_secs(5);
 /// Last words taken before they are written down.
@@ -64,6 +65,23 @@ pub struct LedgerThread {
 }
 
 impl LedgerThread {
+    /// Runs `run`, which returns once it has had the last words, or nobody holds the handle any more.
+    ///
+    /// # Errors
+    /// When the thread cannot be made.
+    pub(super) fn start(
+        run: impl FnOnce(&Receiver<LastWords>) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (ends, words) = bounded(1);
+        let (alive, ended) = bounded(0);
+        let thread =
+            thread::Builder::new().name("payfence-ledger".to_owned()).spawn(move || {
+                let _alive: Sender<()> = alive;
+                run(&words);
+            })?;
+        Ok(Self { ends, ended, thread })
+    }
+
     /// Ends it, after the owners' last words are written down. The shards must have ended, so that nothing more is used.
     pub fn finish(self, words: LastWords) {
         // It waits for nothing else: there is room for the one message, and a thread that has ended needs none.
@@ -91,13 +109,7 @@ pub fn start(
     clock: Clock,
     keeping: Keeping,
 ) -> io::Result<LedgerThread> {
-    let (ends, words) = bounded(1);
-    let (alive, ended) = bounded(0);
-    let thread = thread::Builder::new().name("payfence-ledger".to_owned()).spawn(move || {
-        let _alive: Sender<()> = alive;
-        run(&requests, &links, &state, clock, (keeping, &words));
-    })?;
-    Ok(LedgerThread { ends, ended, thread })
+    LedgerThread::start(move |words| run(&requests, &links, &state, clock, (keeping, words)))
 }
 
 fn run(
@@ -127,6 +139,7 @@ fn run(
             books.take(shard, &message);
         }
         let now = clock.now();
+        books.writer.tick(now);
         books.ledger.tick(Now { mono_us: now.mono_ns / 1_000, unix_s: now.unix_s() });
         replies.extend(books.ledger.drain_outbox().map(|(_, shard, message)| (shard, message)));
         if books.write() {
@@ -145,29 +158,25 @@ fn run(
 /// The ledger and its log.
 struct Books {
     ledger: Ledger,
-    log: Option<LeaseLog>,
-    full: JournalFull,
+    writer: LeaseWriter,
     /// Periods whose leases or use may have changed since they were written.
     touched: Vec<(EntitlementId, PeriodId)>,
     records: Vec<Record>,
-    is_refused: bool,
 }
 
 impl Books {
     fn new(keeping: Keeping) -> Self {
         Self {
             ledger: Ledger::new(),
-            log: keeping.log,
-            full: keeping.full,
+            writer: LeaseWriter::new(keeping.log, keeping.full),
             touched: Vec::new(),
             records: Vec::new(),
-            is_refused: false,
         }
     }
 
     fn take(&mut self, shard: ShardId, message: &Message) {
         if let Message::LeaseRequest(request) = message
-            && self.log.is_some()
+            && self.writer.writes()
         {
             self.touched.push((request.id, request.period.id));
         }
@@ -183,29 +192,27 @@ impl Books {
             self.take(shard, &word.into_message());
             // Nobody is there to take an answer.
             self.ledger.drain_outbox().for_each(drop);
-            if self.touched.len() >= WORDS_PER_WRITE && (!self.write() || self.is_refused) {
+            if self.touched.len() >= WORDS_PER_WRITE && (!self.write() || self.writer.is_refused())
+            {
                 return;
             }
         }
         self.write();
-        if let Some(log) = &mut self.log
-            && !self.is_refused
-            && let Err(error) = log.sync()
-        {
-            tracing::error!(%error, "what was given back of leases cannot be made durable");
-        }
+        self.writer.finish();
     }
 
     /// Writes down what has changed. Whether replies may go out.
     fn write(&mut self) -> bool {
-        let Some(log) = &mut self.log else { return true };
+        if !self.writer.writes() {
+            return true;
+        }
         self.touched.sort_unstable();
         self.touched.dedup();
         self.records.clear();
         let mut grows = false;
         for (id, period) in &self.touched {
             let Some(leased) = self.ledger.leased(NODE, *id, *period) else { continue };
-            let known = log.lease(*id, *period);
+            let known = self.writer.lease(*id, *period);
             let lease = Lease {
                 period: leased.period,
                 granted: leased.granted,
@@ -214,33 +221,20 @@ impl Books {
                 unlimited: leased.granted == 0,
             };
             grows |= leased.granted > known.map_or(0, |known| known.granted);
-            if known != Some(&lease) {
+            if known != Some(lease) {
                 self.records.push(Record { entitlement: *id, lease });
             }
         }
-        let written =
-            log.append(&self.records).and_then(|()| if grows { log.sync() } else { Ok(()) });
-        let was_refused = std::mem::replace(&mut self.is_refused, written.is_err());
-        match written {
-            Ok(()) => {
-                if was_refused {
-                    tracing::info!("leases are written down again");
-                }
-                self.touched.clear();
-                true
-            }
-            Err(error) => {
-                if !was_refused {
-                    tracing::error!(%error, "what is leased cannot be written down: were this machine to lose power now, \
-                        units used since would be given away again");
-                }
-                self.full == JournalFull::Continue
-            }
+        let written = self.writer.write(&self.records, grows);
+        if written.is_written {
+            self.touched.clear();
         }
+        written.may_deliver
     }
 }
 
-fn deliver(replies: &mut VecDeque<(ShardId, Message)>, links: &Links) {
+/// Puts replies into the inboxes of the shards they are for, as far as there is room.
+pub(super) fn deliver(replies: &mut VecDeque<(ShardId, Message)>, links: &Links) {
     while let Some((shard, message)) = replies.pop_front() {
         let at = usize::from(shard.0);
         match links.put(at, Mail::Budget(Destination::Ledger, message)) {

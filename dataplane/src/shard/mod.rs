@@ -41,7 +41,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use policy::budget::{Carried, LastWord, Message, Now as BudgetNow, ShardBudgets, ShardId};
+use policy::budget::{
+    Carried, Config as BudgetConfig, LastWord, LedgerClock, Message, Now as BudgetNow,
+    ShardBudgets, ShardId,
+};
 use policy::matcher::{Matcher, Settings as MatcherSettings};
 
 use crate::clock::{Clock, Now};
@@ -122,6 +125,8 @@ pub struct Parts {
     pub journal: Option<Writer>,
     /// What was used before this start.
     pub carried: Arc<Carried>,
+    /// The clock of the ledger that this node shares with others; none: it has its own.
+    pub ledger_clock: Option<Arc<LedgerClock>>,
     /// Told once, at the end: what the shard's owner side has left to tell the ledger.
     pub last_words: std::sync::mpsc::Sender<(ShardId, Vec<LastWord>)>,
     /// Told once, when the shard accepts.
@@ -156,6 +161,7 @@ pub(crate) struct Shard {
     spares: RefCell<Vec<Vec<u8>>>,
     request_ids: RefCell<RequestIds>,
     journal: RefCell<Option<Journal>>,
+    ledger_clock: Option<Arc<LedgerClock>>,
     /// Messages that found their inbox full, in order.
     undelivered: RefCell<VecDeque<(policy::budget::Destination, Message)>>,
     /// Which shards were sent something in this turn.
@@ -188,6 +194,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
     let shards = u16::try_from(parts.links.shards()).unwrap_or(u16::MAX);
     let (log_client, refuses) = (parts.settings.log_client, parts.settings.refuses_unrecorded);
     let journal = parts.journal.map(|writer| Journal::new(writer, log_client, refuses));
+    let budget = BudgetConfig { shared: parts.ledger_clock.is_some(), ..BudgetConfig::default() };
     let names = Names::new(&parts.resolver, &parts.links, usize::from(parts.id.0));
     let shard = Rc::new(Shard {
         id: parts.id,
@@ -202,9 +209,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         metrics,
         policy: RefCell::new(Rc::new(view)),
         pools: RefCell::new(pools),
-        budgets: RefCell::new(
-            ShardBudgets::new(parts.id, shards, Default::default()).carrying(parts.carried),
-        ),
+        budgets: RefCell::new(ShardBudgets::new(parts.id, shards, budget).carrying(parts.carried)),
         waits: Waits::default(),
         scratch: RefCell::new(Scratch {
             request: RequestHead::new(),
@@ -215,6 +220,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         spares: RefCell::new(Vec::new()),
         request_ids: RefCell::new(parts.request_ids),
         journal: RefCell::new(journal),
+        ledger_clock: parts.ledger_clock,
         undelivered: RefCell::new(VecDeque::new()),
         wake: RefCell::new(vec![false; usize::from(shards)].into()),
         connections: Cell::new(0),
@@ -257,7 +263,9 @@ impl Shard {
 
     fn budget_now(&self) -> BudgetNow {
         let now = self.ring.now();
-        BudgetNow { mono_us: now.mono_ns / 1_000, unix_s: now.unix_s() }
+        let mono_us = now.mono_ns / 1_000;
+        let shared = self.ledger_clock.as_ref().and_then(|clock| clock.unix_s(mono_us));
+        BudgetNow { mono_us, unix_s: shared.unwrap_or_else(|| now.unix_s()) }
     }
 
     /// When `timeout` from now is, as timers take it.

@@ -126,6 +126,7 @@ impl Bench {
             request_ids: RequestIds::new([1, 2]),
             journal: None,
             carried: Arc::default(),
+            ledger_clock: None,
             ready,
         };
         let thread = runtime::launch("test", None, move || run(parts)).unwrap();

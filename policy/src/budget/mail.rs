@@ -56,10 +56,9 @@ impl Mail {
         }
     }
 
-    /// The shard that counts an entitlement. By the low half of the id; maps hash by the high half.
+    /// The shard that counts an entitlement.
     pub(super) fn owner(&self, id: EntitlementId) -> ShardId {
-        let index = (id.0 as u64) % u64::from(self.shards);
-        ShardId(u16::try_from(index).unwrap_or(0))
+        owner_of(id, self.shards)
     }
 
     /// To a shard of this node.
@@ -119,4 +118,11 @@ impl Timers {
         }
         self.heap.pop().map(|Reverse(due)| due)
     }
+}
+
+/// The shard of a node of so many that counts an entitlement. By the low half of the id; maps hash by the high half.
+#[must_use]
+pub fn owner_of(id: EntitlementId, shards: u16) -> ShardId {
+    let index = (id.0 as u64) % u64::from(shards.max(1));
+    ShardId(u16::try_from(index).unwrap_or(0))
 }

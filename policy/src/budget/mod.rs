@@ -37,6 +37,7 @@ pub use carried::{Carried, CarriedUse, Past};
 pub use clock::LedgerClock;
 pub use last_word::LastWord;
 pub use ledger::{Account, Authority, Borrower, Leased, Ledger, LedgerNow, Posted};
+pub use mail::owner_of;
 pub use message::{Destination, LeaseReply, LeaseRequest, Message, Share, ShareClaim, Source};
 pub use period::Period;
 pub use shard::{Config, Counts, ShardBudgets};
