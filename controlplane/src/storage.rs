@@ -164,6 +164,17 @@ impl Store {
         Ok(query.one(&self.database).await?)
     }
 
+    /// Whether an account has a key of the operator's.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn is_operators(&self, account_id: &str) -> StorageResult<bool> {
+        let query = rows::Entity::<AdminKey>::find()
+            .filter(column::AdminKey::AccountId.eq(account_id))
+            .filter(column::AdminKey::IsOperator.eq(true));
+        Ok(query.one(&self.database).await?.is_some())
+    }
+
     /// All accounts, for an operator: newest first.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use utoipa_axum::routes;
 pub mod admin_keys;
 pub mod customers;
 pub mod fields;
+pub mod nodes;
 pub mod plans;
 pub mod resources;
 pub mod sites;
@@ -20,7 +21,12 @@ use super::App;
 
 /// All of them, relative to `/v1`.
 pub fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(account()).merge(site()).merge(customer()).merge(token())
+    OpenApiRouter::new()
+        .merge(account())
+        .merge(site())
+        .merge(customer())
+        .merge(token())
+        .merge(node())
 }
 
 fn account() -> OpenApiRouter<App> {
@@ -81,4 +87,16 @@ fn token() -> OpenApiRouter<App> {
             tokens::update::update_token,
             tokens::revoke::revoke_token
         ))
+}
+
+fn node() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(nodes::create::create_node, nodes::list::list_nodes))
+        .routes(routes!(nodes::get::get_node, nodes::archive::archive_node))
+        .routes(routes!(nodes::declare_dead::declare_node_dead))
+        .routes(routes!(
+            nodes::create_token::create_node_token,
+            nodes::list_tokens::list_node_tokens
+        ))
+        .routes(routes!(nodes::revoke_token::revoke_node_token))
 }

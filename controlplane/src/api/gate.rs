@@ -220,6 +220,25 @@ impl Gate {
         Ok(self.store.change(account_id, caller.actor()).await?)
     }
 
+    /// Whether the caller is of the operator's account, the only one that has nodes.
+    ///
+    /// # Errors
+    /// 403 where it is not, 503 when the database is away.
+    pub async fn check_operators(&self, caller: &Caller) -> Result<(), Problem> {
+        if caller.is_operator || self.store.is_operators(&caller.account_id).await? {
+            return Ok(());
+        }
+        Err(Problem::forbidden(
+            "nodes serve every account, so only the operator's account has them; ask whoever runs this control plane",
+        ))
+    }
+
+    /// The last change that was published.
+    #[must_use]
+    pub fn published(&self) -> i64 {
+        self.store.outbox().head()
+    }
+
     /// Every account, for the operator.
     ///
     /// # Errors

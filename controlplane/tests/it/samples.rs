@@ -26,7 +26,12 @@ pub async fn make(client: &Client) -> Ids {
     let token = client.post("/v1/tokens", token).await.expect(201).id();
     let key = json!({ "label": "walked", "role": "viewer" });
     let key = client.post("/v1/admin_keys", key).await.expect(201).id();
+    let node = client.post("/v1/nodes", json!({ "name": "walked" })).await.expect(201).id();
+    let tokens = format!("/v1/nodes/{node}/tokens");
+    let node_token = client.post(&tokens, json!({})).await.expect(201).id();
     ids.extend([
+        ("node_id", node),
+        ("node_token_id", node_token),
         ("site_id", site),
         ("resource_id", resource),
         ("plan_id", plan),

@@ -6,7 +6,7 @@ use serde_json::json;
 use tempfile::tempdir;
 
 use super::client::Client;
-use super::place::{Place, actor};
+use super::place::Place;
 use super::samples::{self, Ids};
 use super::sync_node::{Issued, Node, Serving, issue, until};
 use crate::storage::Start;
@@ -19,18 +19,11 @@ async fn another_token(owner: &Client, ids: &Ids) -> String {
     answer.json["secret"].as_str().unwrap().to_owned()
 }
 
-async fn account_of(owner: &Client, place: &Place) -> String {
-    let window = crate::storage::Window { limit: 1, starting_after: None };
-    assert!(!owner.key.is_empty());
-    place.store.accounts(window).await.unwrap().unwrap().rows[0].id.clone()
-}
-
 pub async fn a_new_node_fetches_a_base_and_follows_changes(place: Place) {
     let owner = place.owner().await;
     let ids = samples::make(&owner).await;
     let first = another_token(&owner, &ids).await;
-    let account = account_of(&owner, &place).await;
-    let issued = issue(&place, &account, "n1").await;
+    let issued = issue(&owner, &place, "n1").await;
     let serving = Serving::start(&place).await;
     let folder = tempdir().unwrap();
     let node = Node::start(&[&serving.url], &issued.token, 1, folder.path());
@@ -54,10 +47,10 @@ pub async fn a_new_node_fetches_a_base_and_follows_changes(place: Place) {
     // The control plane knows what the node has.
     let head = place.store.outbox().read_after(0).await.unwrap().last().unwrap().sequence;
     node.wait("all of it", |node| node.status().sequence == head.unsigned_abs()).await;
+    let path = format!("/v1/nodes/{}", issued.id);
     let knows = async || {
-        let tenant = place.store.tenant(&account);
-        let row = tenant.get::<crate::storage::Node>(&issued.node.id).await.unwrap().unwrap();
-        row.applied_sequence == head && row.last_seen_at_ms.is_some()
+        let shown = owner.get(&path).await.expect(200).json;
+        shown["applied_sequence"] == head && shown["lag"] == 0 && shown["last_seen_at"].is_string()
     };
     assert!(until(knows).await, "the node's row does not show {head}");
     node.stop().await;
@@ -67,8 +60,7 @@ pub async fn a_new_node_fetches_a_base_and_follows_changes(place: Place) {
 pub async fn a_node_that_was_away_catches_up(place: Place) {
     let owner = place.owner().await;
     let ids = samples::make(&owner).await;
-    let account = account_of(&owner, &place).await;
-    let issued = issue(&place, &account, "n1").await;
+    let issued = issue(&owner, &place, "n1").await;
     let folder = tempdir().unwrap();
     let serving = Serving::start(&place).await;
     let token = another_token(&owner, &ids).await;
@@ -92,19 +84,15 @@ pub async fn a_node_that_was_away_catches_up(place: Place) {
 pub async fn a_node_is_cut_off(place: Place) {
     let owner = place.owner().await;
     samples::make(&owner).await;
-    let account = account_of(&owner, &place).await;
-    let Issued { row, token, .. } = issue(&place, &account, "n1").await;
-    let other = issue(&place, &account, "n2").await;
+    let Issued { id, token_id, token, .. } = issue(&owner, &place, "n1").await;
+    let other = issue(&owner, &place, "n2").await;
     let serving = Serving::start(&place).await;
     let (folder, other_folder) = (tempdir().unwrap(), tempdir().unwrap());
     let node = Node::start(&[&serving.url], &token, 1, folder.path());
     let other_node = Node::start(&[&serving.url], &other.token, 1, other_folder.path());
     node.wait("a stream", |node| node.status().connected.is_some()).await;
     other_node.wait("a stream", |node| node.status().connected.is_some()).await;
-    let mut change = place.store.change(&account, actor()).await.unwrap();
-    let after = crate::storage::NodeToken { revoked_at_ms: Some(System.now_ms()), ..row.clone() };
-    change.update(&row, after).await.unwrap();
-    change.commit().await.unwrap();
+    owner.delete(&format!("/v1/nodes/{id}/tokens/{token_id}")).await.expect(200);
     let revoked_at = tokio::time::Instant::now();
     node.wait("the refusal", |node| node.status().alarm.is_some()).await;
     // The promise is a second; the rest is for a machine that is busy with other things.
@@ -123,10 +111,9 @@ pub async fn a_node_is_cut_off(place: Place) {
 
 pub async fn starts_take_over_from_each_other(place: Place) {
     let owner = place.owner().await;
-    let account = account_of(&owner, &place).await;
-    let issued = issue(&place, &account, "n1").await;
+    let issued = issue(&owner, &place, "n1").await;
     let store = &place.store;
-    let key = issued.node.key;
+    let key = issued.key;
     assert_eq!(store.node_start(key, 7).await.unwrap(), Start::Current(1));
     assert_eq!(store.node_start(key, 7).await.unwrap(), Start::Current(1));
     // Many at once: each gets a number of its own, and one of them is the newest.
@@ -152,8 +139,7 @@ pub async fn a_restored_database_begins_a_new_history(place: Place) {
     let owner = place.owner().await;
     let ids = samples::make(&owner).await;
     let token = another_token(&owner, &ids).await;
-    let account = account_of(&owner, &place).await;
-    let issued = issue(&place, &account, "n1").await;
+    let issued = issue(&owner, &place, "n1").await;
     let folder = tempdir().unwrap();
     let serving = Serving::start(&place).await;
     let node = Node::start(&[&serving.url], &issued.token, 1, folder.path());
@@ -256,14 +242,13 @@ pub async fn leases_never_exceed_the_limit(place: Place) {
 pub async fn replies_reach_nodes_of_other_control_planes(place: Place) {
     let owner = place.owner().await;
     samples::make(&owner).await;
-    let account = account_of(&owner, &place).await;
     let servings = [Serving::start(&place).await, Serving::start(&place).await];
     // SQLite has one control plane at a time, to which both nodes go.
     let urls = [&servings[0].url, &servings[usize::from(place.store.is_shared())].url];
     let folders = [tempdir().unwrap(), tempdir().unwrap()];
     let mut nodes = Vec::new();
     for (number, (url, folder)) in urls.iter().zip(&folders).enumerate() {
-        let issued = issue(&place, &account, &format!("n{number}")).await;
+        let issued = issue(&owner, &place, &format!("n{number}")).await;
         nodes.push(Node::start(&[url], &issued.token, 1, folder.path()));
     }
     for node in &nodes {
@@ -304,19 +289,15 @@ pub async fn replies_reach_nodes_of_other_control_planes(place: Place) {
 pub async fn dead_nodes_are_settled(place: Place) {
     let owner = place.owner().await;
     samples::make(&owner).await;
-    let account = account_of(&owner, &place).await;
     let serving = Serving::start(&place).await;
-    let dead = issue(&place, &account, "dead").await;
-    let number = dead.node.key.unsigned_abs();
+    let dead = issue(&owner, &place, "dead").await;
+    let number = dead.key.unsigned_abs();
     let asked = request(100, 1);
     let taken = place.store.take_requests(number, 1, &[asked]).await.unwrap();
     let leased = taken.posted[0].reply.granted;
     assert!(leased > 0);
-    let mut change = place.store.change(&account, actor()).await.unwrap();
-    let after =
-        crate::storage::Node { declared_dead_at_ms: Some(System.now_ms()), ..dead.node.clone() };
-    change.update(&dead.node, after).await.unwrap();
-    change.commit().await.unwrap();
+    let path = format!("/v1/nodes/{}/declare_dead", dead.id);
+    owner.post(&path, json!({ "reason": "burnt" })).await.expect(200);
     let is_settled = async || place.store.unburied().await.unwrap().is_empty();
     assert!(until(is_settled).await, "nobody settles the dead node");
     let account = place.store.ledger_account(asked.id.0).await.unwrap().unwrap();

@@ -12,11 +12,13 @@ use policy::budget::message::{LeaseReply, LeaseRequest};
 use policy::delta::Delta;
 use policy::snapshot::Snapshot;
 use policy::token::TokenHash;
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::place::{Place, actor};
+use super::client::Client;
+use super::place::Place;
 use crate::server::Server;
 use crate::storage;
 use crate::world::System;
@@ -61,31 +63,25 @@ impl Serving {
     }
 }
 
-/// A node's row and token.
+/// A node and its token.
 pub struct Issued {
-    pub node: storage::Node,
-    pub row: storage::NodeToken,
+    pub id: String,
+    /// Its row's number.
+    pub key: i64,
+    pub token_id: String,
     pub token: NodeToken,
 }
 
 /// Makes a node with a token.
-pub async fn issue(place: &Place, account_id: &str, name: &str) -> Issued {
-    let token = NodeToken::make(getrandom::fill).unwrap();
-    let mut change = place.store.change(account_id, actor()).await.unwrap();
-    let node = storage::Node {
-        name: name.to_owned(),
-        settings: "{}".to_owned(),
-        ..storage::Node::default()
-    };
-    let node = change.insert(node).await.unwrap();
-    let row = storage::NodeToken {
-        node_id: node.id.clone(),
-        hash: token.hash().0.to_vec(),
-        ..storage::NodeToken::default()
-    };
-    let row = change.insert(row).await.unwrap();
-    change.commit().await.unwrap();
-    Issued { node, row, token }
+pub async fn issue(owner: &Client, place: &Place, name: &str) -> Issued {
+    let id = owner.post("/v1/nodes", json!({ "name": name })).await.expect(201).id();
+    let made = owner.post(&format!("/v1/nodes/{id}/tokens"), json!({})).await.expect(201);
+    let token = NodeToken::parse(made.json["secret"].as_str().unwrap()).unwrap();
+    let window = storage::Window { limit: 1, starting_after: None };
+    let accounts = place.store.accounts(window).await.unwrap().unwrap();
+    let tenant = place.store.tenant(&accounts.rows[0].id);
+    let key = tenant.get::<storage::Node>(&id).await.unwrap().unwrap().key;
+    Issued { token_id: made.id(), id, key, token }
 }
 
 /// What is in force.
