@@ -205,21 +205,10 @@ pub fn with_file(args: NodeArgs, directory: &Path) -> Result<NodeArgs, Failure> 
     let or = |given: Vec<SocketAddr>, file| if given.is_empty() { file } else { given };
     let deadlines = args.deadlines.or(file.deadlines());
     let sinks = sinks(args.journal.sinks, &file);
-    let control = args.control;
-    // Of the two places a policy may come from, one that was given keeps the file's other one out.
-    let has_policy = args.policy.is_some();
-    let has_control = !control.control_url.is_empty();
+    let (policy, control) = source(args.policy, args.control, &file);
     Ok(NodeArgs {
-        policy: args.policy.or(file.policy.filter(|_| !has_control)),
-        control: ControlArgs {
-            control_url: match has_control || has_policy {
-                true => control.control_url,
-                false => file.control_url,
-            },
-            node_token_file: control.node_token_file.or(file.node_token_file),
-            control_ca: control.control_ca.or(file.control_ca),
-            allow_private_origins: control.allow_private_origins.or(file.allow_private_origins),
-        },
+        policy,
+        control,
         listen: or(args.listen, file.listen),
         tls: TlsArgs {
             tls_listen: or(args.tls.tls_listen, file.tls_listen),
@@ -252,6 +241,27 @@ pub fn with_file(args: NodeArgs, directory: &Path) -> Result<NodeArgs, Failure> 
         },
         deadlines,
     })
+}
+
+/// Where the policy comes from: of the two places one that was given keeps the file's other one out.
+fn source(
+    policy: Option<PathBuf>,
+    given: ControlArgs,
+    file: &FileKeys,
+) -> (Option<PathBuf>, ControlArgs) {
+    let has_control = !given.control_url.is_empty();
+    let control_url = match has_control || policy.is_some() {
+        true => given.control_url,
+        false => file.control_url.clone(),
+    };
+    let control = ControlArgs {
+        control_url,
+        node_token_file: given.node_token_file.or_else(|| file.node_token_file.clone()),
+        control_ca: given.control_ca.or_else(|| file.control_ca.clone()),
+        allow_private_origins: given.allow_private_origins.or(file.allow_private_origins),
+    };
+    let of_file = || file.policy.clone().filter(|_| !has_control);
+    (policy.or_else(of_file), control)
 }
 
 /// Where decisions go: what was given, and else what the file says.
@@ -360,8 +370,8 @@ fn policy(file: Option<PathBuf>, control: ControlArgs) -> Result<PolicyFrom, Fai
             "both --policy and --control-url are given: a node has its policy from a file or from a control plane; leave one of them out",
         )),
         (None, true) => Err(Failure::configuration(format!(
-            "no policy: give --policy FILE or --control-url URL, set PAYFENCE_POLICY or PAYFENCE_CONTROL_URL, or write policy = \"FILE\" or \
-             control_url = \"URL\" in {FILE}"
+            "no policy file: give --policy FILE, set PAYFENCE_POLICY, or write policy = \"FILE\" in {FILE}; or name a control plane with \
+             --control-url URL and --node-token-file FILE"
         ))),
         (None, false) => {
             let Some(token_file) = control.node_token_file else {

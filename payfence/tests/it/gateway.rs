@@ -1,6 +1,6 @@
-//! The built binary, run as `payfence dataplane` with a policy file of its own.
+//! The built binary, run as `payfence dataplane` with a policy file of its own, or as a node of a control plane.
 //!
-//! In: policy text, flags. Out: its addresses, its log, how it ended.
+//! In: policy text or a node's token, flags. Out: its addresses, its log, how it ended.
 //! Always holds: the process is ended and reaped with its test, even when the test is killed.
 
 use std::io::{Read, Write};
@@ -19,9 +19,16 @@ pub struct Gateway {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     pub policy_file: PathBuf,
+    process: Process,
+    /// The flags that say where its policy comes from.
+    source: Vec<String>,
+    folder: tempfile::TempDir,
+}
+
+/// A process of the built binary, ended and reaped with its test.
+pub struct Process {
     child: Child,
     log: Arc<Mutex<String>>,
-    folder: tempfile::TempDir,
 }
 
 impl Gateway {
@@ -47,9 +54,30 @@ impl Gateway {
         let folder = tempfile::tempdir().expect("a working folder");
         let policy_file = folder.path().join("policy.toml");
         std::fs::write(&policy_file, policy).expect("a writable folder");
+        let source = vec!["--policy".to_owned(), policy_file.display().to_string()];
+        Self::launch_in(folder, policy_file, source, flags)
+    }
+
+    /// Starts a node of a control plane; it may have to wait for its first policy.
+    pub fn launch_node(control_url: &str, token: &str, flags: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a working folder");
+        let token_file = folder.path().join("node.token");
+        std::fs::write(&token_file, token).expect("a writable folder");
+        let token_text = token_file.display().to_string();
+        let source = ["--control-url", control_url, "--node-token-file", &token_text];
+        let source = source.map(str::to_owned).to_vec();
+        Self::launch_in(folder, token_file, source, flags)
+    }
+
+    fn launch_in(
+        folder: tempfile::TempDir,
+        policy_file: PathBuf,
+        source: Vec<String>,
+        flags: &[&str],
+    ) -> Self {
         let (address, admin) = (own_address(), own_address());
-        let (child, log) = spawn(&folder, (address, admin), flags);
-        Self { address, admin, policy_file, child, log, folder }
+        let process = spawn(&folder, &source, (address, admin), flags);
+        Self { address, admin, policy_file, process, source, folder }
     }
 
     /// Ends the gateway as a crash does, and starts it anew with what it left.
@@ -61,23 +89,22 @@ impl Gateway {
 
     /// Ends the gateway as a crash does.
     pub fn crash(&mut self) {
-        self.child.kill().expect("our own child");
-        self.child.wait().expect("our own child");
+        self.process.crash();
     }
 
     /// Starts it anew with what it left.
     #[track_caller]
     pub fn restart(&mut self, flags: &[&str]) {
-        (self.child, self.log) = spawn(&self.folder, (self.address, self.admin), flags);
+        let addresses = (self.address, self.admin);
+        self.process = spawn(&self.folder, &self.source, addresses, flags);
         self.wait_ready();
     }
 
+    /// Waits until it serves.
     #[track_caller]
-    fn wait_ready(&mut self) {
+    pub fn wait_ready(&mut self) {
         wait_for("readiness", || {
-            if let Some(status) = self.child.try_wait().expect("our own child") {
-                panic!("the gateway ended with {status}; it said:\n{}", self.log());
-            }
+            self.process.expect_running();
             std::net::TcpStream::connect(self.admin).ok()?;
             (self.admin("/readyz").status == 200).then_some(())
         });
@@ -160,27 +187,87 @@ impl Gateway {
 
     /// Sends a signal to the gateway.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
-        assert!(status.expect("kill runs").success(), "signal {name}");
+        self.process.signal(name);
     }
 
     /// Waits for the end of the process.
     #[track_caller]
     pub fn wait_end(&mut self) -> ExitStatus {
-        wait_for("the gateway's end", || self.child.try_wait().expect("our own child"))
+        self.process.wait_end()
     }
 
     /// Whether the process still runs.
     pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("our own child").is_none()
+        self.process.is_running()
     }
 
     /// Resident memory of the process, in KiB.
     pub fn rss_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.child.id()));
         let status = status.expect("the gateway runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
         line.trim_end_matches("kB").trim().parse().expect("a number")
+    }
+
+    /// What it has said on standard error so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+impl Process {
+    /// Runs the built binary with these arguments.
+    pub fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        // The kernel ends the process with the thread that started it.
+        let mut child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_payfence")])
+            .args(arguments)
+            .env("RUST_BACKTRACE", "1")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("setpriv (Debian: util-linux) starts the binary");
+        let log = Arc::<Mutex<String>>::default();
+        let (mut stderr, copy) = (child.stderr.take().expect("piped"), Arc::clone(&log));
+        std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(read @ 1..) = stderr.read(&mut piece) {
+                copy.lock().expect("no panic").push_str(&String::from_utf8_lossy(&piece[..read]));
+            }
+        });
+        Self { child, log }
+    }
+
+    /// Ends it as a crash does.
+    pub fn crash(&mut self) {
+        self.child.kill().expect("our own child");
+        self.child.wait().expect("our own child");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success(), "signal {name}");
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait_end(&mut self) -> ExitStatus {
+        wait_for("the process's end", || self.child.try_wait().expect("our own child"))
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("our own child").is_none()
+    }
+
+    #[track_caller]
+    pub fn expect_running(&mut self) {
+        if let Some(status) = self.child.try_wait().expect("our own child") {
+            panic!("the process ended with {status}; it said:\n{}", self.log());
+        }
     }
 
     /// What it has said on standard error so far.
@@ -197,57 +284,40 @@ fn ring_dir(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("rings")
 }
 
-/// The process, and what it says.
 fn spawn(
     folder: &tempfile::TempDir,
+    source: &[String],
     (address, admin): (SocketAddr, SocketAddr),
     flags: &[&str],
-) -> (Child, Arc<Mutex<String>>) {
-    // The kernel ends the gateway with the thread that started it.
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_payfence"), "dataplane", "--policy"])
-        .arg(folder.path().join("policy.toml"))
-        .args(["--listen", &address.to_string(), "--admin", &admin.to_string()])
-        .arg("--ring-dir")
-        .arg(ring_dir(folder))
-        .args(flags)
-        .env("RUST_BACKTRACE", "1");
+) -> Process {
+    let (address, admin) = (address.to_string(), admin.to_string());
+    let (rings, data) = (ring_dir(folder), data_dir(folder));
+    let (rings, data) = (rings.display().to_string(), data.display().to_string());
+    let mut arguments = vec!["dataplane"];
+    arguments.extend(source.iter().map(String::as_str));
+    arguments.extend(["--listen", &address, "--admin", &admin, "--ring-dir", &rings]);
+    arguments.extend(flags);
     if !flags.contains(&"--data-dir") {
-        command.arg("--data-dir").arg(data_dir(folder));
+        arguments.extend(["--data-dir", &data]);
     }
     if !flags.contains(&"--shards") {
-        command.args(["--shards", "2"]);
+        arguments.extend(["--shards", "2"]);
     }
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("setpriv (Debian: util-linux) starts the gateway");
-    let log = Arc::<Mutex<String>>::default();
-    let (mut stderr, copy) = (child.stderr.take().expect("piped"), Arc::clone(&log));
-    std::thread::spawn(move || {
-        let mut piece = [0; 4096];
-        while let Ok(read @ 1..) = stderr.read(&mut piece) {
-            copy.lock().expect("no panic").push_str(&String::from_utf8_lossy(&piece[..read]));
-        }
-    });
-    (child, log)
+    Process::start(&arguments, &[])
 }
 
-impl Drop for Gateway {
+impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            say(&format!("the gateway said:\n{}\n", self.log()));
+            say(&format!("the process said:\n{}\n", self.log()));
         }
     }
 }
 
 /// Whether gateways can run here. Without io_uring they cannot: that is a failure under `./test`, and said otherwise.
-fn can_run() -> bool {
+pub fn can_run() -> bool {
     let Err(error) = io_uring::IoUring::new(2) else { return true };
     assert!(
         std::env::var_os("PAYFENCE_TEST_FULL").is_none(),

@@ -1,5 +1,5 @@
 //! End-to-end tests: the built `payfence dataplane` over real sockets, between raw clients and an origin that records
-//! every byte it receives.
+//! every byte it receives; nodes of a control plane, too.
 //!
 //! In: policy files and request bytes, as tables. Out: what clients saw and what the origin received.
 //! Always holds: no test sleeps to synchronise; each waits for a condition with a deadline. Each test has a gateway of
@@ -12,11 +12,13 @@ mod certificates;
 mod client;
 mod gateway;
 mod origin;
+mod plane;
 mod policy;
 mod tls;
 mod wait;
 
 mod connection_limits;
+mod control;
 mod cors;
 mod deadlines;
 mod decisions;

@@ -1,0 +1,191 @@
+//! Nodes of a control plane: what an administrator changes is live on all of them, and a quota is one over all of them.
+//!
+//! In: changes by REST, requests at nodes, crashes of either side. Out: what clients saw.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::json;
+
+use super::client::get;
+use super::gateway::Gateway;
+use super::origin::Origin;
+use super::plane::Plane;
+use super::wait::wait_for;
+
+fn ask(gateway: &Gateway, token: &str) -> (u16, String) {
+    let authorization = format!("Bearer {token}");
+    let request = get("/paid/x", &[("Authorization", authorization.as_str())]);
+    let answer = gateway.ask(request);
+    (answer.status, answer.reason())
+}
+
+#[track_caller]
+fn wait_answer(gateway: &Gateway, token: &str, expected: (u16, &str)) {
+    wait_for(&format!("{expected:?}"), || {
+        let (status, reason) = ask(gateway, token);
+        (status == expected.0 && reason == expected.1).then_some(())
+    });
+}
+
+#[test]
+fn changes_are_live_on_every_node() {
+    let origin = Origin::ok();
+    let plan = json!({ "reference": "pro", "quota": { "requests": 1_000_000, "per": "month" } });
+    let Some(plane) = Plane::start(origin.address, plan) else { return };
+    let nodes = [plane.node("n1"), plane.node("n2")];
+    let subscriber = plane.subscribe();
+    for node in &nodes {
+        wait_answer(node, &subscriber.token, (200, ""));
+    }
+    let (second_id, second) = plane.issue(&subscriber.subscription_id);
+    for node in &nodes {
+        wait_answer(node, &second, (200, ""));
+    }
+    plane.delete(&format!("/v1/tokens/{second_id}"));
+    for node in &nodes {
+        wait_answer(node, &second, (401, "token_revoked"));
+        wait_answer(node, &subscriber.token, (200, ""));
+    }
+    let subscription = format!("/v1/subscriptions/{}", subscriber.subscription_id);
+    plane.patch(&subscription, json!({ "status": "canceled" }));
+    for node in &nodes {
+        wait_answer(node, &subscriber.token, (402, "subscription_inactive"));
+    }
+    plane.patch(&subscription, json!({ "status": "active" }));
+    let plan = format!("/v1/sites/{}/plans/{}", plane.site_id, plane.plan_id);
+    plane.patch(&plan, json!({ "quota": { "requests": 1, "per": "month" } }));
+    for node in &nodes {
+        wait_answer(node, &subscriber.token, (429, "quota_exhausted"));
+    }
+    let shown = plane.get("/v1/nodes");
+    assert_eq!(shown["data"].as_array().map(Vec::len), Some(2), "{shown}");
+}
+
+/// Each of three nodes is asked by four connections in turn, until all refuse; how many were admitted.
+fn use_up(nodes: &[Gateway], token: &str, rounds: usize) -> u64 {
+    let admitted = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let admitted = &admitted;
+            scope.spawn(move || {
+                let authorization = format!("Bearer {token}");
+                let headers = [("Authorization", authorization.as_str())];
+                let mut clients: Vec<_> = nodes.iter().map(Gateway::connect).collect();
+                for round in 0..rounds {
+                    // Traffic moves from node to node, a hundred requests each.
+                    let at = (thread + round / 100) % clients.len();
+                    clients[at].send(get("/paid/x", &headers));
+                    let answer = clients[at].answer();
+                    match answer.status {
+                        200 => admitted.fetch_add(1, Ordering::Relaxed),
+                        429 => 0,
+                        // A node that waits for units of others in vain says so, never that all is used.
+                        503 => {
+                            assert_eq!(answer.reason(), "ledger_unreachable", "{answer:?}");
+                            0
+                        }
+                        other => panic!("answer {other}: {answer:?}"),
+                    };
+                }
+            });
+        }
+    });
+    admitted.load(Ordering::Relaxed)
+}
+
+#[test]
+fn a_quota_is_one_over_all_nodes() {
+    const LIMIT: u64 = 10_000;
+    let origin = Origin::ok();
+    let plan = json!({ "reference": "exact", "quota": { "requests": LIMIT, "per": "year" } });
+    let Some(plane) = Plane::start(origin.address, plan) else { return };
+    let subscriber = plane.subscribe();
+    let nodes = ["n1", "n2", "n3"].map(|name| plane.node(name));
+    let admitted = use_up(&nodes, &subscriber.token, 4_000);
+    assert_eq!(admitted, LIMIT);
+    for node in &nodes {
+        wait_answer(node, &subscriber.token, (429, "quota_exhausted"));
+    }
+    assert_eq!(origin.requests().len() as u64, LIMIT);
+}
+
+#[test]
+fn a_node_that_was_killed_gives_nothing_twice() {
+    const LIMIT: u64 = 3_000;
+    let origin = Origin::ok();
+    let plan = json!({ "reference": "exact", "quota": { "requests": LIMIT, "per": "year" } });
+    let Some(plane) = Plane::start(origin.address, plan) else { return };
+    let subscriber = plane.subscribe();
+    let mut nodes = ["n1", "n2", "n3"].map(|name| plane.node(name));
+    let mut admitted = use_up(&nodes, &subscriber.token, 300);
+    nodes[0].crash();
+    admitted += use_up(&nodes[1..], &subscriber.token, 200);
+    let flags = ["--allow-private-origins", "--node-name", "n1"];
+    nodes[0].restart(&flags);
+    nodes[1].crash_and_restart(&flags[..1]);
+    admitted += use_up(&nodes, &subscriber.token, 600);
+    // Nothing was in flight at the kills, so all of it can be had, once what the killed ones held has come back.
+    wait_for("the last unit", || {
+        admitted += use_up(&nodes, &subscriber.token, 20);
+        (admitted >= LIMIT).then_some(())
+    });
+    admitted += use_up(&nodes, &subscriber.token, 100);
+    assert_eq!(admitted, LIMIT);
+}
+
+#[test]
+fn nodes_serve_on_without_a_control_plane() {
+    const LIMIT: u64 = 2_000;
+    let origin = Origin::ok();
+    let plan = json!({ "reference": "exact", "quota": { "requests": LIMIT, "per": "year" } });
+    let Some(mut plane) = Plane::start(origin.address, plan) else { return };
+    let subscriber = plane.subscribe();
+    let mut nodes = ["n1", "n2", "n3"].map(|name| plane.node(name));
+    let mut admitted = use_up(&nodes, &subscriber.token, 200);
+    plane.crash();
+    // What is leased is served; what is not is not known. Paths that cost nothing are as ever.
+    let without = use_up(&nodes, &subscriber.token, 100);
+    assert!(without > 0, "nothing was leased ahead");
+    admitted += without;
+    assert_eq!(nodes[0].ask(get("/free", &[])).status, 200);
+    // A node boots without it, too.
+    nodes[2].crash_and_restart(&["--allow-private-origins", "--node-name", "n3"]);
+    plane.restart();
+    wait_for("the last unit", || {
+        admitted += use_up(&nodes, &subscriber.token, 50);
+        (admitted >= LIMIT).then_some(())
+    });
+    admitted += use_up(&nodes, &subscriber.token, 100);
+    assert_eq!(admitted, LIMIT);
+}
+
+#[test]
+fn a_node_waits_for_its_first_policy_and_can_be_stopped_meanwhile() {
+    let origin = Origin::ok();
+    let plan = json!({ "reference": "pro" });
+    let Some(mut plane) = Plane::start(origin.address, plan) else { return };
+    let subscriber = plane.subscribe();
+    let waiting = plane.launch_node("n1");
+    plane.crash();
+    let mut stopped = Gateway::launch_node(
+        &format!("http://{}", plane.address),
+        &link::wire::NodeToken::make(getrandom::fill).expect("random bytes").reveal().to_owned(),
+        &[],
+    );
+    wait_for("the admin listener", || {
+        std::net::TcpStream::connect(stopped.admin).ok()?;
+        (stopped.admin("/readyz").status == 503).then_some(())
+    });
+    stopped.signal("TERM");
+    assert!(stopped.wait_end().success());
+    plane.restart();
+    wait_answer_once_up(&waiting, &subscriber.token);
+}
+
+#[track_caller]
+fn wait_answer_once_up(gateway: &Gateway, token: &str) {
+    wait_for("the first policy", || {
+        std::net::TcpStream::connect(gateway.address).ok()?;
+        (ask(gateway, token).0 == 200).then_some(())
+    });
+}

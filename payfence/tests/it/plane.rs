@@ -1,0 +1,181 @@
+//! A control plane of its own, run as `payfence controlplane` on SQLite, and nodes at it.
+//!
+//! In: REST requests. Out: what it answers; nodes that serve what it says.
+//! Always holds: processes end with their test; every wait has a deadline.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::client::{Answer, ask};
+use super::gateway::{Gateway, Process, can_run};
+use super::wait::{own_address, wait_for};
+
+/// A running control plane with one site, plan and customer.
+pub struct Plane {
+    pub address: SocketAddr,
+    process: Process,
+    folder: tempfile::TempDir,
+    key: String,
+    pub site_id: String,
+    pub plan_id: String,
+    pub customer_id: String,
+}
+
+/// A subscription and its token.
+pub struct Subscriber {
+    pub subscription_id: String,
+    pub token: String,
+}
+
+impl Plane {
+    /// Starts one with a site in front of `origin`, whose `/paid/*` is paid under this plan; `None` where no node can run, and that is
+    /// allowed.
+    #[track_caller]
+    pub fn start(origin: SocketAddr, plan: Value) -> Option<Self> {
+        if !can_run() {
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a working folder");
+        let address = own_address();
+        let data = folder.path().display().to_string();
+        let made = Command::new(env!("CARGO_BIN_EXE_payfence"))
+            .args(["controlplane", "--data-dir", &data])
+            .args(["init", "--account", "Test", "--email", "test@example.com"])
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("the binary runs");
+        assert!(made.status.success(), "{made:?}");
+        let key = String::from_utf8(made.stdout).expect("a key").trim().to_owned();
+        let process = serve(&folder, address);
+        let (site_id, plan_id, customer_id) = Default::default();
+        let mut plane = Self { address, process, folder, key, site_id, plan_id, customer_id };
+        plane.wait_ready();
+        plane.fill(origin, plan);
+        Some(plane)
+    }
+
+    fn fill(&mut self, origin: SocketAddr, plan: Value) {
+        let site =
+            json!({ "slug": "shop", "origin": format!("http://{origin}"), "hosts": ["shop.test"] });
+        self.site_id = id_of(&self.post("/v1/sites", site));
+        let within = format!("/v1/sites/{}", self.site_id);
+        self.post(&format!("{within}/resources"), json!({ "pattern": "/paid/*" }));
+        self.plan_id = id_of(&self.post(&format!("{within}/plans"), plan));
+        self.customer_id = id_of(&self.post("/v1/customers", json!({ "reference": "acme" })));
+    }
+
+    #[track_caller]
+    fn wait_ready(&mut self) {
+        wait_for("the control plane", || {
+            self.process.expect_running();
+            std::net::TcpStream::connect(self.address).ok()
+        });
+    }
+
+    /// Ends it as a crash does.
+    pub fn crash(&mut self) {
+        self.process.crash();
+    }
+
+    /// Starts it again with its database.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.process = serve(&self.folder, self.address);
+        self.wait_ready();
+    }
+
+    /// Sends a request with a body; whatever is answered.
+    #[track_caller]
+    pub fn request(&self, method: &str, path: &str, body: &str) -> Answer {
+        let (key, length) = (&self.key, body.len());
+        let host = self.address;
+        ask(
+            host,
+            format!(
+                "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\
+                 Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            ),
+        )
+    }
+
+    /// Makes something.
+    #[track_caller]
+    pub fn post(&self, path: &str, body: Value) -> Value {
+        let answer = self.request("POST", path, &body.to_string());
+        assert!(matches!(answer.status, 200 | 201), "{path}: {}", answer.text());
+        answer.json()
+    }
+
+    /// Changes something.
+    #[track_caller]
+    pub fn patch(&self, path: &str, body: Value) -> Value {
+        let answer = self.request("PATCH", path, &body.to_string());
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        answer.json()
+    }
+
+    /// Ends something.
+    #[track_caller]
+    pub fn delete(&self, path: &str) {
+        let answer = self.request("DELETE", path, "");
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    }
+
+    /// Shows something.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Value {
+        let answer = self.request("GET", path, "");
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        answer.json()
+    }
+
+    /// A new subscription with a token.
+    #[track_caller]
+    pub fn subscribe(&self) -> Subscriber {
+        let subscription = json!({
+            "site_id": self.site_id, "plan_id": self.plan_id, "customer_id": self.customer_id,
+        });
+        let subscription_id = id_of(&self.post("/v1/subscriptions", subscription));
+        let (_, token) = self.issue(&subscription_id);
+        Subscriber { subscription_id, token }
+    }
+
+    /// A new token of a subscription: its id and its text.
+    #[track_caller]
+    pub fn issue(&self, subscription_id: &str) -> (String, String) {
+        let made = self.post("/v1/tokens", json!({ "subscription_id": subscription_id }));
+        (id_of(&made), made["secret"].as_str().expect("a secret").to_owned())
+    }
+
+    /// A node of its own name at this control plane, which serves.
+    #[track_caller]
+    pub fn node(&self, name: &str) -> Gateway {
+        let mut gateway = self.launch_node(name);
+        gateway.wait_ready();
+        gateway
+    }
+
+    /// The same, which may not serve yet.
+    #[track_caller]
+    pub fn launch_node(&self, name: &str) -> Gateway {
+        let id = id_of(&self.post("/v1/nodes", json!({ "name": name })));
+        let made = self.post(&format!("/v1/nodes/{id}/tokens"), json!({}));
+        let token = made["secret"].as_str().expect("a secret");
+        let url = format!("http://{}", self.address);
+        Gateway::launch_node(&url, token, &["--allow-private-origins", "--node-name", name])
+    }
+}
+
+fn serve(folder: &tempfile::TempDir, address: SocketAddr) -> Process {
+    let (data, address) = (folder.path().display().to_string(), address.to_string());
+    let arguments =
+        ["controlplane", "--data-dir", &data, "--listen", &address, "--allow-private-origins"];
+    Process::start(&arguments, &[])
+}
+
+#[track_caller]
+fn id_of(made: &Value) -> String {
+    made["id"].as_str().unwrap_or_else(|| panic!("no id: {made}")).to_owned()
+}
