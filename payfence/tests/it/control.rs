@@ -169,7 +169,7 @@ fn a_node_waits_for_its_first_policy_and_can_be_stopped_meanwhile() {
     plane.crash();
     let mut stopped = Gateway::launch_node(
         &format!("http://{}", plane.address),
-        &link::wire::NodeToken::make(getrandom::fill).expect("random bytes").reveal().to_owned(),
+        link::wire::NodeToken::make(getrandom::fill).expect("random bytes").reveal(),
         &[],
     );
     wait_for("the admin listener", || {
