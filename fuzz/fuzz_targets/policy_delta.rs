@@ -74,6 +74,6 @@ fn take(bytes: &[u8]) {
         let _ = decide(&snapshot, &site, &facts, 1_800_000_000, &mut Scratch::new());
     }
     for subscription in snapshot.subscriptions() {
-        let _ = (snapshot.terms(subscription.index()), subscription.id(), subscription.customer());
+        let _ = (snapshot.terms(subscription.index(), 0), subscription.id(), subscription.customer());
     }
 }

@@ -81,7 +81,7 @@ fn load(bytes: &[u8]) {
     let Ok(snapshot) = Snapshot::from_bytes(bytes) else { return };
     let _ = snapshot.find_site(Some(b"shop.test"), b"/paid/x", "localhost");
     for index in 0..snapshot.subscriptions_len() as u32 + 1 {
-        let _ = snapshot.terms(SubscriptionIndex(index));
+        let _ = snapshot.terms(SubscriptionIndex(index), 0);
     }
     let authorization = format!("Bearer {TOKEN}");
     for site in snapshot.sites() {

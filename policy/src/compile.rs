@@ -12,9 +12,9 @@ use crate::model::{
 };
 use crate::snapshot::header::{HEADER_BYTES, seal};
 use crate::snapshot::layout::{
-    AmountRow, Body, ClientFilesRow, HeaderRow, OriginRow, OriginTlsRow, PlanRow, ResourceRow,
-    SiteRow, Span, SubscriptionRow, TokenRow, TokenSlot, access_code, network_row, status_code,
-    unit_code,
+    AmountRow, Body, ClientFilesRow, EarlierRow, HeaderRow, OriginRow, OriginTlsRow, PlanRow,
+    ResourceRow, SiteRow, Span, SubscriptionRow, TokenRow, TokenSlot, access_code, network_row,
+    status_code, unit_code,
 };
 use crate::snapshot::token_table;
 use crate::token::TokenHash;
@@ -138,7 +138,11 @@ impl Builder {
         }
         let resources_end = position(self.body.resources.len(), "resources")?;
         let plans_start = position(self.body.plans.len(), "plans")?;
+        // Subscriptions name plans by their positions in the model, so earlier terms stand after all plans.
         self.body.plans.extend(site.plans.iter().map(|plan| plan_row(plan, resources_start)));
+        for (plan, at) in site.plans.iter().zip(plans_start as usize..) {
+            self.add_earlier(plan, at, resources_start)?;
+        }
         let plans_end = position(self.body.plans.len(), "plans")?;
         position(self.body.sites.len(), "sites")?;
         self.body.sites.push(SiteRow {
@@ -149,6 +153,25 @@ impl Builder {
         Ok(())
     }
 
+    fn add_earlier(
+        &mut self,
+        plan: &Plan,
+        at: usize,
+        resources_start: u32,
+    ) -> Result<(), CompileError> {
+        let mut rows = Vec::with_capacity(plan.earlier.len());
+        for earlier in &plan.earlier {
+            let position = position(self.body.plans.len(), "plans")?;
+            rows.push(EarlierRow { until_s: earlier.until_s, plan: position });
+            let row = plan_row(&earlier.terms, resources_start);
+            self.body.plans.push(PlanRow { id: plan.id.clone(), is_earlier: true, ..row });
+        }
+        if let Some(row) = self.body.plans.get_mut(at) {
+            row.earlier = rows;
+        }
+        Ok(())
+    }
+
     /// Adds a subscription of the site at this position; its plan and resources are positions within that site.
     ///
     /// # Errors
@@ -156,7 +179,9 @@ impl Builder {
     pub fn add(&mut self, site: u32, subscription: &Subscription) -> Result<(), CompileError> {
         let row = self.body.sites.get(site as usize).ok_or(CompileError::NoSite(site))?;
         let resources_start = row.resources.start;
-        if subscription.plan >= row.plans.end.saturating_sub(row.plans.start) {
+        let at = row.plans.start.saturating_add(subscription.plan);
+        let plan = self.body.plans.get(at as usize).filter(|plan| !plan.is_earlier);
+        if plan.is_none() || at >= row.plans.end {
             let (plan, id) = (subscription.plan, subscription.id.clone());
             return Err(CompileError::NoPlan { site, plan, id });
         }
@@ -283,6 +308,8 @@ fn plan_row(plan: &Plan, resources_start: u32) -> PlanRow {
             .resources
             .as_ref()
             .map(|list| list.iter().map(|rule| resources_start + rule).collect()),
+        is_earlier: false,
+        earlier: Vec::new(),
     }
 }
 

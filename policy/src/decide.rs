@@ -107,7 +107,8 @@ fn authenticate<'a>(
         }
         decision.foreign_looked_up = true;
     }
-    let holder = find_holder(snapshot, &TokenHash::of(presented)).ok_or(Reason::TokenUnknown)?;
+    let hash = TokenHash::of(presented);
+    let holder = find_holder(snapshot, &hash, now_s).ok_or(Reason::TokenUnknown)?;
     if holder.subscription.site() != site.index() {
         return Err(Reason::TokenUnknown);
     }
@@ -126,13 +127,13 @@ fn authenticate<'a>(
     Ok(holder)
 }
 
-fn find_holder<'a>(snapshot: &'a Snapshot, hash: &TokenHash) -> Option<Holder<'a>> {
+fn find_holder<'a>(snapshot: &'a Snapshot, hash: &TokenHash, now_s: i64) -> Option<Holder<'a>> {
     let (token, subscription) = snapshot.find_token(hash)?;
     let subscription = snapshot.subscription(subscription)?;
     Some(Holder {
         token: snapshot.token(token)?,
+        plan: snapshot.plan_of(&subscription, now_s)?,
         subscription,
-        plan: snapshot.plan(subscription.plan())?,
     })
 }
 

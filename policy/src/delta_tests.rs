@@ -178,7 +178,7 @@ fn answers(snapshot: &Snapshot) -> String {
                 let decision = decided(snapshot, &site, (method, path), number);
                 let subscription =
                     decision.subscription.map(|index| snapshot.subscription(index).unwrap());
-                let terms = decision.subscription.and_then(|index| snapshot.terms(index));
+                let terms = decision.subscription.and_then(|index| snapshot.terms(index, 0));
                 text += &format!(
                     "{slug} {number} {method} {path} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?}\n",
                     decision.outcome,

@@ -1,6 +1,6 @@
 //! Which terms of a plan a subscription has, after the plan was changed.
 //!
-//! In: the plan, its superseded terms, the start of the subscription's current period. Out: settings.
+//! In: the plan, its superseded terms. Out: those that count, in order; nodes choose among them by the start of a period.
 //! Always holds: a change with `applies = "next_period"` leaves a period that runs as it was; one with `"now"` reaches
 //! every period, and ends all earlier exceptions.
 //!
@@ -9,19 +9,14 @@
 
 use crate::storage::{Plan, PlanRevision};
 
-/// The settings (JSON) that a subscription has whose current period began at `period_start_ms`.
+/// The earlier terms that some period may have, earliest first. A subscription has the first of them that ended after its period began,
+/// and otherwise what the plan says now.
 #[must_use]
-pub fn settings<'a>(
-    plan: &'a Plan,
-    revisions: &'a [PlanRevision],
-    period_start_ms: i64,
-) -> &'a str {
-    let kept = revisions.iter().filter(|revision| {
-        revision.applies_until_ms > plan.immediate_from_ms
-            && revision.applies_until_ms > period_start_ms
-    });
-    kept.min_by_key(|revision| (revision.applies_until_ms, revision.key))
-        .map_or(&plan.settings, |revision| &revision.settings)
+pub fn earlier<'a>(plan: &Plan, revisions: &'a [PlanRevision]) -> Vec<&'a PlanRevision> {
+    let kept = revisions.iter().filter(|row| row.applies_until_ms > plan.immediate_from_ms);
+    let mut kept: Vec<&PlanRevision> = kept.collect();
+    kept.sort_by_key(|revision| (revision.applies_until_ms, revision.key));
+    kept
 }
 
 #[cfg(test)]

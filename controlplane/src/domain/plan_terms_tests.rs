@@ -12,7 +12,9 @@ fn a_running_period_keeps_its_terms() {
     let revisions = [revision(1, "a", 100), revision(2, "b", 200)];
     let check = |immediate_from_ms: i64, period_start_ms: i64, expected: &str| {
         let plan = Plan { settings: "c".to_owned(), immediate_from_ms, ..Plan::default() };
-        let found = settings(&plan, &revisions, period_start_ms);
+        let earlier = earlier(&plan, &revisions);
+        let found = earlier.iter().find(|revision| period_start_ms < revision.applies_until_ms);
+        let found = found.map_or(plan.settings.as_str(), |revision| &revision.settings);
         assert_eq!(found, expected, "now at {immediate_from_ms}, period from {period_start_ms}");
     };
     check(0, 50, "a");

@@ -66,7 +66,7 @@ pub async fn compile(
     if sequence == 0 {
         return Ok(None);
     }
-    let sites = Arc::new(Sites::new(reader.sites().await?, keyring));
+    let sites = Arc::new(Sites::new(reader.sites().await?, keyring, store.world().now_ms()));
     let mut builder = Builder::new(&sites.sites)?;
     let (mut after, mut weight) = (0, 0);
     loop {

@@ -50,7 +50,7 @@ pub async fn of_entries(
         .any(|entry| OF_SITES.contains(&entry.kind.as_str()) || entry.kind == "subscription");
     // Most changes of other kinds need nothing of the sites.
     let sites = match touches_policy {
-        true => Sites::new(reader.sites().await?, keyring),
+        true => Sites::new(reader.sites().await?, keyring, store.world().now_ms()),
         false => Sites::default(),
     };
     let mut made = Vec::new();

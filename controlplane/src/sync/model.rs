@@ -10,10 +10,11 @@ use ipnet::IpNet;
 use policy::model::{self, Status};
 use policy::token::TokenHash;
 
+use crate::domain::plan_terms;
 use crate::domain::policy_text::{Part, SiteText, check};
 use crate::domain::site::{PlanDraft, SiteDraft, keys_of};
 use crate::secrets::Keyring;
-use crate::storage::{Plan, Resource, Site, SiteRows, SubscriptionRows, Token};
+use crate::storage::{Plan, PlanRevision, Resource, Site, SiteRows, SubscriptionRows, Token};
 
 /// All sites as the compiler takes them.
 #[derive(Debug, Default)]
@@ -35,9 +36,9 @@ struct Place {
 pub type Placed = (u32, model::Subscription);
 
 impl Sites {
-    /// Of all rows; what is sealed in them is opened.
+    /// Of all rows; what is sealed in them is opened. Earlier terms of plans count where a period can still run that began under them.
     #[must_use]
-    pub fn new(rows: SiteRows, keyring: &Keyring) -> Self {
+    pub fn new(rows: SiteRows, keyring: &Keyring, now_ms: i64) -> Self {
         let mut resources: HashMap<String, Vec<Resource>> = HashMap::new();
         for row in rows.resources {
             resources.entry(row.site_id.clone()).or_default().push(row);
@@ -46,12 +47,20 @@ impl Sites {
         for row in rows.plans {
             plans.entry(row.site_id.clone()).or_default().push(row);
         }
+        let mut revisions: HashMap<String, Vec<PlanRevision>> = HashMap::new();
+        for row in rows.revisions {
+            revisions.entry(row.plan_id.clone()).or_default().push(row);
+        }
         let mut made = Self::default();
         for site in rows.sites {
             let resources = resources.remove(&site.id).unwrap_or_default();
             let plans = plans.remove(&site.id).unwrap_or_default();
             match site_of(&site, &resources, &plans, keyring) {
-                Ok(model) => made.add(&site, &plans, model),
+                Ok(mut model) => {
+                    let parts = (&site, resources.as_slice(), keyring);
+                    add_earlier(&mut model, parts, &plans, &revisions, now_ms);
+                    made.add(&site, &plans, model);
+                }
                 Err(reason) => {
                     tracing::error!(
                         site = site.id,
@@ -183,4 +192,50 @@ fn site_of(
         let faults = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.message));
         faults.collect::<Vec<_>>().join("; ")
     })
+}
+
+/// Gives each plan what it said before.
+fn add_earlier(
+    model: &mut model::Site,
+    (site, resources, keyring): (&Site, &[Resource], &Keyring),
+    plans: &[Plan],
+    revisions: &HashMap<String, Vec<PlanRevision>>,
+    now_ms: i64,
+) {
+    for plan in plans {
+        let known = revisions.get(&plan.id).map(Vec::as_slice).unwrap_or_default();
+        let live = plan_terms::earlier(plan, known);
+        if live.is_empty() {
+            continue;
+        }
+        let at = model.plans.iter().position(|known| known.id == plan.reference);
+        let Some(place) = at.and_then(|at| model.plans.get_mut(at)) else { continue };
+        for revision in live {
+            let before = Plan { settings: revision.settings.clone(), ..plan.clone() };
+            let said = site_of(site, resources, &[before], keyring);
+            let terms = said.and_then(|said| {
+                said.plans.into_iter().next().ok_or_else(|| "it is none".to_owned())
+            });
+            match terms {
+                Ok(terms) => {
+                    let until_s = seconds(revision.applies_until_ms);
+                    let unit = terms.quota.map_or(model::Unit::Month, |quota| quota.per);
+                    // Twice the nominal length is longer than any period of that unit.
+                    let longest_s = i64::try_from(2 * unit.nominal_s()).unwrap_or(i64::MAX);
+                    if until_s.saturating_add(longest_s) > seconds(now_ms) {
+                        place.earlier.push(model::EarlierTerms { until_s, terms });
+                    }
+                }
+                Err(reason) => {
+                    tracing::error!(
+                        plan = plan.id,
+                        reason,
+                        "earlier terms cannot be read; running periods have the later ones"
+                    );
+                }
+            }
+        }
+        let too_many = place.earlier.len().saturating_sub(model::EARLIER_MAX);
+        place.earlier.drain(..too_many);
+    }
 }

@@ -36,6 +36,13 @@ pub async fn a_new_node_fetches_a_base_and_follows_changes(place: Place) {
     let quota = json!({ "quota": { "requests": 2000, "per": "month" } });
     owner.patch(&plan, None, quota).await.expect(200);
     node.wait("a changed plan", |node| node.limit(&second) == Some(2000)).await;
+    // One with the next period: this one goes on as it is.
+    let next = json!({ "quota": { "requests": 3000, "per": "month" }, "applies": "next_period" });
+    owner.patch(&plan, None, next).await.expect(200);
+    let next_month_s = System.now_ms() / 1_000 + 32 * 86_400;
+    let is_next = |node: &Node| node.limit_at(&second, next_month_s) == Some(3000);
+    node.wait("a plan of the next period", is_next).await;
+    assert_eq!(node.limit(&second), Some(2000));
     let made = owner.post("/v1/tokens", json!({ "subscription_id": ids["subscription_id"] })).await;
     let third = made.json["secret"].as_str().unwrap().to_owned();
     owner.delete(&format!("/v1/tokens/{}", made.id())).await.expect(200);

@@ -21,7 +21,7 @@ use super::client::Client;
 use super::place::Place;
 use crate::server::Server;
 use crate::storage;
-use crate::world::System;
+use crate::world::{System, World as _};
 
 /// Longer than anything here takes, on a machine that is busy with other things.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -160,9 +160,14 @@ impl Node {
 
     /// The limit that a token's subscription has.
     pub fn limit(&self, text: &str) -> Option<u64> {
+        self.limit_at(text, System.now_ms() / 1_000)
+    }
+
+    /// The same at some time, Unix seconds.
+    pub fn limit_at(&self, text: &str, now_s: i64) -> Option<u64> {
         let snapshot = self.in_force.0.lock().clone()?;
         let (_, subscription) = snapshot.find_token(&TokenHash::of(text.as_bytes()))?;
-        snapshot.terms(subscription)?.limit
+        snapshot.terms(subscription, now_s)?.limit
     }
 
     /// Waits until something holds.

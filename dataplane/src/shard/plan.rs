@@ -200,7 +200,10 @@ impl Asked<'_> {
     fn admit(&self, decision: Decision) -> Admission {
         let snapshot = self.policy.snapshot();
         let known = decision.subscription.and_then(|index| {
-            Some((snapshot.subscription(index)?.entitlement(), snapshot.terms(index)?))
+            Some((
+                snapshot.subscription(index)?.entitlement(),
+                snapshot.terms(index, self.shard.budget_now().unix_s)?,
+            ))
         });
         let Some((entitlement, terms)) = known else {
             return Admission::Decided(Decided::Unknown { retry_after_s: 1 });
@@ -213,8 +216,10 @@ impl Asked<'_> {
     fn admit_unmetered(&self, decision: Decision) -> Option<Admitted> {
         let snapshot = self.policy.snapshot();
         let index = decision.subscription?;
-        let (entitlement, terms) =
-            (snapshot.subscription(index)?.entitlement(), snapshot.terms(index)?);
+        let (entitlement, terms) = (
+            snapshot.subscription(index)?.entitlement(),
+            snapshot.terms(index, self.shard.budget_now().unix_s)?,
+        );
         let now = self.shard.budget_now();
         let mut budgets = self.shard.budgets.borrow_mut();
         budgets.admit_unmetered(now, entitlement, &terms, decision.cost)
@@ -245,9 +250,12 @@ impl Asked<'_> {
         if decision.outcome == Outcome::Refuse {
             return self.answer(facts, decision, None, None).0;
         }
-        let known = decision
-            .subscription
-            .and_then(|index| Some((snapshot.subscription(index)?, snapshot.terms(index)?)));
+        let known = decision.subscription.and_then(|index| {
+            Some((
+                snapshot.subscription(index)?,
+                snapshot.terms(index, self.shard.budget_now().unix_s)?,
+            ))
+        });
         let Some((subscription, terms)) = known else {
             return self.answer(facts, undecided(site, Reason::LedgerUnreachable), None, Some(1)).0;
         };
@@ -275,7 +283,7 @@ impl Asked<'_> {
         let mut bytes = self.shard.take_spare();
         let asker = self.asker(Some(*site), facts.origin, close, true);
         let now_s = self.started.unix_s();
-        let Some(plan) = snapshot.plan(subscription.plan()) else {
+        let Some(plan) = snapshot.plan_of(&subscription, now_s) else {
             return self.answer(facts, undecided(site, Reason::LedgerUnreachable), None, Some(1)).0;
         };
         let report =
@@ -404,7 +412,9 @@ impl Asked<'_> {
         let token_sent = !matches!(facts.token, Presented::Nothing);
         let site = self.policy.site(decision.site);
         let asker = self.asker(Some(site), facts.origin, close, token_sent);
-        let terms = decision.subscription.and_then(|index| self.policy.snapshot().terms(index));
+        let terms = decision
+            .subscription
+            .and_then(|index| self.policy.snapshot().terms(index, self.shard.budget_now().unix_s));
         let problem = Problem {
             figures,
             retry_after_s,

@@ -36,6 +36,8 @@ pub const COST_MAX: u64 = 1_000_000_000;
 pub const CONCURRENCY_MAX: u64 = 1_000_000;
 /// The longest grace, days.
 pub const GRACE_DAYS_MAX: u64 = 366;
+/// Earlier terms of a plan at most.
+pub const EARLIER_MAX: usize = 200;
 /// The grace when a plan does not say, days.
 pub const GRACE_DAYS_DEFAULT: u32 = 3;
 /// How long a connection to an origin may take when a site does not say, milliseconds.
@@ -179,6 +181,17 @@ pub struct Plan {
     pub grace_days: u32,
     /// Positions in [`Site::resources`], ascending; `None` for all paid ones.
     pub resources: Option<Vec<u32>>,
+    /// What it said before, for periods that run still; earliest first, at most [`EARLIER_MAX`].
+    pub earlier: Vec<EarlierTerms>,
+}
+
+/// What a plan said until some time: subscriptions keep it until the period ends that they were in then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EarlierTerms {
+    /// Periods that began before this go on with it, Unix seconds.
+    pub until_s: i64,
+    /// What it said. Its id is not looked at, and it has no earlier terms itself.
+    pub terms: Plan,
 }
 
 /// Where a subscription stands, in Stripe's words.

@@ -50,6 +50,7 @@ pub(super) fn read(
                 .and_then(|days| u32::try_from(days).ok())
                 .unwrap_or(GRACE_DAYS_DEFAULT),
             resources: patterns.read(&table, sink),
+            earlier: Vec::new(),
         });
     }
     plans

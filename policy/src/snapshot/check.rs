@@ -8,15 +8,15 @@ use std::collections::HashSet;
 
 use super::SiteNames;
 use super::layout::{
-    ArchivedBody, ArchivedOriginRow, ArchivedPlanRow, ArchivedResourceRow, ArchivedSiteRow,
-    ArchivedSpan, ArchivedTokenRow, NO_INDEX, access_of, status_of, unit_of,
+    ArchivedBody, ArchivedEarlierRow, ArchivedOriginRow, ArchivedPlanRow, ArchivedResourceRow,
+    ArchivedSiteRow, ArchivedSpan, ArchivedTokenRow, NO_INDEX, access_of, status_of, unit_of,
 };
 use super::overlay::OVERLAY;
 use super::token_table;
 use crate::ids::SiteIndex;
 use crate::matcher::{Access, Matcher, Pattern, Rule, Settings};
 use crate::method::MethodSet;
-use crate::model::{HostName, address, header, tls};
+use crate::model::{EARLIER_MAX, HostName, address, header, tls};
 
 /// A contradiction within a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -169,7 +169,7 @@ fn check_plans(body: &ArchivedBody, site: &ArchivedSiteRow) -> Result<(), Invali
     for (position, plan) in plans.iter().enumerate() {
         let row = start + position;
         // Changes of subscriptions name their plan by its id.
-        let is_new = ids.insert(plan.id.as_str());
+        let is_new = plan.is_earlier || ids.insert(plan.id.as_str());
         ensure(header::is_value(&plan.id) && is_new, "the id", "plan", row)?;
         ensure(units_are_known(plan), "a unit of time", "plan", row)?;
         let has_good_rate = match plan.rate.as_ref() {
@@ -180,8 +180,23 @@ fn check_plans(body: &ArchivedBody, site: &ArchivedSiteRow) -> Result<(), Invali
         if let Some(resources) = plan.resources.as_ref() {
             ensure(is_list_of(resources, &site.resources), "a resource", "plan", row)?;
         }
+        ensure(has_good_past(body, site, plan), "the earlier terms", "plan", row)?;
     }
     Ok(())
+}
+
+/// Whether a plan's earlier terms are in order, of the same site and under the same name; earlier ones have none themselves.
+fn has_good_past(body: &ArchivedBody, site: &ArchivedSiteRow, plan: &ArchivedPlanRow) -> bool {
+    let is_good = |row: &ArchivedEarlierRow| {
+        let position = row.plan.to_native();
+        let terms = body.plans.get(position as usize);
+        site.plans.contains(position)
+            && terms.is_some_and(|terms| terms.is_earlier && terms.id == plan.id)
+    };
+    plan.earlier.len() <= EARLIER_MAX
+        && (!plan.is_earlier || plan.earlier.is_empty())
+        && plan.earlier.iter().all(is_good)
+        && plan.earlier.is_sorted_by_key(|row| row.until_s.to_native())
 }
 
 fn units_are_known(plan: &ArchivedPlanRow) -> bool {
@@ -196,6 +211,8 @@ fn check_subscriptions(body: &ArchivedBody) -> Result<(), Invalid> {
         let site = body.sites.get(subscription.site.to_native() as usize);
         let is_of_site =
             site.is_some_and(|site| site.plans.contains(subscription.plan.to_native()));
+        let plan = body.plans.get(subscription.plan.to_native() as usize);
+        let is_of_site = is_of_site && plan.is_some_and(|plan| !plan.is_earlier);
         ensure(is_of_site, "the site or plan", "subscription", row)?;
         ensure(status_of(subscription.status).is_some(), "the status", "subscription", row)?;
         let is_writable =

@@ -138,6 +138,19 @@ pub(crate) struct PlanRow {
     pub(crate) grace_days: u32,
     /// Ascending positions in `Body::resources`; `None` for all paid ones.
     pub(crate) resources: Option<Vec<u32>>,
+    /// These are earlier terms of the plan with this id, which stands before them and is found in their place.
+    pub(crate) is_earlier: bool,
+    /// Its earlier terms, by the time until which they were in force.
+    pub(crate) earlier: Vec<EarlierRow>,
+}
+
+/// Where earlier terms of a plan are.
+#[derive(Archive, Serialize, Clone, Copy)]
+pub(crate) struct EarlierRow {
+    /// Unix seconds; ascending.
+    pub(crate) until_s: i64,
+    /// Position in `Body::plans`, of the same site.
+    pub(crate) plan: u32,
 }
 
 /// So many per unit of time.

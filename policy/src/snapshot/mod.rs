@@ -38,6 +38,9 @@ use crate::ids::{PlanIndex, ResourceIndex, SiteIndex, SubscriptionIndex, TokenIn
 use crate::matcher::Matcher;
 use crate::token::TokenHash;
 
+/// Bits of a version of terms that say how many earlier terms of a plan are over.
+const VERSION_BITS: u32 = 8;
+
 /// Why a snapshot is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -310,13 +313,39 @@ impl Snapshot {
         })
     }
 
-    /// What limits a subscription, for the budget.
-    #[must_use]
-    pub fn terms(&self, index: SubscriptionIndex) -> Option<Terms> {
-        let subscription = self.subscription(index)?;
+    /// The plan of a subscription with what it says for the period that runs at `now_s` (Unix seconds): earlier terms, where the period
+    /// began before they ended. And how many earlier terms are over.
+    fn plan_at(
+        &self,
+        subscription: &SubscriptionView<'_>,
+        now_s: i64,
+    ) -> Option<(PlanView<'_>, u64)> {
         let plan = self.plan(subscription.plan())?;
+        let earlier = plan.earlier();
+        let count = earlier.len() as u64;
+        for ((until_s, index), over) in earlier.zip(0..) {
+            let terms = self.plan(index)?;
+            if calendar_of(subscription, &terms).span(now_s).0 < until_s {
+                return Some((terms, over));
+            }
+        }
+        Some((plan, count))
+    }
+
+    /// What the plan of a subscription says for the period that runs at `now_s`, Unix seconds.
+    #[must_use]
+    pub fn plan_of(&self, subscription: &SubscriptionView<'_>, now_s: i64) -> Option<PlanView<'_>> {
+        self.plan_at(subscription, now_s).map(|(plan, _)| plan)
+    }
+
+    /// What limits a subscription in the period that runs at `now_s` (Unix seconds), for the budget.
+    #[must_use]
+    pub fn terms(&self, index: SubscriptionIndex, now_s: i64) -> Option<Terms> {
+        let subscription = self.subscription(index)?;
+        let (plan, over) = self.plan_at(&subscription, now_s)?;
         Some(Terms {
-            version: self.sequence,
+            // Of one snapshot, later terms have the higher number.
+            version: (self.sequence << VERSION_BITS) | over,
             limit: plan.quota().map(|quota| quota.requests),
             overage: plan.overage(),
             calendar: calendar_of(&subscription, &plan),

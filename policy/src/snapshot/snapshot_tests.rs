@@ -9,7 +9,7 @@ use super::*;
 use crate::compile::{Builder, CompileError, compile};
 use crate::decision::Outcome;
 use crate::ids::entitlement_id;
-use crate::model::{Policy, Scheme, Subscription, file};
+use crate::model::{EarlierTerms, Policy, Scheme, Subscription, file};
 use crate::{budget, decide, facts, matcher};
 
 pub(crate) const POLICY: &str = r#"
@@ -214,16 +214,57 @@ fn a_mapped_file_says_the_same() {
 fn terms_come_from_plan_and_subscription() {
     let snapshot = Snapshot::from_bytes(&compile(&policy(), 42).unwrap()).unwrap();
     let unit = |unit, anchor_s| budget::Calendar { unit, anchor_s };
-    let pro = snapshot.terms(SubscriptionIndex(0)).unwrap();
-    assert_eq!((pro.version, pro.limit, pro.concurrency), (42, Some(100), Some(2)));
+    let pro = snapshot.terms(SubscriptionIndex(0), 0).unwrap();
+    assert_eq!((pro.version, pro.limit, pro.concurrency), (42 << 8, Some(100), Some(2)));
     assert_eq!(pro.overage, budget::Overage::Allow { cap: Some(7) });
     assert_eq!(pro.calendar, unit(budget::Unit::Week, Some(1_793_491_200)));
     let rate = budget::RateTerms { requests: 5, unit: budget::Unit::Second, burst: 9 };
     assert_eq!(pro.rate, Some(rate));
-    let only = snapshot.terms(SubscriptionIndex(1)).unwrap();
+    let only = snapshot.terms(SubscriptionIndex(1), 0).unwrap();
     assert_eq!((only.limit, only.rate, only.concurrency), (None, None, None));
     assert_eq!(only.calendar, unit(budget::Unit::Month, None));
-    assert_eq!(snapshot.terms(SubscriptionIndex(2)), None);
+    assert_eq!(snapshot.terms(SubscriptionIndex(2), 0), None);
+}
+
+#[test]
+fn earlier_terms_hold_until_the_period_ends() {
+    let mut policy = policy();
+    let anchor_s = 1_793_491_200;
+    let week_s = 7 * 86_400;
+    let plan = &mut policy.sites[0].plans[0];
+    let said = |requests| {
+        let quota = Some(crate::model::Quota { requests, per: budget::Unit::Week });
+        crate::model::Plan { quota, earlier: Vec::new(), ..plan.clone() }
+    };
+    let earlier = |until_s, requests| EarlierTerms { until_s, terms: said(requests) };
+    // 10 until an hour into the first week, 20 until two hours into it, then 100.
+    plan.earlier = vec![earlier(anchor_s + 3_600, 10), earlier(anchor_s + 7_200, 20)];
+    let bytes = compile(&policy, 42).unwrap();
+    let snapshot = Snapshot::from_bytes(&bytes).unwrap();
+    let mut last = 0;
+    let mut check = |now_s: i64, limit: u64| {
+        let terms = snapshot.terms(SubscriptionIndex(0), now_s).unwrap();
+        assert_eq!(terms.limit, Some(limit), "at {now_s}");
+        assert!(terms.version >= last, "terms never look older than those before them");
+        last = terms.version;
+        let subscription = snapshot.subscription(SubscriptionIndex(0)).unwrap();
+        assert_eq!(snapshot.plan_of(&subscription, now_s).unwrap().id(), "pro");
+    };
+    check(anchor_s - week_s, 10);
+    check(anchor_s, 10);
+    check(anchor_s + week_s - 1, 10);
+    check(anchor_s + week_s, 100);
+    check(anchor_s + 9 * week_s, 100);
+    // Nobody subscribes to earlier terms, and they are no plan of their own.
+    let site = snapshot.site_by_slug(&policy.sites[0].slug).unwrap();
+    assert_eq!(site.plans().count(), policy.sites[0].plans.len());
+    let plans = policy.sites[0].plans.len();
+    policy.sites[0].subscriptions[0].plan = u32::try_from(plans).unwrap();
+    assert!(matches!(compile(&policy, 43), Err(CompileError::NoPlan { .. })));
+    // Out of order they are refused.
+    policy.sites[0].subscriptions[0].plan = 0;
+    policy.sites[0].plans[0].earlier.reverse();
+    assert!(Snapshot::from_bytes(&compile(&policy, 44).unwrap()).is_err());
 }
 
 #[test]
@@ -358,7 +399,7 @@ fn use_it(snapshot: &Snapshot) {
         let _ = (token.id(), token.includes(ResourceIndex(0)), token.some_allowed_address());
     }
     for index in 0..snapshot.subscriptions_len() as u32 {
-        assert!(snapshot.terms(SubscriptionIndex(index)).is_some());
+        assert!(snapshot.terms(SubscriptionIndex(index), 0).is_some());
     }
 }
 

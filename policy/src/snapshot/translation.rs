@@ -71,8 +71,12 @@ fn translate_plans(
     places: &mut [u32],
 ) {
     let rows = body.plans.get(new.plans.range()).unwrap_or_default();
-    let by_id: HashMap<&str, u32> =
-        rows.iter().map(|plan| plan.id.as_str()).zip(new.plans.start.to_native()..).collect();
+    let by_id: HashMap<&str, u32> = rows
+        .iter()
+        .zip(new.plans.start.to_native()..)
+        .filter(|(plan, _)| !plan.is_earlier)
+        .map(|(plan, position)| (plan.id.as_str(), position))
+        .collect();
     let rows = base.plans.get(old.plans.range()).unwrap_or_default();
     for (place, plan) in places.iter_mut().zip(rows) {
         *place = by_id.get(plan.id.as_str()).copied().unwrap_or(NO_INDEX);

@@ -197,6 +197,7 @@ impl<'a> SiteView<'a> {
         let rows = self.body.plans.get(self.row.plans.range()).unwrap_or_default();
         (self.row.plans.start.to_native()..)
             .zip(rows)
+            .filter(|(_, row)| !row.is_earlier)
             .map(|(index, row)| PlanView { index: PlanIndex(index), row })
     }
 }
@@ -366,6 +367,12 @@ impl<'a> PlanView<'a> {
     #[must_use]
     pub fn grace_days(&self) -> u32 {
         self.row.grace_days.to_native()
+    }
+
+    /// Its earlier terms: until when they were in force, Unix seconds, and where they are.
+    pub(super) fn earlier(&self) -> impl ExactSizeIterator<Item = (i64, PlanIndex)> + use<'a> {
+        let rows = self.row.earlier.iter();
+        rows.map(|row| (row.until_s.to_native(), PlanIndex(row.plan.to_native())))
     }
 
     /// Whether the plan includes a paid resource.
