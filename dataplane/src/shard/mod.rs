@@ -46,6 +46,7 @@ use policy::budget::{
     ShardBudgets, ShardId,
 };
 use policy::matcher::{Matcher, Settings as MatcherSettings};
+use policy::snapshot::Snapshot;
 
 use crate::clock::{Clock, Now};
 use crate::config::{Deadlines, LogClient};
@@ -266,6 +267,11 @@ impl Shard {
         let mono_us = now.mono_ns / 1_000;
         let shared = self.ledger_clock.as_ref().and_then(|clock| clock.unix_s(mono_us));
         BudgetNow { mono_us, unix_s: shared.unwrap_or_else(|| now.unix_s()) }
+    }
+
+    /// What limits a subscription now.
+    fn terms(&self, snapshot: &Snapshot, index: SubscriptionIndex) -> Option<Terms> {
+        snapshot.terms(index, self.budget_now().unix_s)
     }
 
     /// When `timeout` from now is, as timers take it.

@@ -200,10 +200,7 @@ impl Asked<'_> {
     fn admit(&self, decision: Decision) -> Admission {
         let snapshot = self.policy.snapshot();
         let known = decision.subscription.and_then(|index| {
-            Some((
-                snapshot.subscription(index)?.entitlement(),
-                snapshot.terms(index, self.shard.budget_now().unix_s)?,
-            ))
+            Some((snapshot.subscription(index)?.entitlement(), self.shard.terms(snapshot, index)?))
         });
         let Some((entitlement, terms)) = known else {
             return Admission::Decided(Decided::Unknown { retry_after_s: 1 });
@@ -216,10 +213,8 @@ impl Asked<'_> {
     fn admit_unmetered(&self, decision: Decision) -> Option<Admitted> {
         let snapshot = self.policy.snapshot();
         let index = decision.subscription?;
-        let (entitlement, terms) = (
-            snapshot.subscription(index)?.entitlement(),
-            snapshot.terms(index, self.shard.budget_now().unix_s)?,
-        );
+        let (entitlement, terms) =
+            (snapshot.subscription(index)?.entitlement(), self.shard.terms(snapshot, index)?);
         let now = self.shard.budget_now();
         let mut budgets = self.shard.budgets.borrow_mut();
         budgets.admit_unmetered(now, entitlement, &terms, decision.cost)
@@ -251,10 +246,7 @@ impl Asked<'_> {
             return self.answer(facts, decision, None, None).0;
         }
         let known = decision.subscription.and_then(|index| {
-            Some((
-                snapshot.subscription(index)?,
-                snapshot.terms(index, self.shard.budget_now().unix_s)?,
-            ))
+            Some((snapshot.subscription(index)?, self.shard.terms(snapshot, index)?))
         });
         let Some((subscription, terms)) = known else {
             return self.answer(facts, undecided(site, Reason::LedgerUnreachable), None, Some(1)).0;
@@ -412,9 +404,8 @@ impl Asked<'_> {
         let token_sent = !matches!(facts.token, Presented::Nothing);
         let site = self.policy.site(decision.site);
         let asker = self.asker(Some(site), facts.origin, close, token_sent);
-        let terms = decision
-            .subscription
-            .and_then(|index| self.policy.snapshot().terms(index, self.shard.budget_now().unix_s));
+        let terms =
+            decision.subscription.and_then(|index| self.shard.terms(self.policy.snapshot(), index));
         let problem = Problem {
             figures,
             retry_after_s,
