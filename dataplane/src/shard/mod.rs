@@ -43,8 +43,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use policy::budget::{
     Carried, Config as BudgetConfig, LastWord, LedgerClock, Message, Now as BudgetNow,
-    ShardBudgets, ShardId,
+    ShardBudgets, ShardId, Terms,
 };
+use policy::ids::SubscriptionIndex;
 use policy::matcher::{Matcher, Settings as MatcherSettings};
 use policy::snapshot::Snapshot;
 
