@@ -30,6 +30,7 @@ mod keep_alive;
 mod malformed;
 mod origin_failures;
 mod paths;
+mod privacy;
 mod quota;
 mod real_client;
 mod reload;
