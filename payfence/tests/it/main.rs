@@ -40,5 +40,6 @@ mod tls_bad_clients;
 mod tls_bodies;
 mod tls_client_side;
 mod tls_origin_side;
+mod tls_renegotiation;
 mod usage;
 mod warm;
