@@ -39,6 +39,7 @@ mod streaming;
 mod tls_bad_clients;
 mod tls_bodies;
 mod tls_client_side;
+mod tls_handshake_limit;
 mod tls_origin_side;
 mod tls_renegotiation;
 mod usage;
