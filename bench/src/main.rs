@@ -32,6 +32,7 @@ mod peers;
 mod process;
 mod record;
 mod render;
+mod ring_records;
 mod sim;
 mod sinks;
 mod stalls;
@@ -46,7 +47,7 @@ enum Command {
     Compare(compare::Options),
     /// Memory of idle keep-alive connections.
     Idle(idle::Options),
-    /// Single steps: decide, match, token look-up, loan, snapshot.
+    /// Single steps: decide, match, token look-up, loan, snapshot, record.
     Micro(micro::Options),
     /// Makes docs/PERFORMANCE.md from the records.
     Render(render::Options),

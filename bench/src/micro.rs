@@ -1,4 +1,4 @@
-//! Single steps on the way of a request, each timed alone on one core: decide, match, token look-up, loan, snapshot.
+//! Single steps on the way of a request, each timed alone on one core: decide, match, token look-up, loan, snapshot, record.
 //!
 //! In: how many tokens at most. Out: nanoseconds a step, as a record.
 //! Always holds: each figure is the median of several passes over data too large or too varied to be guessed ahead.
@@ -21,7 +21,7 @@ use policy::token::TokenHash;
 
 use crate::peers::TOKEN_RICH;
 use crate::record::{Figures, Machine, Row, median, write};
-use crate::{clock, loans, render};
+use crate::{clock, loans, render, ring_records};
 
 const PASSES: usize = 7;
 const TOKENS_PER_SUBSCRIPTION: usize = 10;
@@ -48,6 +48,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     measure_decisions(&mut rows)?;
     loans::measure(&mut rows)?;
+    ring_records::measure(&mut rows)?;
     let figures = Figures { machine: Machine::here(), rows };
     write(&options.out, &figures)?;
     println!("{}\nWritten to {}.", render::figures(&figures), options.out.display());
