@@ -24,7 +24,9 @@ mod compare;
 mod fault_proxy;
 mod handshakes;
 mod idle;
+mod kills;
 mod load;
+mod load_over_kills;
 mod loans;
 mod micro;
 mod open_loop;
@@ -33,6 +35,8 @@ mod process;
 mod record;
 mod render;
 mod ring_records;
+mod scatter;
+mod shipped;
 mod sim;
 mod sinks;
 mod stalls;
@@ -47,6 +51,8 @@ enum Command {
     Compare(compare::Options),
     /// Memory of idle keep-alive connections.
     Idle(idle::Options),
+    /// Quotas and the decision log of a node that is killed again and again under load.
+    Kills(kills::Options),
     /// Single steps: decide, match, token look-up, loan, snapshot, record.
     Micro(micro::Options),
     /// Makes docs/PERFORMANCE.md from the records.
@@ -63,6 +69,7 @@ fn main() -> std::process::ExitCode {
     let done = match Command::parse() {
         Command::Compare(options) => compare::run(&options),
         Command::Idle(options) => idle::run(&options),
+        Command::Kills(options) => kills::run(&options),
         Command::Micro(options) => micro::run(&options),
         Command::Render(options) => render::run(&options),
         Command::Tls(options) => tls::run(&options),

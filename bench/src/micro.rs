@@ -21,6 +21,7 @@ use policy::token::TokenHash;
 
 use crate::peers::TOKEN_RICH;
 use crate::record::{Figures, Machine, Row, median, write};
+use crate::scatter::scatter;
 use crate::{clock, loans, render, ring_records};
 
 const PASSES: usize = 7;
@@ -75,16 +76,12 @@ pub fn row(name: impl Into<String>, value: f64, unit: &str) -> Row {
     Row { name: name.into(), value, unit: unit.into() }
 }
 
-/// A hash that is as evenly spread as SHA-256's, without its cost (splitmix64).
+/// A hash that is as evenly spread as SHA-256's, without its cost.
 fn hash(number: usize) -> TokenHash {
     let mut state = number as u64;
     let mut bytes = [0; 32];
     for eight in bytes.chunks_exact_mut(8) {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = state.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        eight.copy_from_slice(&(mixed ^ (mixed >> 32)).to_le_bytes());
-        state = mixed;
+        eight.copy_from_slice(&scatter(&mut state).to_le_bytes());
     }
     TokenHash(bytes)
 }

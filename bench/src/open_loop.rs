@@ -267,7 +267,7 @@ impl Run {
 
 /// How far an answer with a Content-Length has been received.
 #[derive(Default)]
-struct Answer {
+pub struct Answer {
     head: Vec<u8>,
     status: u16,
     body_left: u64,
@@ -275,7 +275,7 @@ struct Answer {
 
 impl Answer {
     /// The status once the whole answer is there.
-    fn feed(&mut self, mut bytes: &[u8]) -> Result<Option<u16>> {
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<Option<u16>> {
         if self.status == 0 {
             let before = self.head.len();
             self.head.extend_from_slice(bytes);

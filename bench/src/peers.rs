@@ -47,6 +47,33 @@ pub enum Front {
     Tls,
 }
 
+/// How a node of PayFence is run.
+pub struct Node<'a> {
+    /// Its policy, in which HOST, RICH and POOR stand for the host and the tokens.
+    pub policy: String,
+    /// Its cores, one for each shard.
+    pub cores: Vec<usize>,
+    pub front: Front,
+    /// More flags.
+    pub flags: &'a [&'a str],
+}
+
+/// Where a node is reached.
+pub struct Addresses {
+    pub address: String,
+    /// The same in the clear, where `address` is over TLS.
+    pub plain_address: String,
+    pub admin: String,
+}
+
+impl Addresses {
+    /// Ones that nobody uses now.
+    pub fn free() -> Result<Self> {
+        let free = || Ok::<_, anyhow::Error>(format!("127.0.0.1:{}", free_port()?));
+        Ok(Self { address: free()?, plain_address: free()?, admin: free()? })
+    }
+}
+
 impl Bench {
     /// Prepares the origin's files; fails where a program is missing.
     pub fn new(payfence: PathBuf, core_subject: usize, core_origin: usize) -> Result<Self> {
@@ -153,20 +180,21 @@ impl Bench {
         fs::write(&conf, text)?;
         let arguments = ["-p", path(&home), "-c", path(&conf), "-e", "stderr"];
         let log = home.join("log");
-        let mut server = Server::start(name, core, &self.nginx, &arguments, &log)?;
+        let core = core.to_string();
+        let mut server = Server::start(name, &core, &self.nginx, &arguments, &log)?;
         server.wait_ready(&address, &log)?;
         Ok(Peer { server, address, plain_address })
     }
 
-    /// PayFence on one shard, with token, quota and rate limit on.
+    /// PayFence on one shard, with token, quota and rate limit on; its admin listener's address besides.
     pub fn payfence(&self, origin: &str) -> Result<(Peer, String)> {
-        self.payfence_on(&format!("http://{origin}"), Front::Plain, &[])
+        self.payfence_before(&format!("http://{origin}"), Front::Plain, &[])
     }
 
     /// The same, shipping its decisions to a ClickHouse server.
     pub fn payfence_shipping(&self, origin: &str, clickhouse_url: &str) -> Result<Peer> {
         let flags = ["--clickhouse-url", clickhouse_url];
-        Ok(self.payfence_on(&format!("http://{origin}"), Front::Plain, &flags)?.0)
+        Ok(self.payfence_before(&format!("http://{origin}"), Front::Plain, &flags)?.0)
     }
 
     /// The node's data directory.
@@ -179,15 +207,30 @@ impl Bench {
         let port = origin.rsplit(':').next().unwrap_or_default();
         let authority = self.certificate_file();
         let url = format!("https://{ORIGIN_NAME}:{port}\"\norigin_ca = \"{}", authority.display());
-        Ok(self.payfence_on(&url, Front::Plain, &[])?.0)
+        Ok(self.payfence_before(&url, Front::Plain, &[])?.0)
     }
 
     /// The same, terminating TLS; its admin listener's address besides.
     pub fn payfence_tls(&self, origin: &str) -> Result<(Peer, String)> {
-        self.payfence_on(&format!("http://{origin}"), Front::Tls, &[])
+        self.payfence_before(&format!("http://{origin}"), Front::Tls, &[])
     }
 
-    fn payfence_on(&self, origin: &str, front: Front, flags: &[&str]) -> Result<(Peer, String)> {
+    /// The standard node in front of an origin.
+    fn payfence_before(
+        &self,
+        origin: &str,
+        front: Front,
+        flags: &[&str],
+    ) -> Result<(Peer, String)> {
+        let policy = SITE.replace("ORIGIN", origin) + PLANS;
+        let cores = vec![self.core_subject];
+        let addresses = Addresses::free()?;
+        let peer = self.start_node(&Node { policy, cores, front, flags }, &addresses)?;
+        Ok((peer, addresses.admin))
+    }
+
+    /// Starts a node with its data directory as it is: anew, or where an earlier one there ended.
+    pub fn start_node(&self, node: &Node<'_>, at: &Addresses) -> Result<Peer> {
         anyhow::ensure!(
             self.payfence.is_file(),
             "{} is missing. Run: cargo build --release -p payfence",
@@ -196,37 +239,29 @@ impl Bench {
         let home = self.payfence_home();
         fs::create_dir_all(&home)?;
         let policy = home.join("policy.toml");
-        fs::write(
-            &policy,
-            POLICY
-                .replace("ORIGIN", origin)
-                .replace("HOST", HOST)
-                .replace("RICH", TOKEN_RICH)
-                .replace("POOR", TOKEN_POOR),
-        )?;
-        let address = format!("127.0.0.1:{}", free_port()?);
-        let plain_address = format!("127.0.0.1:{}", free_port()?);
-        let admin = format!("127.0.0.1:{}", free_port()?);
-        let core = self.core_subject.to_string();
+        let text = node.policy.replace("HOST", HOST);
+        fs::write(&policy, text.replace("RICH", TOKEN_RICH).replace("POOR", TOKEN_POOR))?;
+        let cores: Vec<String> = node.cores.iter().map(ToString::to_string).collect();
+        let (shards, cores) = (cores.len().to_string(), cores.join(","));
         let (certificate, key) = (self.certificate_file(), self.folder.path().join("tls.key"));
+        let Addresses { address, plain_address, admin } = at;
         #[rustfmt::skip]
         let mut arguments = vec![
-            "dataplane", "--policy", path(&policy), "--admin", &admin,
-            "--data-dir", path(&home), "--shards", "1", "--cpus", &core,
+            "dataplane", "--policy", path(&policy), "--admin", admin,
+            "--data-dir", path(&home), "--shards", &shards, "--cpus", &cores,
         ];
-        match front {
-            Front::Plain => arguments.extend(["--listen", &address]),
+        match node.front {
+            Front::Plain => arguments.extend(["--listen", address]),
             #[rustfmt::skip]
             Front::Tls => arguments.extend([
-                "--listen", &plain_address, "--tls-listen", &address, "--tls-cert", path(&certificate), "--tls-key", path(&key),
+                "--listen", plain_address, "--tls-listen", address, "--tls-cert", path(&certificate), "--tls-key", path(&key),
             ]),
         }
-        arguments.extend(flags);
+        arguments.extend(node.flags);
         let log = home.join("log");
-        let mut server =
-            Server::start("payfence", self.core_subject, &self.payfence, &arguments, &log)?;
-        server.wait_ready(&address, &log)?;
-        Ok((Peer { server, address, plain_address }, admin))
+        let mut server = Server::start("payfence", &cores, &self.payfence, &arguments, &log)?;
+        server.wait_ready(address, &log)?;
+        Ok(Peer { server, address: address.clone(), plain_address: plain_address.clone() })
     }
 }
 
@@ -269,7 +304,8 @@ http {
 }
 "#;
 
-const POLICY: &str = r#"
+/// A site in front of ORIGIN.
+pub const SITE: &str = r#"
 [[sites]]
 slug = "bench"
 name = "Bench"
@@ -278,7 +314,9 @@ hosts = ["HOST"]
 
 [[sites.resources]]
 pattern = "/paid/*"
+"#;
 
+const PLANS: &str = r#"
 [[sites.plans]]
 id = "rich"
 quota = { requests = 1000000000, per = "month" }

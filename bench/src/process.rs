@@ -13,17 +13,17 @@ use anyhow::{Context, Result, bail};
 
 use crate::{clock, stalls};
 
-/// A server process pinned to one core.
+/// A server process pinned to its cores.
 pub struct Server {
     child: Child,
     name: String,
 }
 
 impl Server {
-    /// Starts `program` with `arguments` on `core`; its output goes to `log`.
+    /// Starts `program` with `arguments` on `cores` (numbers, a comma between); its output goes to `log`.
     pub fn start(
         name: &str,
-        core: usize,
+        cores: &str,
         program: &Path,
         arguments: &[&str],
         log: &Path,
@@ -33,7 +33,7 @@ impl Server {
         // The signal is for the case that this process is killed and drops nothing. It comes when the thread ends that started
         // the child, so servers are started by threads that outlive them.
         let child = Command::new("setpriv")
-            .args(["--pdeathsig", "TERM", "taskset", "-c", &core.to_string()])
+            .args(["--pdeathsig", "TERM", "taskset", "-c", cores])
             .arg(program)
             .args(arguments)
             .stdin(Stdio::null())
@@ -59,6 +59,13 @@ impl Server {
         }
         let said = fs::read_to_string(log).unwrap_or_default();
         bail!("{} did not get ready at {address}; it said:\n{said}", self.name)
+    }
+
+    /// Ends the process as a crash does.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill().with_context(|| format!("{} cannot be killed", self.name))?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// CPU time used so far by the process and its children, all threads, in nanoseconds.

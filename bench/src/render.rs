@@ -53,6 +53,8 @@ pub fn run(options: &Options) -> Result<()> {
         ("idle.json", "Idle connections"),
         ("micro.json", "Single steps"),
         ("sinks.json", "While ClickHouse fails"),
+        ("kills.json", "Killed under load"),
+        ("kills-rings.json", "Killed under load, its decision rings deleted each time"),
     ] {
         if let Some(found) = read::<Figures>(&record(name))? {
             let _ = write!(page, "\n## {title}\n\n{}", figures(&found));

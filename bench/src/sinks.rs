@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::clickhouse::{Engine, Kind};
 use crate::compare::pin_to;
@@ -20,7 +20,7 @@ use crate::open_loop::{Latencies, undisturbed};
 use crate::peers::{Bench, Peer, TOKEN_RICH};
 use crate::process::find_program;
 use crate::record::{Figures, Machine, Row, write};
-use crate::{clock, render};
+use crate::{clock, render, shipped};
 
 /// What `sinks` can be told.
 #[derive(clap::Args)]
@@ -100,7 +100,7 @@ pub fn run(options: &Options) -> Result<()> {
                 .map(|figure| Row { name: format!("{name}: {}", figure.name), ..figure }),
         );
     }
-    scene.verify(&options.payfence, &bench)?;
+    shipped::verify(&scene.engine, &options.payfence, &bench.payfence_home())?;
     let figures = Figures { machine: Machine::here(), rows };
     write(&options.out, &figures)?;
     println!("{}\nWritten to {}.", render::figures(&figures), options.out.display());
@@ -129,7 +129,7 @@ impl Scene {
         // A server that died within an INSERT may have the rows and not their sums, until the node asks and mends them.
         let mut found = Ok(());
         let is_exact = clock::wait_until(CAUGHT_UP, || {
-            found = if self.count() == Some(self.made) { self.check_sums() } else { Ok(()) };
+            found = if self.count() == Some(self.made) { self.check() } else { Ok(()) };
             self.count() == Some(self.made) && found.is_ok()
         });
         let caught_up_s = ended.elapsed().as_secs_f64();
@@ -148,6 +148,15 @@ impl Scene {
             row("requests", latencies.requests() as f64, ""),
             row("until every row and sum was there", caught_up_s, "s"),
         ])
+    }
+
+    fn count(&self) -> Option<u64> {
+        shipped::count(&self.engine)
+    }
+
+    /// Every request here costs one unit.
+    fn check(&self) -> Result<()> {
+        shipped::check(&self.engine, self.made, self.made)
     }
 
     /// Requests at a steady rate; what happens to the server begins a second later.
@@ -176,50 +185,5 @@ impl Scene {
                 (options.rate, options.seconds + UNHARMED.as_secs()),
             )
         })
-    }
-
-    /// Rows that are there; `None` where the server does not say.
-    fn count(&self) -> Option<u64> {
-        self.engine.try_ask("SELECT count() FROM payfence.decisions").ok()?.parse().ok()
-    }
-
-    /// Every decision once, and every sum of the roll-ups.
-    fn check_sums(&self) -> Result<()> {
-        let made = self.made;
-        // Every request here costs one unit.
-        for (sql, expected) in [
-            (
-                "SELECT count(), uniqExact(epoch, shard, seq), sum(charge) FROM payfence.decisions",
-                format!("{made}\t{made}\t{made}"),
-            ),
-            (
-                "SELECT sum(requests), sum(charge) FROM payfence.decisions_per_minute",
-                format!("{made}\t{made}"),
-            ),
-            (
-                "SELECT sum(requests), sum(charge) FROM payfence.decisions_per_day",
-                format!("{made}\t{made}"),
-            ),
-        ] {
-            let told =
-                self.engine.try_ask(sql).map_err(|error| anyhow::anyhow!("{sql}: {error}"))?;
-            ensure!(told == expected, "{sql}: {told:?}, not {expected:?}");
-        }
-        Ok(())
-    }
-
-    /// The node's own comparison of its journal with the server, row by row.
-    fn verify(&self, payfence: &PathBuf, bench: &Bench) -> Result<()> {
-        let output = std::process::Command::new(payfence)
-            .args(["journal", "verify", "--clickhouse-url", &self.engine.url(), "--data-dir"])
-            .arg(bench.payfence_home())
-            .output()
-            .with_context(|| format!("cannot start {}", payfence.display()))?;
-        let said = [output.stdout, output.stderr].concat();
-        print!("{}", String::from_utf8_lossy(&said));
-        if !output.status.success() {
-            bail!("the journal and the server differ");
-        }
-        Ok(())
     }
 }
