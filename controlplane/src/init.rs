@@ -64,12 +64,13 @@ pub async fn init(store: &Store, name: &str, email: &str) -> Result<Made, InitEr
     if !store.is_empty().await? {
         return Err(InitError::NotEmpty);
     }
-    let key = make_account(&mut change, name, email, true).await?;
+    let (_, key) = make_account(&mut change, name, email, true).await?;
     change.commit().await?;
     Ok(Made { account_id, key })
 }
 
-/// Makes an account with its owner and a key, in a change of that account; answers the key.
+/// Makes an account with its owner and a key, in a change of that account; answers the account and the key. The key is the
+/// account's and not its owner's, so that whoever owns it can change.
 ///
 /// # Errors
 /// When the database cannot be asked.
@@ -78,15 +79,16 @@ pub async fn make_account(
     name: &str,
     email: &str,
     is_operator: bool,
-) -> StorageResult<String> {
+) -> StorageResult<(Account, String)> {
     let account_id = change.tenant().account_id().to_owned();
     let account = Account { id: account_id, name: name.to_owned(), ..Account::default() };
-    change.insert(account).await?;
+    let account = change.insert(account).await?;
     let owner = Role::Owner.as_str().to_owned();
-    let member = Member { email: email.to_owned(), role: owner.clone(), ..Member::default() };
+    let member =
+        Member { email: email.to_ascii_lowercase(), role: owner.clone(), ..Member::default() };
     change.insert(member).await?;
     let (text, row) = new_admin_key(&**change.world());
     let label = "first key".to_owned();
     change.insert(AdminKey { label, role: owner, is_operator, ..row }).await?;
-    Ok(text)
+    Ok((account, text))
 }

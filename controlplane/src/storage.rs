@@ -132,7 +132,8 @@ impl Store {
         Ok(Change::new(transaction, account_id, actor, world, wake))
     }
 
-    /// As [`Store::change`], for a request that may be sent again.
+    /// As [`Store::change`], for a request that may be sent again. `claimed_by` is the account whose key it is, which is the
+    /// changed one but for the operator.
     ///
     /// # Errors
     /// When the database cannot be asked.
@@ -141,10 +142,11 @@ impl Store {
         account_id: &str,
         actor: Actor,
         key: &IdempotencyKey,
+        claimed_by: &str,
     ) -> StorageResult<Begun> {
         let mut change = self.change(account_id, actor).await?;
         let (hash, now_ms) = (key.request_hash, change.now_ms());
-        match Claim::take(account_id, &key.key, hash, now_ms, &change.transaction).await? {
+        match Claim::take(claimed_by, &key.key, hash, now_ms, &change.transaction).await? {
             Claimed::New(claim) => {
                 change.claim = Some(claim);
                 Ok(Begun::New(change))

@@ -7,9 +7,13 @@
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub mod account;
+pub mod accounts;
 pub mod admin_keys;
+pub mod audit;
 pub mod customers;
 pub mod fields;
+pub mod members;
 pub mod nodes;
 pub mod plans;
 pub mod resources;
@@ -34,6 +38,15 @@ fn account() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(create::create_admin_key, list::list_admin_keys))
         .routes(routes!(get::get_admin_key, revoke::revoke_admin_key))
+        .routes(routes!(account::get::get_account, account::update::update_account))
+        .routes(routes!(accounts::create::create_account, accounts::list::list_accounts))
+        .routes(routes!(members::create::create_member, members::list::list_members))
+        .routes(routes!(
+            members::get::get_member,
+            members::update::update_member,
+            members::remove::remove_member
+        ))
+        .routes(routes!(audit::list::list_audit))
 }
 
 fn site() -> OpenApiRouter<App> {
@@ -98,5 +111,5 @@ fn node() -> OpenApiRouter<App> {
             nodes::create_token::create_node_token,
             nodes::list_tokens::list_node_tokens
         ))
-        .routes(routes!(nodes::revoke_token::revoke_node_token))
+        .routes(routes!(nodes::get_token::get_node_token, nodes::revoke_token::revoke_node_token))
 }

@@ -14,7 +14,7 @@ use super::rate::Limiter;
 use super::{App, RequestId};
 use crate::domain::permission::{Area, Role, scopes_allow};
 use crate::storage::{
-    Account, Actor, AdminKey, Begun, Change, IdempotencyKey, Page, Store, Tenant, Window,
+    Account, Actor, AdminKey, Begun, Change, IdempotencyKey, Member, Page, Store, Tenant, Window,
 };
 
 /// What admin keys begin with.
@@ -25,6 +25,7 @@ pub const KEY_PREFIX: &str = "pfa_";
 pub struct Caller {
     key_id: String,
     account_id: String,
+    member_id: Option<String>,
     role: Role,
     scopes: Option<Vec<String>>,
     is_operator: bool,
@@ -38,7 +39,13 @@ impl Caller {
         &self.account_id
     }
 
-    /// The caller's role.
+    /// The member whose key it is; `None` where it is the account's.
+    #[must_use]
+    pub fn member_id(&self) -> Option<&str> {
+        self.member_id.as_deref()
+    }
+
+    /// The caller's role: the key's, and never more than its member's is now.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
@@ -121,18 +128,30 @@ impl FromRequestParts<App> for Caller {
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(wait_s)
         })?;
         let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
-        Ok(Self::of(found, request_id.unwrap_or_default()))
+        let role = role_of(&found, &app.gate.store).await?;
+        Ok(Self::of(found, role, request_id.unwrap_or_default()))
     }
 }
 
+/// What a key may do now. Asked for each request, so that a member's role counts at once.
+async fn role_of(key: &AdminKey, store: &Store) -> Result<Role, Problem> {
+    let role = Role::of(&key.role);
+    let Some(member_id) = &key.member_id else { return Ok(role) };
+    let member = store.tenant(&key.account_id).get::<Member>(member_id).await?;
+    let member = member.filter(|member| member.archived_at_ms.is_none());
+    let member = member.ok_or_else(|| refused("whose admin key this is, is no member any more"))?;
+    Ok(role.min(Role::of(&member.role)))
+}
+
 impl Caller {
-    fn of(key: AdminKey, request_id: String) -> Self {
+    fn of(key: AdminKey, role: Role, request_id: String) -> Self {
         // Scopes that cannot be read allow nothing.
         let scopes = key.scopes.map(|text| serde_json::from_str(&text).unwrap_or_default());
         Self {
             key_id: key.id,
             account_id: key.account_id,
-            role: Role::of(&key.role),
+            member_id: key.member_id,
+            role,
             scopes,
             is_operator: key.is_operator,
             request_id,
@@ -197,10 +216,20 @@ impl Gate {
         key: Option<&IdempotencyKey>,
     ) -> Result<Change, Problem> {
         caller.check(area, true)?;
+        self.once(caller, &caller.account_id, key).await
+    }
+
+    async fn once(
+        &self,
+        caller: &Caller,
+        account_id: &str,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Change, Problem> {
         let Some(key) = key else {
-            return Ok(self.store.change(&caller.account_id, caller.actor()).await?);
+            return Ok(self.store.change(account_id, caller.actor()).await?);
         };
-        match self.store.change_once(&caller.account_id, caller.actor(), key).await? {
+        let begun = self.store.change_once(account_id, caller.actor(), key, &caller.account_id);
+        match begun.await? {
             Begun::New(change) => Ok(change),
             Begun::Answered(answer) => Err(Problem::replay(answer)),
             Begun::KeyReused => Err(Problem::new(
@@ -211,13 +240,18 @@ impl Gate {
         }
     }
 
-    /// A change of another account's rows, by the operator.
+    /// A change of another account's rows, by a POST of the operator.
     ///
     /// # Errors
-    /// 403 where the caller is no operator, 503 when the database is away.
-    pub async fn operate(&self, caller: &Caller, account_id: &str) -> Result<Change, Problem> {
+    /// 403 where the caller is no operator; otherwise as [`Gate::write_once`].
+    pub async fn operate_once(
+        &self,
+        caller: &Caller,
+        account_id: &str,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Change, Problem> {
         caller.check_operator()?;
-        Ok(self.store.change(account_id, caller.actor()).await?)
+        self.once(caller, account_id, key).await
     }
 
     /// Whether the caller is of the operator's account, the only one that has nodes.

@@ -1,7 +1,8 @@
 //! Who may do what: roles, and the scopes that narrow a key further.
 //!
 //! In: a role, a key's scopes, an area and whether it is written. Out: yes or no.
-//! Always holds: scopes only take away; a key gives no key more than it has itself.
+//! Always holds: scopes only take away; a key gives no key more than it has itself; roles are ordered, so the least of a
+//! key's and its member's counts.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -172,6 +172,7 @@ rows! {
     }
     /// A key for this API.
     admin_key AdminKey "admin_keys" "key" {
+        member_id: Option<String>,
         label: String,
         role: String,
         scopes: Option<String>,

@@ -22,6 +22,8 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "0003_customers", sql: include_str!("schema/0003_customers.sql") },
     Step { name: "0004_changes", sql: include_str!("schema/0004_changes.sql") },
     Step { name: "0005_nodes", sql: include_str!("schema/0005_nodes.sql") },
+    Step { name: "0006_audit", sql: include_str!("schema/0006_audit.sql") },
+    Step { name: "0007_members", sql: include_str!("schema/0007_members.sql") },
 ];
 
 /// A step's statements for one of the two databases.

@@ -6,8 +6,10 @@
 //! `PAYFENCE_TEST_SERVICES=1` that half says that it was left out. `PAYFENCE_TEST_CASE=word` runs cases by name.
 
 mod api;
+mod audit;
 mod away;
 mod client;
+mod members;
 mod openapi;
 mod outbox;
 mod parts;
@@ -63,6 +65,15 @@ cases! {
         versions_guard_updates,
         one_idempotency_key_makes_one_thing,
         lists_are_paged;
+    audit:
+        the_audit_log_is_read_by_what_is_looked_for,
+        a_dead_node_is_shown_with_its_reason;
+    members:
+        an_account_is_read_and_renamed,
+        the_operator_makes_accounts,
+        members_are_made_changed_and_removed,
+        an_owner_always_stays,
+        a_key_never_may_more_than_its_member;
     away:
         a_server_answers_and_drains;
     parts:

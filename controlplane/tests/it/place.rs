@@ -91,7 +91,7 @@ impl Place {
         let account = crate::ids::new_id("acct", &System);
         let mut change = self.store.change(&account, actor()).await.unwrap();
         let key = init::make_account(&mut change, "Other", "other@example.com", false);
-        let key = key.await.unwrap();
+        let (_, key) = key.await.unwrap();
         change.commit().await.unwrap();
         Client::new(self.router(), key)
     }

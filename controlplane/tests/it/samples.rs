@@ -29,7 +29,10 @@ pub async fn make(client: &Client) -> Ids {
     let node = client.post("/v1/nodes", json!({ "name": "walked" })).await.expect(201).id();
     let tokens = format!("/v1/nodes/{node}/tokens");
     let node_token = client.post(&tokens, json!({})).await.expect(201).id();
+    let member = json!({ "email": "walked@example.com", "role": "viewer" });
+    let member = client.post("/v1/members", member).await.expect(201).id();
     ids.extend([
+        ("member_id", member),
         ("node_id", node),
         ("node_token_id", node_token),
         ("site_id", site),

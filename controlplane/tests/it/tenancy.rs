@@ -69,7 +69,9 @@ async fn walk(client: &Client, steps: &[Step]) -> Vec<Answer> {
 async fn seen(client: &Client, ids: &Ids) -> Vec<String> {
     let document = api::document();
     let all = steps(&document, ids);
-    let reads: Vec<Step> = all.into_iter().filter(|step| step.method == Method::GET).collect();
+    // The operator's list of all accounts has the other account's own row, which it may change.
+    let is_own = |step: &Step| step.method == Method::GET && step.path != "/v1/accounts";
+    let reads: Vec<Step> = all.into_iter().filter(is_own).collect();
     walk(client, &reads).await.into_iter().map(|answer| answer.text).collect()
 }
 

@@ -22,8 +22,11 @@ pub struct AdminKeyDraft {
     /// For people.
     #[schema(max_length = 200, example = "deploy")]
     pub label: String,
-    /// At most the caller's own.
+    /// At most the caller's own, and the member's.
     pub role: Role,
+    /// The member whose key it is: it is refused once the member is removed, and never may more than the member. Left out: of
+    /// whom the calling key is. Only an owner names another.
+    pub member_id: Option<String>,
     /// `AREA:read` or `AREA:write`; left out: all that the role may.
     pub scopes: Option<Vec<String>>,
     /// From when on it is refused.
@@ -38,8 +41,10 @@ pub struct AdminKeyView {
     id: String,
     /// For people.
     label: String,
-    /// What it may do.
+    /// What it may do, where its member may as much.
     role: Role,
+    /// The member whose key it is; null for the account itself.
+    member_id: Option<String>,
     /// What narrows the role; null for nothing.
     scopes: Option<Vec<String>>,
     /// What its text begins with.
@@ -71,6 +76,7 @@ pub fn view_of(key: &AdminKey) -> AdminKeyView {
         id: key.id.clone(),
         label: key.label.clone(),
         role: Role::of(&key.role),
+        member_id: key.member_id.clone(),
         scopes: key.scopes.as_ref().map(|text| serde_json::from_str(text).unwrap_or_default()),
         prefix: key.prefix.clone(),
         last_four: key.last_four.clone(),

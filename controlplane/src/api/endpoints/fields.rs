@@ -25,6 +25,22 @@ pub fn check_text_opt(field: &str, text: Option<&str>, faults: &mut Vec<Fault>) 
     }
 }
 
+/// The longest address (RFC 5321 §4.5.3.1.3, less its angle brackets), bytes.
+const EMAIL_BYTES_MAX: usize = 254;
+
+/// An address of electronic mail, in lower case: two of them that differ in case alone are one person's.
+pub fn check_email(text: &str, faults: &mut Vec<Fault>) -> String {
+    let parts = text.split_once('@').filter(|(_, host)| !host.contains('@'));
+    let is_whole = parts.is_some_and(|(local, host)| !local.is_empty() && !host.is_empty());
+    let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_whole || !is_visible || text.len() > EMAIL_BYTES_MAX {
+        let message =
+            format!("expected NAME@HOST, at most {EMAIL_BYTES_MAX} visible ASCII characters");
+        faults.push(Fault::new("email", message));
+    }
+    text.to_ascii_lowercase()
+}
+
 /// A name by which nodes, the origin and the log know something: as ids of the policy file.
 pub fn check_reference(reference: Option<&str>, faults: &mut Vec<Fault>) {
     let Some(text) = reference else { return };

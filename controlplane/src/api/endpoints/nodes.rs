@@ -9,11 +9,13 @@ pub mod create;
 pub mod create_token;
 pub mod declare_dead;
 pub mod get;
+pub mod get_token;
 pub mod list;
 pub mod list_tokens;
 pub mod revoke_token;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use utoipa::ToSchema;
 
 use crate::api::problem::{Problem, is_taken};
@@ -53,6 +55,8 @@ pub struct NodeView {
     error: Option<String>,
     /// Since when it counts as gone for good.
     declared_dead_at: Option<String>,
+    /// Why it was declared dead.
+    declared_dead_reason: Option<String>,
     /// Since when what it had leased counts as used.
     settled_at: Option<String>,
     /// Since when it is archived.
@@ -120,12 +124,18 @@ pub fn view_of(row: &Node, head: i64) -> NodeView {
         rejected: row.rejected,
         error: row.error.clone(),
         declared_dead_at: shown_opt(row.declared_dead_at_ms),
+        declared_dead_reason: death_reason(row),
         settled_at: shown_opt(row.buried_at_ms),
         archived_at: shown_opt(row.archived_at_ms),
         version: row.version,
         created_at: shown(row.created_at_ms),
         updated_at: shown(row.updated_at_ms),
     }
+}
+
+fn death_reason(row: &Node) -> Option<String> {
+    let settings: Json = serde_json::from_str(&row.settings).ok()?;
+    settings.get("declared_dead")?.as_str().map(ToOwned::to_owned)
 }
 
 /// A node token as it is shown.

@@ -1,7 +1,8 @@
 //! `POST /v1/admin_keys`.
 //!
 //! In: an [`AdminKeyDraft`]. Out: 201 with the key's text, once.
-//! Always holds: a key gives no key more than it has: neither role nor scopes, and never the operator's rights.
+//! Always holds: a key gives no key more than it has: neither role nor scopes, and never the operator's rights; a member's
+//! key gives none that outlives the member.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -14,10 +15,10 @@ use crate::api::extract::Posted;
 use crate::api::gate::Caller;
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
-use crate::domain::permission::{Area, check_scope};
+use crate::domain::permission::{Area, Role, check_scope};
 use crate::domain::policy_text::Fault;
 use crate::init::new_admin_key;
-use crate::storage::AdminKey;
+use crate::storage::{AdminKey, Change, Member};
 
 const SCOPES_MAX: usize = 32;
 
@@ -31,13 +32,15 @@ pub async fn create_admin_key(
 ) -> Result<Response, Problem> {
     let mut change = app.gate.write_once(&caller, Area::AdminKeys, posted.key.as_ref()).await?;
     let draft = posted.body;
-    let expires_at_ms = check(&draft, &caller, change.now_ms())?;
+    let member = member(&draft, &caller, &change).await?;
+    let expires_at_ms = check(&draft, &caller, member.as_ref(), change.now_ms())?;
     // A narrowed key makes keys that are as narrow, unless told to make narrower ones.
     let scopes = draft.scopes.or_else(|| caller.scopes().map(<[String]>::to_vec));
     let (text, row) = new_admin_key(&*app.world);
     let row = AdminKey {
         label: draft.label,
         role: draft.role.as_str().to_owned(),
+        member_id: member.map(|member| member.id),
         scopes: scopes.map(|scopes| serde_json::Value::from(scopes).to_string()),
         expires_at_ms,
         ..row
@@ -48,11 +51,37 @@ pub async fn create_admin_key(
     made.commit(change).await
 }
 
-fn check(draft: &AdminKeyDraft, caller: &Caller, now_ms: i64) -> Result<Option<i64>, Problem> {
+/// Whose key it will be: a member's key makes no key that outlives the member.
+async fn member(
+    draft: &AdminKeyDraft,
+    caller: &Caller,
+    change: &Change,
+) -> Result<Option<Member>, Problem> {
+    let Some(id) = draft.member_id.as_deref().or(caller.member_id()) else { return Ok(None) };
+    if caller.role() != Role::Owner && caller.member_id() != Some(id) {
+        return Err(Problem::field("member_id", "only an owner makes keys for other members"));
+    }
+    let member = change.share::<Member>(id).await?;
+    let member = member.filter(|member| member.archived_at_ms.is_none());
+    Ok(Some(member.ok_or_else(|| Problem::not_found("member"))?))
+}
+
+fn check(
+    draft: &AdminKeyDraft,
+    caller: &Caller,
+    member: Option<&Member>,
+    now_ms: i64,
+) -> Result<Option<i64>, Problem> {
     let mut faults = Vec::new();
     check_text("label", &draft.label, &mut faults);
     if !caller.role().may_give(draft.role) {
         let message = format!("at most the caller's own role, `{}`", caller.role().as_str());
+        faults.push(Fault::new("role", message));
+    }
+    if let Some(role) = member.map(|member| Role::of(&member.role))
+        && draft.role > role
+    {
+        let message = format!("at most the member's role, `{}`", role.as_str());
         faults.push(Fault::new("role", message));
     }
     let scopes = draft.scopes.as_deref().unwrap_or_default();

@@ -29,13 +29,15 @@ pub struct AdminKeyQuery {
     limit: u64,
     /// The id of the entry to go on after.
     starting_after: Option<String>,
+    /// Of this member alone.
+    member_id: Option<String>,
     /// Revoked ones, too.
     revoked: bool,
 }
 
 impl Default for AdminKeyQuery {
     fn default() -> Self {
-        Self { limit: LIMIT_DEFAULT, starting_after: None, revoked: false }
+        Self { limit: LIMIT_DEFAULT, starting_after: None, member_id: None, revoked: false }
     }
 }
 
@@ -50,6 +52,9 @@ pub async fn list_admin_keys(
     let tenant = app.gate.read(&caller, Area::AdminKeys)?;
     let window = window(asked.limit, asked.starting_after.as_deref())?;
     let page = tenant.page::<AdminKey>(window, |mut query| {
+        if let Some(id) = &asked.member_id {
+            query = query.filter(column::AdminKey::MemberId.eq(id.as_str()));
+        }
         if !asked.revoked {
             query = query.filter(column::AdminKey::RevokedAtMs.is_null());
         }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{NodeView, lock_live, view_of};
+use super::{NodeView, view_of};
 use crate::api::App;
 use crate::api::answer::{Shown, commit_shown};
 use crate::api::endpoints::fields::check_text_opt;
@@ -41,7 +41,9 @@ pub async fn declare_node_dead(
     posted: Posted<NodeDeath>,
 ) -> Result<Response, Problem> {
     let mut change = app.gate.write_once(&caller, Area::Nodes, posted.key.as_ref()).await?;
-    let before = lock_live(&change, &node_id).await?;
+    // An archived one, too: what it had leased waits for this.
+    let before = change.lock::<Node>(&node_id).await?;
+    let before = before.ok_or_else(|| Problem::not_found("node"))?;
     let mut faults = Vec::new();
     check_text_opt("reason", posted.body.reason.as_deref(), &mut faults);
     if !faults.is_empty() {
