@@ -9,9 +9,11 @@ use utoipa_axum::routes;
 
 pub mod account;
 pub mod accounts;
+pub mod adjustments;
 pub mod admin_keys;
 pub mod audit;
 pub mod customers;
+pub mod entitlements;
 pub mod fields;
 pub mod members;
 pub mod nodes;
@@ -88,6 +90,12 @@ fn customer() -> OpenApiRouter<App> {
             subscriptions::update::update_subscription,
             subscriptions::archive::archive_subscription
         ))
+        .routes(routes!(
+            adjustments::create::create_adjustment,
+            adjustments::list::list_adjustments
+        ))
+        .routes(routes!(adjustments::get::get_adjustment))
+        .routes(routes!(entitlements::get::get_entitlement))
 }
 
 fn token() -> OpenApiRouter<App> {

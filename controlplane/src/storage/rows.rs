@@ -235,6 +235,7 @@ rows! {
         units: i64,
         reason: String,
         period_id: Option<i64>,
+        expires_at_ms: Option<i64>,
     }
     /// An API key of a subscription.
     token Token "tokens" "tok" {

@@ -24,6 +24,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "0005_nodes", sql: include_str!("schema/0005_nodes.sql") },
     Step { name: "0006_audit", sql: include_str!("schema/0006_audit.sql") },
     Step { name: "0007_members", sql: include_str!("schema/0007_members.sql") },
+    Step { name: "0008_adjustments", sql: include_str!("schema/0008_adjustments.sql") },
 ];
 
 /// A step's statements for one of the two databases.

@@ -9,6 +9,7 @@ mod api;
 mod audit;
 mod away;
 mod client;
+mod entitlements;
 mod members;
 mod openapi;
 mod outbox;
@@ -74,6 +75,10 @@ cases! {
         members_are_made_changed_and_removed,
         an_owner_always_stays,
         a_key_never_may_more_than_its_member;
+    entitlements:
+        an_entitlement_shows_plan_period_and_adjustments,
+        adjustments_have_bounds_and_reasons,
+        terms_of_the_running_period_are_shown;
     away:
         a_server_answers_and_drains;
     parts:

@@ -22,6 +22,9 @@ pub async fn make(client: &Client) -> Ids {
     let customer = client.post("/v1/customers", json!({})).await.expect(201).id();
     let subscription = json!({ "site_id": site, "plan_id": plan, "customer_id": customer });
     let subscription = client.post("/v1/subscriptions", subscription).await.expect(201).id();
+    let adjustments = format!("/v1/subscriptions/{subscription}/adjustments");
+    let adjustment = json!({ "units": 5, "reason": "walked" });
+    let adjustment = client.post(&adjustments, adjustment).await.expect(201).id();
     let token = json!({ "subscription_id": subscription });
     let token = client.post("/v1/tokens", token).await.expect(201).id();
     let key = json!({ "label": "walked", "role": "viewer" });
@@ -33,6 +36,7 @@ pub async fn make(client: &Client) -> Ids {
     let member = client.post("/v1/members", member).await.expect(201).id();
     ids.extend([
         ("member_id", member),
+        ("adjustment_id", adjustment),
         ("node_id", node),
         ("node_token_id", node_token),
         ("site_id", site),

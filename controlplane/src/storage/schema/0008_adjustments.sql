@@ -1,0 +1,1 @@
+ALTER TABLE adjustments ADD COLUMN expires_at_ms BIGINT;
