@@ -32,6 +32,7 @@ pub mod secrets;
 pub mod server;
 pub mod storage;
 pub mod sync;
+pub mod tls;
 pub mod world;
 
 #[cfg(test)]

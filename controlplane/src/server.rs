@@ -12,8 +12,9 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -22,11 +23,12 @@ use crate::api::{self, ApiSettings, App};
 use crate::secrets::Keyring;
 use crate::storage::{CONNECTIONS_DEFAULT, StorageError, Store, UrlError};
 use crate::sync::Sync;
+use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::world::World;
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 4_096;
-/// How long a head may take.
+/// How long a head may take, and before it a handshake.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long what runs may take to finish.
 pub const DRAIN: Duration = Duration::from_secs(30);
@@ -43,6 +45,8 @@ pub struct Config {
     pub database_url: String,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// What it speaks TLS with; in plain text where there is none.
+    pub tls: Option<TlsFiles>,
     /// The keys of what is secret in the database.
     pub keyring: Arc<Keyring>,
     /// What the API is told.
@@ -60,6 +64,9 @@ pub enum Error {
     /// The database cannot be asked, or not used.
     #[error("cannot use the database: {0}")]
     Storage(#[from] StorageError),
+    /// The certificate or its key is of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address cannot be had.
     #[error("cannot listen on {address}: {cause}; choose another with --listen")]
     Listen {
@@ -78,6 +85,7 @@ pub struct Server {
     store: Store,
     router: Router,
     sync: Sync,
+    tls: Option<Tls>,
     listener: TcpListener,
     background: Vec<JoinHandle<()>>,
 }
@@ -111,10 +119,14 @@ impl Server {
     /// # Errors
     /// When it cannot begin.
     pub async fn start(config: Config, world: Arc<dyn World>) -> Result<Self, Error> {
+        let tls = config.tls.map(Tls::read).transpose()?;
         let store = open_store(&config.database_url, world).await?;
         let listen = |cause| Error::Listen { address: config.listen, cause };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        if is_exposed(address, tls.is_some()) {
+            tracing::warn!(%address, "keys and node tokens are sent in plain text to an address that others can reach; give --tls-cert and --tls-key, or listen on loopback behind a TLS proxy");
+        }
         let sync = Sync::new(store.clone(), config.keyring.clone(), config.folder);
         let router = api::router(App::new(store.clone(), config.keyring, config.api));
         let router = router.merge(sync.router());
@@ -123,7 +135,14 @@ impl Server {
             tokio::spawn(prune(store.clone())),
         ];
         background.extend(sync.run());
-        Ok(Self { address, store, router, sync, listener, background })
+        background.extend(tls.clone().map(|tls| tokio::spawn(tls.follow_files())));
+        Ok(Self { address, store, router, sync, tls, listener, background })
+    }
+
+    /// Whether it speaks TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Serves until `stop` is done, then drains.
@@ -135,7 +154,8 @@ impl Server {
                 let Ok(permit) = permits.clone().acquire_owned().await else { return };
                 match self.listener.accept().await {
                     Ok((stream, _)) => {
-                        let connection = serve(stream, &self.router, &graceful);
+                        let (router, watcher) = (self.router.clone(), graceful.watcher());
+                        let connection = greet(stream, self.tls.clone(), router, watcher);
                         tokio::spawn(async move {
                             connection.await;
                             drop(permit);
@@ -164,24 +184,35 @@ impl Server {
     }
 }
 
-fn serve(
-    stream: TcpStream,
-    router: &Router,
-    graceful: &GracefulShutdown,
-) -> impl Future<Output = ()> + Send + use<> {
+/// Whether what is sent can be read by others on the way.
+fn is_exposed(address: SocketAddr, is_tls: bool) -> bool {
+    !is_tls && !address.ip().to_canonical().is_loopback()
+}
+
+/// Shakes hands where TLS is spoken, then serves.
+async fn greet(stream: TcpStream, tls: Option<Tls>, router: Router, watcher: Watcher) {
     // Small answers go out at once; a socket that cannot do that works all the same.
     let _ = stream.set_nodelay(true);
-    let service = TowerToHyperService::new(router.clone());
+    let Some(tls) = tls else { return serve(stream, router, watcher).await };
+    match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => serve(stream, router, watcher).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+        Err(_) => tracing::debug!("a handshake took too long"),
+    }
+}
+
+async fn serve<S>(stream: S, router: Router, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(stream), service);
-    let connection = graceful.watch(connection);
-    async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection ended");
-        }
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended");
     }
 }
 
@@ -193,3 +224,7 @@ async fn prune(store: Store) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -125,6 +125,12 @@ pub struct ControlplaneArgs {
     /// Where it listens (default 127.0.0.1:8082)
     #[arg(long, env = "PAYFENCE_CONTROL_LISTEN", value_name = "ADDR", value_parser = parse_address)]
     pub listen: Option<SocketAddr>,
+    /// A certificate chain to speak TLS with, PEM; read again when it is replaced
+    #[arg(long, env = "PAYFENCE_CONTROL_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, env = "PAYFENCE_CONTROL_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Let origins be at private, loopback, link-local and metadata addresses
     #[arg(long, env = "PAYFENCE_ALLOW_PRIVATE_ORIGINS")]
     pub allow_private_origins: bool,

@@ -65,6 +65,9 @@ fn lines_taken_and_refused() {
     check("payfence controlplane", true);
     check("payfence controlplane --database-url sqlite://x.db --listen 127.0.0.1:0", true);
     check("payfence controlplane --listen localhost", false);
+    check("payfence controlplane --tls-cert a.crt --tls-key a.key", true);
+    check("payfence controlplane --tls-cert a.crt", false);
+    check("payfence controlplane --tls-key a.key", false);
     check("payfence controlplane init --database-url sqlite://x.db --email a@b.example", true);
     check("payfence controlplane rekey", true);
     check("payfence controlplane end", false);

@@ -21,6 +21,7 @@ mod storage;
 mod sync;
 mod sync_node;
 mod tenancy;
+mod tls;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -81,6 +82,8 @@ cases! {
         terms_of_the_running_period_are_shown;
     away:
         a_server_answers_and_drains;
+    tls:
+        a_certificate_is_served_and_replaced;
     parts:
         resources_never_contradict_each_other,
         plans_change_now_or_with_the_next_period,

@@ -48,6 +48,7 @@ impl Place {
         Config {
             database_url: self.url.clone(),
             listen: "127.0.0.1:0".parse().unwrap(),
+            tls: None,
             keyring: self.keyring.clone(),
             api: ApiSettings::default(),
             folder: std::env::temp_dir(),

@@ -32,8 +32,9 @@ async fn serve(config: Config) -> Outcome {
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| Failure::Failed(e.into()))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Failure::Failed(e.into()))?;
     let server = Server::start(config, Arc::new(System)).await.map_err(failure)?;
+    let scheme = if server.is_tls() { "https" } else { "http" };
     output::line(format_args!(
-        "control plane http://{0}, described at http://{0}/docs",
+        "control plane {scheme}://{0}, described at {scheme}://{0}/docs",
         server.address
     ));
     server
@@ -80,7 +81,7 @@ async fn rekey(config: &Config) -> Outcome {
 
 fn failure(error: server::Error) -> Failure {
     match error {
-        server::Error::Url(_) => Failure::Configuration(error.into()),
+        server::Error::Url(_) | server::Error::Tls(_) => Failure::Configuration(error.into()),
         _ => Failure::Failed(error.into()),
     }
 }

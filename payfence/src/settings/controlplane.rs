@@ -14,6 +14,7 @@ use std::sync::Arc;
 use controlplane::api::ApiSettings;
 use controlplane::secrets::Keyring;
 use controlplane::server::Config;
+use controlplane::tls::TlsFiles;
 use controlplane::world::System;
 
 use super::DATA_DIR;
@@ -43,6 +44,7 @@ pub fn config(args: &ControlplaneArgs) -> Result<Config, Failure> {
     Ok(Config {
         database_url,
         listen: args.listen.unwrap_or(LISTEN_DEFAULT),
+        tls: tls(args)?,
         keyring,
         folder: data_dir,
         api: ApiSettings {
@@ -50,6 +52,17 @@ pub fn config(args: &ControlplaneArgs) -> Result<Config, Failure> {
             ..ApiSettings::default()
         },
     })
+}
+
+fn tls(args: &ControlplaneArgs) -> Result<Option<TlsFiles>, Failure> {
+    match (&args.tls_cert, &args.tls_key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => {
+            Ok(Some(TlsFiles { certificate: certificate.clone(), key: key.clone() }))
+        }
+        // Flags ask for both, but of two variables one may be set.
+        _ => Err(Failure::configuration("--tls-cert and --tls-key go together; give both or none")),
+    }
 }
 
 fn keyring(args: &ControlplaneArgs, data_dir: &Path) -> Result<Keyring, Failure> {

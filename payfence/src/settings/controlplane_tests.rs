@@ -8,6 +8,8 @@ fn args(data_dir: &Path) -> ControlplaneArgs {
         data_dir: Some(data_dir.to_owned()),
         secret_keys_file: None,
         listen: None,
+        tls_cert: None,
+        tls_key: None,
         allow_private_origins: false,
         command: None,
     }
@@ -28,6 +30,25 @@ fn a_key_is_made_once_and_read_by_its_owner_alone() {
     let sealed = first.keyring.seal("row", b"secret", &System);
     let second = config(&args(&data_dir)).unwrap();
     assert_eq!(second.keyring.open("row", &sealed).unwrap(), b"secret");
+}
+
+#[test]
+fn a_certificate_and_its_key_go_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let check = |certificate: Option<&str>, key: Option<&str>| {
+        let args = ControlplaneArgs {
+            tls_cert: certificate.map(PathBuf::from),
+            tls_key: key.map(PathBuf::from),
+            ..args(directory.path())
+        };
+        config(&args).map(|config| config.tls.map(|tls| (tls.certificate, tls.key)))
+    };
+    assert_eq!(check(None, None).unwrap(), None);
+    let both = check(Some("a.crt"), Some("a.key")).unwrap();
+    assert_eq!(both, Some((PathBuf::from("a.crt"), PathBuf::from("a.key"))));
+    for (certificate, key) in [(Some("a.crt"), None), (None, Some("a.key"))] {
+        assert!(check(certificate, key).unwrap_err().to_string().contains("--tls-key"));
+    }
 }
 
 #[test]
