@@ -14,7 +14,15 @@
 )]
 mod clickhouse;
 mod clock;
+#[path = "../../controlplane/tests/it/postgres.rs"]
+#[allow(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "written for tests: where it fails, the run has failed"
+)]
+mod cluster;
 mod compare;
+mod control;
 #[path = "../../link/tests/clickhouse/proxy.rs"]
 #[allow(
     clippy::unwrap_used,
@@ -24,6 +32,7 @@ mod compare;
 mod fault_proxy;
 mod handshakes;
 mod idle;
+mod keep;
 mod kills;
 mod load;
 mod load_over_kills;
@@ -49,6 +58,8 @@ use clap::Parser;
 enum Command {
     /// CPU, throughput, latency and memory against nginx on the same core.
     Compare(compare::Options),
+    /// How soon changes at the control plane are live on nodes, and what a large policy costs.
+    Control(control::Options),
     /// Memory of idle keep-alive connections.
     Idle(idle::Options),
     /// Quotas and the decision log of a node that is killed again and again under load.
@@ -68,6 +79,7 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let done = match Command::parse() {
         Command::Compare(options) => compare::run(&options),
+        Command::Control(options) => control::run(&options),
         Command::Idle(options) => idle::run(&options),
         Command::Kills(options) => kills::run(&options),
         Command::Micro(options) => micro::run(&options),

@@ -103,6 +103,7 @@ fn subscription(number: usize) -> Subscription {
         status: policy::model::Status::Active,
         past_due_since_s: None,
         period_anchor_s: None,
+        adjustments: Vec::new(),
         tokens: (0..TOKENS_PER_SUBSCRIPTION)
             .map(|nth| number * TOKENS_PER_SUBSCRIPTION + nth)
             .map(|token| Token {

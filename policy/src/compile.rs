@@ -13,8 +13,8 @@ use crate::model::{
 use crate::snapshot::header::{HEADER_BYTES, seal};
 use crate::snapshot::layout::{
     AmountRow, Body, ClientFilesRow, EarlierRow, HeaderRow, OriginRow, OriginTlsRow, PlanRow,
-    ResourceRow, SiteRow, Span, SubscriptionRow, TokenRow, TokenSlot, access_code, network_row,
-    status_code, unit_code,
+    ResourceRow, SiteRow, Span, SubscriptionRow, TokenRow, TokenSlot, access_code, adjustment_rows,
+    network_row, status_code, unit_code,
 };
 use crate::snapshot::token_table;
 use crate::token::TokenHash;
@@ -328,5 +328,6 @@ fn subscription_row(
         past_due_since_s: subscription.past_due_since_s,
         period_anchor_s: subscription.period_anchor_s,
         status: status_code(subscription.status),
+        adjustments: adjustment_rows(&subscription.adjustments),
     }
 }

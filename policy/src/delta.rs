@@ -16,7 +16,10 @@ use crate::ids::entitlement_id;
 use crate::matcher::Pattern;
 use crate::model::{Site, Status, Subscription, address, header};
 use crate::snapshot::header::{DELTA_MAGIC, HEADER_BYTES, HeaderError, check_as, seal_as};
-use crate::snapshot::layout::{NetworkRow, network_row, status_code, status_of};
+use crate::snapshot::layout::{
+    AdjustmentRow, NetworkRow, adjustment_rows, are_adjustments, network_row, status_code,
+    status_of,
+};
 
 /// The largest encoded delta, bytes.
 pub const DELTA_BYTES_MAX: usize = 16 << 20;
@@ -46,6 +49,8 @@ pub struct SubscriptionState {
     pub past_due_since_s: Option<i64>,
     /// An instant at which a period begins, Unix seconds; `None` for the calendar's.
     pub period_anchor_s: Option<i64>,
+    /// Units given or taken by hand.
+    pub(crate) adjustments: Vec<AdjustmentRow>,
     /// All its tokens.
     pub tokens: Vec<TokenState>,
 }
@@ -96,6 +101,7 @@ impl SubscriptionState {
             status: status_code(subscription.status),
             past_due_since_s: subscription.past_due_since_s,
             period_anchor_s: subscription.period_anchor_s,
+            adjustments: adjustment_rows(&subscription.adjustments),
             tokens: tokens.collect(),
         }
     }
@@ -120,6 +126,7 @@ impl SubscriptionState {
             && header::is_value(&self.customer)
             && (self.plan.is_empty() || header::is_value(&self.plan))
             && status_of(self.status).is_some()
+            && are_adjustments(self.adjustments.iter().map(|row| row.units))
             && self.tokens.len() <= TOKENS_MAX
             && self.tokens.iter().all(|token| token.is_sound() && hashes.insert(token.hash))
     }

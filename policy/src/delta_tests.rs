@@ -137,6 +137,10 @@ fn subscription_text(site: &Site, id: &str, holder: &Holder) -> Option<Subscript
         status: Status::WORDS.iter().find(|(word, _)| *word == holder.status)?.1,
         past_due_since_s: None,
         period_anchor_s: Some(i64::from(holder.customer) * 3600),
+        adjustments: vec![crate::model::Adjustment {
+            until_s: i64::from(holder.customer % 3) * 3600,
+            units: i64::from(holder.customer) - 1,
+        }],
         tokens: tokens.collect(),
     })
 }

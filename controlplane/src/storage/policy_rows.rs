@@ -8,15 +8,15 @@ use std::collections::HashMap;
 
 use sea_orm::entity::prelude::*;
 use sea_orm::{
-    AccessMode, DatabaseTransaction, DbBackend, IsolationLevel, QueryOrder as _, QuerySelect as _,
-    TransactionOptions, TransactionTrait as _,
+    AccessMode, Condition, DatabaseTransaction, DbBackend, IsolationLevel, QueryOrder as _,
+    QuerySelect as _, TransactionOptions, TransactionTrait as _,
 };
 
 use super::Store;
 use super::error::StorageResult;
 use super::outbox;
 use super::rows::{
-    Customer, Entity, Plan, PlanRevision, Resource, Site, Subscription, Token, column,
+    Adjustment, Customer, Entity, Plan, PlanRevision, Resource, Site, Subscription, Token, column,
 };
 
 /// Values in one `IN (…)`: SQLite takes 32,766 in a statement.
@@ -26,6 +26,7 @@ pub(super) const VALUES_MAX: usize = 1_000;
 #[derive(Debug)]
 pub struct PolicyReader {
     transaction: DatabaseTransaction,
+    now_ms: i64,
 }
 
 /// All sites that are not archived, with their parts.
@@ -50,6 +51,8 @@ pub struct SubscriptionRows {
     pub customer: String,
     /// All its tokens.
     pub tokens: Vec<Token>,
+    /// What was adjusted by hand and counts still.
+    pub adjustments: Vec<Adjustment>,
 }
 
 impl Store {
@@ -68,7 +71,7 @@ impl Store {
             _ => TransactionOptions::default(),
         };
         let transaction = self.database.begin_with_options(options).await?;
-        Ok(PolicyReader { transaction })
+        Ok(PolicyReader { transaction, now_ms: self.world.now_ms() })
     }
 }
 
@@ -159,9 +162,24 @@ impl PolicyReader {
             let rows = query.all(&self.transaction).await?;
             customers.extend(rows.into_iter().map(|row| (row.id, row.reference)));
         }
+        let mut adjustments: HashMap<String, Vec<Adjustment>> = HashMap::new();
+        for part in subscriptions.chunks(VALUES_MAX) {
+            let ids = part.iter().map(|row| row.id.as_str());
+            let counts = Condition::any()
+                .add(column::Adjustment::ExpiresAtMs.is_null())
+                .add(column::Adjustment::ExpiresAtMs.gt(self.now_ms));
+            let query = Entity::<Adjustment>::find()
+                .filter(column::Adjustment::SubscriptionId.is_in(ids))
+                .filter(counts)
+                .order_by_asc(column::Adjustment::Key);
+            for row in query.all(&self.transaction).await? {
+                adjustments.entry(row.subscription_id.clone()).or_default().push(row);
+            }
+        }
         let complete = |subscription: Subscription| SubscriptionRows {
             customer: customers.get(&subscription.customer_id).cloned().unwrap_or_default(),
             tokens: tokens.remove(&subscription.id).unwrap_or_default(),
+            adjustments: adjustments.remove(&subscription.id).unwrap_or_default(),
             subscription,
         };
         Ok(subscriptions.into_iter().map(complete).collect())

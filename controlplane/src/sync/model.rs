@@ -4,7 +4,7 @@
 //! Always holds: a site or subscription that cannot be read is left out and named in the log, so that one damaged row
 //! stops nobody else's changes; what is left out answers as unknown.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ipnet::IpNet;
 use policy::model::{self, Status};
@@ -14,7 +14,9 @@ use crate::domain::plan_terms;
 use crate::domain::policy_text::{Part, SiteText, check};
 use crate::domain::site::{PlanDraft, SiteDraft, keys_of};
 use crate::secrets::Keyring;
-use crate::storage::{Plan, PlanRevision, Resource, Site, SiteRows, SubscriptionRows, Token};
+use crate::storage::{
+    Adjustment, Plan, PlanRevision, Resource, Site, SiteRows, SubscriptionRows, Token,
+};
 
 /// All sites as the compiler takes them.
 #[derive(Debug, Default)]
@@ -105,6 +107,7 @@ impl Sites {
             status,
             past_due_since_s: row.past_due_since_ms.map(seconds),
             period_anchor_s: row.period_anchor_ms.map(seconds),
+            adjustments: adjustments_of(&rows.adjustments),
             tokens: rows.tokens.iter().filter_map(|token| token_of(token, place)).collect(),
         };
         Some((place.site, subscription))
@@ -117,6 +120,16 @@ fn seconds(ms: i64) -> i64 {
 
 fn status_of(word: &str) -> Option<Status> {
     Status::WORDS.iter().find(|(known, _)| *known == word).map(|(_, status)| *status)
+}
+
+/// Adjustments with the same end become one, so that there are few.
+fn adjustments_of(rows: &[Adjustment]) -> Vec<model::Adjustment> {
+    let mut by_end: BTreeMap<i64, i64> = BTreeMap::new();
+    for row in rows {
+        let units = by_end.entry(row.expires_at_ms.map_or(i64::MAX, seconds)).or_default();
+        *units = units.saturating_add(row.units);
+    }
+    by_end.into_iter().map(|(until_s, units)| model::Adjustment { until_s, units }).collect()
 }
 
 fn token_of(row: &Token, place: &Place) -> Option<model::Token> {

@@ -19,12 +19,18 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 pub struct Cluster {
     directory: tempfile::TempDir,
     server: Child,
+    settings: Vec<String>,
     databases: AtomicU32,
 }
 
 impl Cluster {
-    /// Makes and starts one.
+    /// Makes and starts one, which may lose what it was told when the machine loses power.
     pub fn start() -> Self {
+        Self::start_with(&["fsync=off"])
+    }
+
+    /// The same with these settings.
+    pub fn start_with(settings: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         if rustix::process::getuid().is_root() {
             let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
@@ -37,8 +43,10 @@ impl Cluster {
             .output()
             .unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let server = serve(directory.path());
-        let mut cluster = Self { directory, server, databases: AtomicU32::new(0) };
+        let settings: Vec<String> = settings.iter().map(|text| (*text).to_owned()).collect();
+        let server = serve(directory.path(), &settings);
+        let databases = AtomicU32::new(0);
+        let mut cluster = Self { directory, server, settings, databases };
         cluster.wait();
         cluster
     }
@@ -54,7 +62,7 @@ impl Cluster {
 
     /// Starts it again.
     pub fn start_again(&mut self) {
-        self.server = serve(self.directory.path());
+        self.server = serve(self.directory.path(), &self.settings);
         self.wait();
     }
 
@@ -69,22 +77,40 @@ impl Cluster {
     }
 
     fn sql(&self, statement: &str) -> bool {
-        let psql = Command::new(binary("psql"))
-            .arg("-h")
-            .arg(self.directory.path())
-            .args(["-U", "payfence", "-d", "postgres", "-q", "-c", statement])
+        self.run("postgres", statement)
+    }
+
+    /// Runs statements in a database; whether that went well.
+    pub fn run(&self, database: &str, statements: &str) -> bool {
+        let psql = self
+            .psql(database)
+            .args(["-c", statements])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
         psql.unwrap().success()
     }
 
+    /// psql in a database, quiet and stopping at the first error.
+    pub fn psql(&self, database: &str) -> Command {
+        let mut psql = Command::new(binary("psql"));
+        psql.arg("-h").arg(self.directory.path());
+        psql.args(["-U", "payfence", "-d", database, "-q", "-v", "ON_ERROR_STOP=1"]);
+        psql
+    }
+
     /// The URL of a new database.
     pub fn database(&self) -> String {
+        self.named_database().1
+    }
+
+    /// The name and the URL of a new database.
+    pub fn named_database(&self) -> (String, String) {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         assert!(self.sql(&format!("CREATE DATABASE test_{number}")), "CREATE DATABASE");
         let host = self.directory.path().display();
-        format!("postgres://payfence@localhost/test_{number}?host={host}")
+        let url = format!("postgres://payfence@localhost/test_{number}?host={host}");
+        (format!("test_{number}"), url)
     }
 }
 
@@ -95,13 +121,14 @@ impl Drop for Cluster {
     }
 }
 
-fn serve(directory: &Path) -> Child {
+fn serve(directory: &Path, settings: &[String]) -> Child {
     unprivileged("postgres")
         .arg("-D")
         .arg(directory.join("data"))
         .arg("-k")
         .arg(directory)
-        .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"])
+        .args(["-c", "listen_addresses=", "-c", "max_connections=200"])
+        .args(settings.iter().flat_map(|setting| ["-c", setting]))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

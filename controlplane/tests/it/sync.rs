@@ -28,21 +28,27 @@ pub async fn a_new_node_fetches_a_base_and_follows_changes(place: Place) {
     let folder = tempdir().unwrap();
     let node = Node::start(&[&serving.url], &issued.token, 1, folder.path());
     node.wait("the base", |node| node.token(&first) == Some(false)).await;
-    assert_eq!(node.limit(&first), Some(1000));
+    assert_eq!(node.limit(&first), Some(1005));
     // A token issued, a plan changed, a token revoked, a subscription archived.
     let second = another_token(&owner, &ids).await;
     node.wait("a new token", |node| node.token(&second) == Some(false)).await;
     let plan = format!("/v1/sites/{}/plans/{}", ids["site_id"], ids["plan_id"]);
     let quota = json!({ "quota": { "requests": 2000, "per": "month" } });
     owner.patch(&plan, None, quota).await.expect(200);
-    node.wait("a changed plan", |node| node.limit(&second) == Some(2000)).await;
+    node.wait("a changed plan", |node| node.limit(&second) == Some(2005)).await;
+    // Units given by hand.
+    let given = json!({ "units": 50, "reason": "an outage" });
+    let adjustments = format!("/v1/subscriptions/{}/adjustments", ids["subscription_id"]);
+    owner.post(&adjustments, given).await.expect(201);
+    // The samples have five.
+    node.wait("an adjustment", |node| node.limit(&second) == Some(2055)).await;
     // One with the next period: this one goes on as it is.
     let next = json!({ "quota": { "requests": 3000, "per": "month" }, "applies": "next_period" });
     owner.patch(&plan, None, next).await.expect(200);
     let next_month_s = System.now_ms() / 1_000 + 32 * 86_400;
     let is_next = |node: &Node| node.limit_at(&second, next_month_s) == Some(3000);
     node.wait("a plan of the next period", is_next).await;
-    assert_eq!(node.limit(&second), Some(2000));
+    assert_eq!(node.limit(&second), Some(2055));
     let made = owner.post("/v1/tokens", json!({ "subscription_id": ids["subscription_id"] })).await;
     let third = made.json["secret"].as_str().unwrap().to_owned();
     owner.delete(&format!("/v1/tokens/{}", made.id())).await.expect(200);

@@ -38,6 +38,8 @@ pub const CONCURRENCY_MAX: u64 = 1_000_000;
 pub const GRACE_DAYS_MAX: u64 = 366;
 /// Earlier terms of a plan at most.
 pub const EARLIER_MAX: usize = 200;
+/// Adjustments of one subscription at most.
+pub const ADJUSTMENTS_MAX: usize = 50;
 /// The grace when a plan does not say, days.
 pub const GRACE_DAYS_DEFAULT: u32 = 3;
 /// How long a connection to an origin may take when a site does not say, milliseconds.
@@ -251,8 +253,19 @@ pub struct Subscription {
     pub past_due_since_s: Option<i64>,
     /// An instant at which a period begins, Unix seconds; `None` for the calendar's.
     pub period_anchor_s: Option<i64>,
+    /// Units given or taken by hand; at most [`ADJUSTMENTS_MAX`].
+    pub adjustments: Vec<Adjustment>,
     /// API keys.
     pub tokens: Vec<Token>,
+}
+
+/// Units that a subscription has beside its plan's quota. They count where the plan has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adjustment {
+    /// Until when they count, Unix seconds: the end of a period; `i64::MAX` for every period.
+    pub until_s: i64,
+    /// Units, negative ones taken.
+    pub units: i64,
 }
 
 /// An API key.

@@ -67,6 +67,7 @@ pub(super) fn read(
             status: status.unwrap_or(Status::Incomplete),
             past_due_since_s: table.instant_s("past_due_since", sink),
             period_anchor_s: table.instant_s("period_anchor", sink),
+            adjustments: Vec::new(),
             tokens,
         });
     }

@@ -9,7 +9,8 @@ use std::collections::HashSet;
 use super::SiteNames;
 use super::layout::{
     ArchivedBody, ArchivedEarlierRow, ArchivedOriginRow, ArchivedPlanRow, ArchivedResourceRow,
-    ArchivedSiteRow, ArchivedSpan, ArchivedTokenRow, NO_INDEX, access_of, status_of, unit_of,
+    ArchivedSiteRow, ArchivedSpan, ArchivedTokenRow, NO_INDEX, access_of, are_adjustments,
+    status_of, unit_of,
 };
 use super::overlay::OVERLAY;
 use super::token_table;
@@ -215,6 +216,8 @@ fn check_subscriptions(body: &ArchivedBody) -> Result<(), Invalid> {
         let is_of_site = is_of_site && plan.is_some_and(|plan| !plan.is_earlier);
         ensure(is_of_site, "the site or plan", "subscription", row)?;
         ensure(status_of(subscription.status).is_some(), "the status", "subscription", row)?;
+        let units = subscription.adjustments.iter().map(|row| row.units.to_native());
+        ensure(are_adjustments(units), "the adjustments", "subscription", row)?;
         let is_writable =
             header::is_value(&subscription.id) && header::is_value(&subscription.customer);
         ensure(is_writable, "the id or customer", "subscription", row)?;

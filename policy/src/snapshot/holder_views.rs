@@ -97,6 +97,24 @@ impl<'a> SubscriptionView<'a> {
         self.plan
     }
 
+    /// Units given or taken by hand that count at `now_s` (Unix seconds), and how many adjustments do not any more.
+    pub(super) fn adjusted(&self, now_s: i64) -> (i64, u64) {
+        let add = |(sum, over): (i64, u64), (until_s, units): (i64, i64)| match now_s < until_s {
+            true => (sum.saturating_add(units), over),
+            false => (sum, over + 1),
+        };
+        match self.row {
+            SubscriptionRow::Base(row) => {
+                let rows = row.adjustments.iter();
+                rows.map(|row| (row.until_s.to_native(), row.units.to_native())).fold((0, 0), add)
+            }
+            SubscriptionRow::Changed(changed) => {
+                let rows = changed.state.adjustments.iter();
+                rows.map(|row| (row.until_s, row.units)).fold((0, 0), add)
+            }
+        }
+    }
+
     /// Where it stands.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -7,6 +7,8 @@
 use ipnet::IpNet;
 use rkyv::{Archive, Deserialize, Serialize};
 
+use crate::model::{ADJUSTMENTS_MAX, Adjustment, UNITS_MAX};
+
 /// Marks an empty slot of the token table.
 pub(crate) const NO_INDEX: u32 = u32::MAX;
 
@@ -173,6 +175,21 @@ pub(crate) struct SubscriptionRow {
     pub(crate) period_anchor_s: Option<i64>,
     /// See [`status_of`].
     pub(crate) status: u8,
+    pub(crate) adjustments: Vec<AdjustmentRow>,
+}
+
+/// Units given or taken by hand.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AdjustmentRow {
+    /// Unix seconds; `i64::MAX` for every period.
+    pub(crate) until_s: i64,
+    pub(crate) units: i64,
+}
+
+/// Adjustments as rows.
+pub(crate) fn adjustment_rows(adjustments: &[Adjustment]) -> Vec<AdjustmentRow> {
+    let row = |from: &Adjustment| AdjustmentRow { until_s: from.until_s, units: from.units };
+    adjustments.iter().map(row).collect()
 }
 
 /// What is known of a token besides its hash and its subscription; 32 bytes.
@@ -238,3 +255,9 @@ macro_rules! coded {
 coded!(unit_of, unit_code, crate::model::Unit, crate::model::UNIT_WORDS);
 coded!(status_of, status_code, crate::model::Status, crate::model::Status::WORDS);
 coded!(access_of, access_code, crate::matcher::Access, crate::model::ACCESS_WORDS);
+
+/// Whether units given or taken are within their bounds, and not too many.
+pub(crate) fn are_adjustments(units: impl ExactSizeIterator<Item = i64>) -> bool {
+    units.len() <= ADJUSTMENTS_MAX
+        && units.into_iter().all(|units| units.unsigned_abs() <= UNITS_MAX)
+}

@@ -36,9 +36,10 @@ use crate::decide::calendar_of;
 use crate::delta::{Change, Delta};
 use crate::ids::{PlanIndex, ResourceIndex, SiteIndex, SubscriptionIndex, TokenIndex};
 use crate::matcher::Matcher;
+use crate::model::{Quota, UNITS_MAX};
 use crate::token::TokenHash;
 
-/// Bits of a version of terms that say how many earlier terms of a plan are over.
+/// Bits of a version of terms that say how many earlier terms of a plan, and adjustments, are over.
 const VERSION_BITS: u32 = 8;
 
 /// Why a snapshot is refused.
@@ -342,11 +343,13 @@ impl Snapshot {
     #[must_use]
     pub fn terms(&self, index: SubscriptionIndex, now_s: i64) -> Option<Terms> {
         let subscription = self.subscription(index)?;
-        let (plan, over) = self.plan_at(&subscription, now_s)?;
+        let (plan, plans_over) = self.plan_at(&subscription, now_s)?;
+        let (units, adjustments_over) = subscription.adjusted(now_s);
+        let adjusted = |quota: Quota| quota.requests.saturating_add_signed(units).min(UNITS_MAX);
         Some(Terms {
             // Of one snapshot, later terms have the higher number.
-            version: (self.sequence << VERSION_BITS) | over,
-            limit: plan.quota().map(|quota| quota.requests),
+            version: (self.sequence << VERSION_BITS) | (plans_over + adjustments_over),
+            limit: plan.quota().map(adjusted),
             overage: plan.overage(),
             calendar: calendar_of(&subscription, &plan),
             rate: plan.rate_limit(),

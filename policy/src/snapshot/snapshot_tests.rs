@@ -9,7 +9,7 @@ use super::*;
 use crate::compile::{Builder, CompileError, compile};
 use crate::decision::Outcome;
 use crate::ids::entitlement_id;
-use crate::model::{EarlierTerms, Policy, Scheme, Subscription, file};
+use crate::model::{Adjustment, EarlierTerms, Policy, Scheme, Subscription, file};
 use crate::{budget, decide, facts, matcher};
 
 pub(crate) const POLICY: &str = r#"
@@ -265,6 +265,37 @@ fn earlier_terms_hold_until_the_period_ends() {
     policy.sites[0].subscriptions[0].plan = 0;
     policy.sites[0].plans[0].earlier.reverse();
     assert!(Snapshot::from_bytes(&compile(&policy, 44).unwrap()).is_err());
+}
+
+#[test]
+fn adjustments_move_the_limit_while_they_count() {
+    let mut policy = policy();
+    let adjust = |until_s, units| Adjustment { until_s, units };
+    let adjustments = |list: Vec<Adjustment>, policy: &mut Policy| {
+        policy.sites[0].subscriptions[0].adjustments = list;
+        let bytes = compile(policy, 42).unwrap();
+        Snapshot::from_bytes(&bytes)
+    };
+    let check = |snapshot: &Snapshot, now_s: i64, limit: u64, over: u64| {
+        let terms = snapshot.terms(SubscriptionIndex(0), now_s).unwrap();
+        assert_eq!((terms.limit, terms.version), (Some(limit), (42 << 8) | over), "at {now_s}");
+    };
+    let given = vec![adjust(1_000, 50), adjust(2_000, -30), adjust(i64::MAX, 7)];
+    let snapshot = adjustments(given, &mut policy).unwrap();
+    check(&snapshot, 0, 127, 0);
+    check(&snapshot, 1_000, 77, 1);
+    check(&snapshot, 2_000, 107, 2);
+    // The same as a change over a base.
+    let site = &policy.sites[0];
+    let state = crate::delta::SubscriptionState::new(site, &site.subscriptions[0]);
+    let delta = Delta { from: 42, to: 43, changes: vec![Change::Subscription(state)] };
+    let changed = snapshot.apply(&Delta::decode(&delta.encode().unwrap()).unwrap()).unwrap();
+    let (_, subscription) = changed.find_token(&TokenHash([0x11; 32])).unwrap();
+    assert_eq!(changed.terms(subscription, 1_000).unwrap().limit, Some(77));
+    // Taken below nothing it is nothing; no limit stays none.
+    check(&adjustments(vec![adjust(i64::MAX, -5_000)], &mut policy).unwrap(), 0, 0, 0);
+    let too_many = vec![adjust(1, 1); crate::model::ADJUSTMENTS_MAX + 1];
+    assert!(adjustments(too_many, &mut policy).is_err());
 }
 
 #[test]

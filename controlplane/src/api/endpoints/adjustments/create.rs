@@ -25,7 +25,7 @@ use crate::storage::Adjustment;
 
 /// Adjust an entitlement
 #[utoipa::path(post, path = "/subscriptions/{subscription_id}/adjustments", tag = "entitlements",
-    description = "Gives or takes units. It is kept, shown in the entitlement and audited; nodes count by the plan's quota alone so far.",
+    description = "Gives or takes units: the limit moves by them at once, on all nodes.",
     params(("subscription_id" = String, Path, description = "The subscription")),
     request_body = AdjustmentDraft,
     responses((status = 201, description = "The adjustment", body = AdjustmentView), Problems))]

@@ -1,0 +1,369 @@
+//! How soon a change at the control plane is live on its nodes, with many tokens in the policy, quiet and under many changes.
+//!
+//! In: the built binary, a PostgreSQL cluster of its own, a number of tokens. Out: times from a request to issue or revoke a token to the first
+//! answer of every node that shows it; what a base of that size costs to compile, ship and load.
+//! Always holds: every sample is seen on every node, or the run fails; a node that refused anything it was sent fails it too.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::keep::Keep;
+use crate::peers::{Bench, HOST};
+use crate::process::{Server, free_port};
+use crate::record::{Figures, Machine, Row, write};
+use crate::{clock, render};
+
+/// What `control` can be told.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Tokens in the policy besides those that are issued.
+    #[arg(long, default_value_t = 1_000_000)]
+    tokens: u64,
+    /// Tokens of one subscription.
+    #[arg(long, default_value_t = 10)]
+    tokens_each: u64,
+    /// Nodes.
+    #[arg(long, default_value_t = 3)]
+    nodes: usize,
+    /// Tokens issued and revoked in each part.
+    #[arg(long, default_value_t = 200)]
+    samples: usize,
+    /// Changes a second in the part with many changes.
+    #[arg(long, default_value_t = 1_000)]
+    changes: u64,
+    /// The PayFence to measure.
+    #[arg(long, default_value = "target/release/payfence")]
+    payfence: PathBuf,
+    /// Where the record goes.
+    #[arg(long, default_value = "docs/performance/control.json")]
+    out: PathBuf,
+}
+
+/// How long a base may take to be compiled, fetched and loaded.
+const BASE_DEADLINE: Duration = Duration::from_secs(1_200);
+/// How long a change may take to show, before the run has failed.
+const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
+/// Between two looks at a node: fine enough for the figures, and leaves the cores to those that are measured.
+const LOOK: Duration = Duration::from_micros(500);
+/// Changes in one transaction of the load.
+const CHANGES_EACH: u64 = 20;
+
+struct Node {
+    server: Server,
+    address: String,
+    admin: String,
+    ready_s: f64,
+}
+
+struct Scene<'a> {
+    options: &'a Options,
+    cluster: &'a Cluster,
+    database: String,
+    folder: &'a Path,
+    control: String,
+    key: String,
+    subscription: String,
+}
+
+/// Runs it all.
+pub fn run(options: &Options) -> Result<()> {
+    ensure!(options.nodes > 0 && options.samples > 0, "--nodes and --samples start at 1");
+    let bench = Bench::new(options.payfence.clone(), 0, 1)?;
+    let origin = bench.origin()?;
+    let folder = tempfile::tempdir()?;
+    let cluster = Cluster::start_with(&["fsync=on", "shared_buffers=256MB", "max_wal_size=4GB"]);
+    let (name, url) = cluster.named_database();
+    let control = format!("127.0.0.1:{}", free_port()?);
+    let key = init(options, &url, folder.path())?;
+    let mut scene = Scene {
+        options,
+        cluster: &cluster,
+        database: name,
+        folder: folder.path(),
+        control,
+        key,
+        subscription: String::new(),
+    };
+    let first = scene.serve(&url)?;
+    scene.fill(&origin.address)?;
+    drop(first);
+    let plane = scene.serve(&url)?;
+    let nodes = (0..options.nodes).map(|number| scene.node(number)).collect::<Result<Vec<_>>>()?;
+    let mut rows = scene.base_rows(&plane, &nodes)?;
+    rows.extend(scene.measure("quiet", &nodes)?);
+    rows.extend(scene.measure_busy(&nodes)?);
+    for node in &nodes {
+        let status = Keep::open(&node.admin)?.get("/status", None)?.json()?;
+        let rejected = status["snapshot"]["rejected"].as_u64();
+        ensure!(rejected == Some(0), "a node refused what it was sent: {status}");
+    }
+    rows.push(row(
+        "memory of a node at the end",
+        nodes[0].server.rss_kib()? as f64 / 1024.0,
+        "MiB",
+    ));
+    let figures = Figures { machine: Machine::here(), rows };
+    write(&options.out, &figures)?;
+    println!("{}\nWritten to {}.", render::figures(&figures), options.out.display());
+    Ok(())
+}
+
+fn row(name: impl Into<String>, value: f64, unit: &str) -> Row {
+    Row { name: name.into(), value, unit: unit.to_owned() }
+}
+
+fn init(options: &Options, url: &str, folder: &Path) -> Result<String> {
+    let output = std::process::Command::new(&options.payfence)
+        .args(["controlplane", "--database-url", url, "--data-dir"])
+        .arg(folder)
+        .args(["init", "--account", "Bench", "--email", "bench@example.com"])
+        .output()
+        .context("the binary does not run")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+impl Scene<'_> {
+    fn serve(&self, url: &str) -> Result<Server> {
+        let log = self.folder.join("control.log");
+        let data = self.folder.display().to_string();
+        #[rustfmt::skip]
+        let arguments = [
+            "controlplane", "--database-url", url, "--data-dir", &data, "--listen", &self.control, "--allow-private-origins",
+        ];
+        let mut server =
+            Server::start("control plane", "0,1", &self.options.payfence, &arguments, &log)?;
+        server.wait_ready(&self.control, &log)?;
+        Ok(server)
+    }
+
+    fn ask(&self, keep: &mut Keep, method: &str, path: &str, body: Value) -> Result<Value> {
+        let answer = keep.ask(method, path, Some(&self.key), Some(&body))?;
+        ensure!(matches!(answer.status, 200 | 201), "{method} {path}: {}", answer.text());
+        answer.json()
+    }
+
+    /// A site with a plan, and all tokens but those that are measured.
+    fn fill(&mut self, origin: &str) -> Result<()> {
+        let keep = &mut Keep::open(&self.control)?;
+        let id = |made: &Value| made["id"].as_str().unwrap_or_default().to_owned();
+        let site =
+            json!({ "slug": "bench", "origin": format!("http://{origin}"), "hosts": [HOST] });
+        let site = id(&self.ask(keep, "POST", "/v1/sites", site)?);
+        let within = format!("/v1/sites/{site}");
+        let resource = json!({ "pattern": "/paid/*" });
+        self.ask(keep, "POST", &format!("{within}/resources"), resource)?;
+        let plan =
+            json!({ "reference": "rich", "quota": { "requests": 1_000_000_000, "per": "month" } });
+        let plan = id(&self.ask(keep, "POST", &format!("{within}/plans"), plan)?);
+        let customer = id(&self.ask(keep, "POST", "/v1/customers", json!({}))?);
+        let made = json!({ "site_id": site, "plan_id": plan, "customer_id": customer });
+        let made = self.ask(keep, "POST", "/v1/subscriptions", made)?;
+        self.subscription = id(&made);
+        let (tokens, each) = (self.options.tokens, self.options.tokens_each.max(1));
+        let start = clock::now();
+        self.sql(&format!(
+            "INSERT INTO subscriptions (id, account_id, version, created_at_ms, updated_at_ms, site_id, plan_id, customer_id, reference, status) \
+             SELECT 'sub_seed' || g, account_id, 1, 0, 0, site_id, plan_id, customer_id, 'seed' || g, 'active' \
+             FROM subscriptions, generate_series(1, {}) g WHERE subscriptions.id = '{}'; \
+             INSERT INTO tokens (id, account_id, version, created_at_ms, updated_at_ms, site_id, subscription_id, reference, hash, prefix, last_four) \
+             SELECT 'tok_seed' || g, account_id, 1, 0, 0, site_id, 'sub_seed' || (1 + (g - 1) / {each}), 'seed' || g, \
+             sha256(('seed' || g)::bytea), 'pf_live_', 'seed' \
+             FROM subscriptions, generate_series(1, {tokens}) g WHERE subscriptions.id = '{}'; ANALYZE;",
+            tokens.div_ceil(each),
+            self.subscription,
+            self.subscription,
+        ))?;
+        println!("{tokens} tokens put into the database in {:.1} s", start.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn sql(&self, statements: &str) -> Result<()> {
+        ensure!(self.cluster.run(&self.database, statements), "psql failed: {statements}");
+        Ok(())
+    }
+
+    /// Starts a node and waits until it serves.
+    fn node(&self, number: usize) -> Result<Node> {
+        let keep = &mut Keep::open(&self.control)?;
+        let node = self.ask(keep, "POST", "/v1/nodes", json!({ "name": format!("n{number}") }))?;
+        let path = format!("/v1/nodes/{}/tokens", node["id"].as_str().unwrap_or_default());
+        let token = self.ask(keep, "POST", &path, json!({}))?;
+        let home = self.folder.join(format!("n{number}"));
+        fs::create_dir_all(&home)?;
+        let file = home.join("token");
+        fs::write(&file, token["secret"].as_str().unwrap_or_default())?;
+        let (address, admin) =
+            (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
+        let (url, file) = (format!("http://{}", self.control), file.display().to_string());
+        let data = home.display().to_string();
+        #[rustfmt::skip]
+        let arguments = [
+            "dataplane", "--control-url", &url, "--node-token-file", &file, "--allow-private-origins", "--listen", &address,
+            "--admin", &admin, "--data-dir", &data, "--shards", "1",
+        ];
+        let log = home.join("log");
+        let start = clock::now();
+        let server = Server::start("node", "0,1", &self.options.payfence, &arguments, &log)?;
+        let is_up = clock::wait_until(BASE_DEADLINE, || {
+            let asked = Keep::open(&admin).and_then(|mut keep| keep.get("/readyz", None));
+            asked.is_ok_and(|answer| answer.status == 200)
+        });
+        let said = || fs::read_to_string(&log).unwrap_or_default();
+        ensure!(is_up, "a node did not get ready; it said:\n{}", said());
+        Ok(Node { server, address, admin, ready_s: start.elapsed().as_secs_f64() })
+    }
+
+    /// What the base cost.
+    fn base_rows(&self, plane: &Server, nodes: &[Node]) -> Result<Vec<Row>> {
+        let log = fs::read_to_string(self.folder.join("control.log"))?;
+        let line = log.lines().rfind(|line| line.contains("compiled the policy"));
+        let line = line.context("the control plane compiled no base")?;
+        let number = |name: &str| -> Result<f64> {
+            let rest = line.split(&format!("{name}=")).nth(1).context("a figure is missing")?;
+            Ok(rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().parse()?)
+        };
+        Ok(vec![
+            row("tokens in the policy", self.options.tokens as f64, ""),
+            row("base", number("bytes")? / 1e6, "MB"),
+            row("base compiled from the database in", number("took_ms")? / 1e3, "s"),
+            row("memory of the control plane after it", plane.rss_kib()? as f64 / 1024.0, "MiB"),
+            row(
+                "first node: from its start to its first policy (compiling included)",
+                nodes[0].ready_s,
+                "s",
+            ),
+            row(
+                "last node: base fetched, checked and in force in",
+                nodes[nodes.len() - 1].ready_s,
+                "s",
+            ),
+            row("memory of a node", nodes[0].server.rss_kib()? as f64 / 1024.0, "MiB"),
+        ])
+    }
+
+    fn measure_busy(&self, nodes: &[Node]) -> Result<Vec<Row>> {
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let load = scope.spawn(|| self.change_until(&is_over));
+            let measured = self.measure("under changes", nodes);
+            is_over.store(true, SeqCst);
+            let changes = load.join().map_err(|_| anyhow::anyhow!("the load failed"))??;
+            let mut rows = measured?;
+            rows.push(row("under changes: changes a second", changes, "/s"));
+            Ok(rows)
+        })
+    }
+
+    /// Changes subscriptions at a steady pace; how many a second.
+    fn change_until(&self, is_over: &AtomicBool) -> Result<f64> {
+        let pause_s = CHANGES_EACH as f64 / self.options.changes.max(1) as f64;
+        let subscriptions = self.options.tokens.div_ceil(self.options.tokens_each.max(1)).max(1);
+        let change = format!(
+            "WITH changed AS (UPDATE subscriptions SET version = version + 1 WHERE id IN (SELECT 'sub_seed' || (1 + floor(random() * \
+             {subscriptions})::BIGINT) FROM generate_series(1, {CHANGES_EACH})) RETURNING account_id, id, key) INSERT INTO outbox (account_id, kind, \
+             row_id, row_key, operation, created_at_ms) SELECT account_id, 'subscription', id, key, 'update', 0 FROM changed;"
+        );
+        let start = clock::now();
+        let mut load = Script::start(self.cluster.psql(&self.database))?;
+        let mut sent = 0;
+        while !is_over.load(SeqCst) {
+            load.send(&change).context("psql has ended")?;
+            sent += CHANGES_EACH;
+            let due = Duration::from_secs_f64(sent as f64 / CHANGES_EACH as f64 * pause_s);
+            clock::wait_until(due.saturating_sub(start.elapsed()), || false);
+        }
+        Ok(sent as f64 / start.elapsed().as_secs_f64())
+    }
+
+    /// Issues and revokes tokens one after another; the times until every node shows it.
+    fn measure(&self, part: &str, nodes: &[Node]) -> Result<Vec<Row>> {
+        let keep = &mut Keep::open(&self.control)?;
+        let (mut issued, mut revoked, mut answered) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.options.samples {
+            let start = clock::now();
+            let body = json!({ "subscription_id": self.subscription });
+            let made = self.ask(keep, "POST", "/v1/tokens", body)?;
+            answered.push(start.elapsed());
+            let token = made["secret"].as_str().unwrap_or_default();
+            issued.push(first_answers(nodes, token, 200, start)?);
+            let path = format!("/v1/tokens/{}", made["id"].as_str().unwrap_or_default());
+            let start = clock::now();
+            self.ask(keep, "DELETE", &path, json!({}))?;
+            revoked.push(first_answers(nodes, token, 401, start)?);
+        }
+        let mut rows = Vec::new();
+        for (what, mut times) in [
+            ("POST token to its answer", answered),
+            ("POST token to the first 200 of the last node", issued),
+            ("revoke to the first 401 of the last node", revoked),
+        ] {
+            times.sort_unstable();
+            for (name, per_mille) in [("p50", 500), ("p99", 990), ("longest", 1_000)] {
+                let at = (times.len() * per_mille).div_ceil(1_000).max(1) - 1;
+                rows.push(row(
+                    format!("{part}: {what}, {name}"),
+                    times[at].as_secs_f64() * 1e3,
+                    "ms",
+                ));
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// A psql that is told statements as they come.
+struct Script(std::process::Child);
+
+impl Script {
+    fn start(mut psql: std::process::Command) -> Result<Self> {
+        use std::process::Stdio;
+        let piped = psql.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Self(piped.spawn()?))
+    }
+
+    fn send(&mut self, statement: &str) -> Result<()> {
+        let stdin = self.0.stdin.as_mut().context("psql has no input")?;
+        Ok(writeln!(stdin, "{statement}")?)
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Asks every node until each has answered with this status; how long after `start` the last one did.
+fn first_answers(nodes: &[Node], token: &str, status: u16, start: Instant) -> Result<Duration> {
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = nodes
+            .iter()
+            .map(|node| scope.spawn(|| first_answer(node, token, status, start)))
+            .collect();
+        let mut last = Duration::ZERO;
+        for asked in asked {
+            last = last.max(asked.join().map_err(|_| anyhow::anyhow!("a client failed"))??);
+        }
+        Ok(last)
+    })
+}
+
+fn first_answer(node: &Node, token: &str, status: u16, start: Instant) -> Result<Duration> {
+    let mut keep = Keep::open(&node.address)?;
+    while start.elapsed() < CHANGE_DEADLINE {
+        if keep.get("/paid/100B", Some(token))?.status == status {
+            return Ok(start.elapsed());
+        }
+        std::thread::park_timeout(LOOK);
+    }
+    bail!("no {status} within {CHANGE_DEADLINE:?}")
+}
