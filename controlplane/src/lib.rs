@@ -21,7 +21,8 @@
 //! # To add a test
 //! `tests/it` runs everything on both databases: `both(async |place| …)` gives a fresh database and an API around it.
 //! The walk over all routes (`tenancy.rs`) takes in a new endpoint by itself; where its path has a new `{…_id}` or its
-//! body a new shape, say in `tests/it/samples.rs` how to make one.
+//! body a new shape, say in `tests/it/samples.rs` how to make one, and in `tests/api/run.py` for the fuzzer; what ends a row
+//! stands in `tests/api/hooks.py`, too.
 #![forbid(unsafe_code)]
 
 pub mod api;

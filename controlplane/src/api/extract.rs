@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::answer::etag;
 use super::problem::Problem;
+use crate::domain::object::Object;
 use crate::domain::policy_text::Fault;
 use crate::storage::{IdempotencyKey, Window};
 
@@ -23,6 +24,8 @@ use crate::storage::{IdempotencyKey, Window};
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// How deep arrays and objects may nest.
 pub const DEPTH_MAX: usize = 16;
+/// Fields that a patch may take away: each is looked up by itself.
+const NULLS_MAX: usize = 128;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 
@@ -78,9 +81,48 @@ impl Patched {
     /// # Errors
     /// When the result is not a `T`: an unknown field, a wrong type, a required field set to null.
     pub fn onto<T: Serialize + DeserializeOwned>(self, current: &T) -> Result<T, Problem> {
+        let mut nulls = Vec::new();
+        find_nulls(&self.0, String::new(), &mut nulls);
+        if nulls.len() > NULLS_MAX {
+            let detail = format!("at most {NULLS_MAX} fields can be taken away at once");
+            return Err(Problem::bad_request(detail));
+        }
         let mut merged = serde_json::to_value(current).unwrap_or_default();
         merge(&mut merged, Json::Object(self.0));
+        for pointer in nulls {
+            check_known::<T>(&merged, &pointer)?;
+        }
         serde_path_to_error::deserialize(merged).map_err(|error| fault_of(&error))
+    }
+}
+
+/// Where nulls stand in a patch, as JSON pointers (RFC 6901).
+fn find_nulls(patch: &Map<String, Json>, within: String, nulls: &mut Vec<String>) {
+    for (name, value) in patch {
+        let pointer = format!("{within}/{}", name.replace('~', "~0").replace('/', "~1"));
+        match value {
+            Json::Null => nulls.push(pointer),
+            Json::Object(fields) => find_nulls(fields, pointer, nulls),
+            _ => {}
+        }
+    }
+}
+
+/// Refuses a field that is not known and is to be taken away: what is merged has no trace of it.
+fn check_known<T: DeserializeOwned>(merged: &Json, pointer: &str) -> Result<(), Problem> {
+    let Some((within, name)) = pointer.rsplit_once('/') else { return Ok(()) };
+    let mut probe = merged.clone();
+    // What it stood in may be gone, or be known as a whole to have other fields.
+    let Some(fields) = probe.pointer_mut(within).and_then(Json::as_object_mut) else {
+        return Ok(());
+    };
+    let name = name.replace("~1", "/").replace("~0", "~");
+    fields.insert(name, Json::Null);
+    match serde_path_to_error::deserialize::<_, T>(probe) {
+        Err(error) if error.inner().to_string().starts_with("unknown field") => {
+            Err(fault_of(&error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -135,7 +177,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         return Err(Problem::bad_request(detail));
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         if error.inner().is_data() {
             fault_of(&error)
         } else {

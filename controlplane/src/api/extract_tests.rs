@@ -2,12 +2,13 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::*;
+use crate::domain::object::optional;
 
 #[derive(Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Sample {
     name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "optional", skip_serializing_if = "Option::is_none")]
     inner: Option<Inner>,
 }
 
@@ -42,8 +43,33 @@ fn a_wrong_body_names_its_field() {
     check(r#"{"name":"a"}{}"#, "400 ");
     check(r#"{"name":"#, "400 ");
     check("[]", "422 .");
+    check(r#"["a"]"#, "422 .");
+    check(r#"{"name":"a","inner":[3]}"#, "422 inner");
     check("nonsense", "400 ");
     check(&"[".repeat(17), "400 ");
+}
+
+#[test]
+fn a_patch_takes_away_what_is_known_alone() {
+    let current = Sample {
+        name: "a".to_owned(),
+        inner: Some(Inner { count: 1, note: Some("b".to_owned()) }),
+    };
+    let check = |patch: &str, expected: &str| {
+        let patched = Patched(serde_json::from_str(patch).unwrap());
+        assert_eq!(told(patched.onto(&current)), expected, "{patch}");
+    };
+    check("{}", "ok");
+    check(r#"{"inner":null}"#, "ok");
+    check(r#"{"inner":{"note":null}}"#, "ok");
+    check(r#"{"name":null}"#, "422 name");
+    check(r#"{"inner":{"count":null}}"#, "422 inner.count");
+    check(r#"{"":null}"#, "422 ");
+    check(r#"{"nmae":null}"#, "422 nmae");
+    check(r#"{"a/b~c":null}"#, "422 a/b~c");
+    check(r#"{"inner":{"notes":null}}"#, "422 inner.notes");
+    let many: Map<String, Json> = (0..129).map(|n| (format!("n{n}"), Json::Null)).collect();
+    check(&Json::Object(many).to_string(), "400 ");
 }
 
 #[test]

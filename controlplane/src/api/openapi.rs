@@ -8,11 +8,10 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 use serde_json::{Value as Json, json};
-use utoipa::openapi::schema::{Schema, SchemaType, Type};
+use utoipa::openapi::schema::{AnyOfBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
-    Content, InfoBuilder, ObjectBuilder, OneOfBuilder, OpenApi, Ref, RefOr, Response,
-    ResponseBuilder,
+    Content, InfoBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder,
 };
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
@@ -50,7 +49,7 @@ impl IntoResponses for Problems {
     }
 }
 
-/// The schema of a merge patch of `T`: each field may be left out, and is taken away by null. Named by an alias in
+/// The schema of a merge patch of `T`: each field may be left out, and is taken away by null unless `T` needs it. Named by an alias in
 /// `#[utoipa::path]`, which does not know generics of other crates' making.
 #[derive(Debug)]
 pub struct PatchOf<T>(PhantomData<T>);
@@ -58,11 +57,15 @@ pub struct PatchOf<T>(PhantomData<T>);
 impl<T: ToSchema> PartialSchema for PatchOf<T> {
     fn schema() -> RefOr<Schema> {
         let RefOr::T(Schema::Object(mut object)) = T::schema() else { return T::schema() };
-        object.required.clear();
-        for property in object.properties.values_mut() {
+        let needed = std::mem::take(&mut object.required);
+        for (name, property) in &mut object.properties {
+            if needed.contains(name) {
+                continue;
+            }
+            // Not "one of": many a field may be null by itself.
             let null = ObjectBuilder::new().schema_type(SchemaType::new(Type::Null)).build();
-            let either = OneOfBuilder::new().item(null).item(property.clone()).build();
-            *property = RefOr::T(Schema::OneOf(either));
+            let either = AnyOfBuilder::new().item(null).item(property.clone()).build();
+            *property = RefOr::T(Schema::AnyOf(either));
         }
         RefOr::T(Schema::Object(object))
     }

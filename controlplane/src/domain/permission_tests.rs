@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::shapes::Scope;
 
 #[test]
 fn roles_may_what_they_are_for() {
@@ -42,6 +43,9 @@ fn scopes_only_take_away() {
     check(&["sites:read"], Area::Sites, (true, false));
     check(&["sites:write"], Area::Sites, (true, true));
     check(&["plans:write", "tokens:read"], Area::Sites, (false, false));
+    let described = serde_json::to_value(<Scope as utoipa::PartialSchema>::schema()).unwrap();
+    let areas: Vec<&str> = Area::WORDS.iter().map(|(word, _)| *word).collect();
+    assert_eq!(described["pattern"], format!("^({}):(read|write)$", areas.join("|")));
     for good in ["sites:read", "admin_keys:write"] {
         assert_eq!(check_scope(good), Ok(()));
     }

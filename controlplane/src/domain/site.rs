@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
+use super::object;
+use super::shapes::{HostName, MethodName, OriginPin, PatternName, WebOrigin};
+
 /// A unit of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -62,26 +65,37 @@ pub struct Hsts {
 #[serde(deny_unknown_fields)]
 pub struct SiteDraft {
     /// A DNS label in lower case; unique over all sites; cannot be changed.
-    #[schema(max_length = 63, example = "weather")]
+    #[schema(max_length = 63, pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", example = "weather")]
     pub slug: String,
     /// For people; the slug where it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub name: Option<String>,
     /// The URL of the API; http or https, with a path prefix if wanted.
-    #[schema(max_length = 2000, example = "https://api.example.com/v2")]
+    #[schema(max_length = 2000, pattern = "^https?://", example = "https://api.example.com/v2")]
     pub origin: String,
     /// Keys that the origin must show: `sha256/BASE64`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, max_items = 8, value_type = Option<Vec<OriginPin>>)]
     pub origin_pins: Option<Vec<String>>,
     /// Custom hosts.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 1000, value_type = Option<Vec<HostName>>)]
     pub hosts: Option<Vec<String>>,
     /// What browsers are to remember of its HTTPS.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "object::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub hsts: Option<Hsts>,
     /// Where a customer can buy more.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(
+        max_length = 2000,
+        pattern = "^https?://",
+        example = "https://weather.example/pricing"
+    )]
     pub upgrade_url: Option<String>,
     /// What applies to paths that no resource names.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,9 +111,11 @@ pub struct SiteDraft {
     pub foreign_tokens: Option<bool>,
     /// The header for tokens besides `Authorization`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9-]{1,64}$", example = "X-API-Key")]
     pub token_header: Option<String>,
     /// The query parameter for tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9._~-]{1,64}$")]
     pub token_query: Option<String>,
     /// Headers set on every request to the origin. Encrypted at rest and never shown again: an answer has their names
     /// in `origin_header_names`.
@@ -113,12 +129,15 @@ pub struct SiteDraft {
     pub allow_override_headers: Option<bool>,
     /// Web origins that may read the gateway's own answers.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 1000, value_type = Option<Vec<WebOrigin>>)]
     pub cors_origins: Option<Vec<String>>,
     /// 1 to 600000.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 600_000)]
     pub connect_timeout_ms: Option<u32>,
     /// 1 to 86400000.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 86_400_000)]
     pub response_timeout_ms: Option<u32>,
     /// What happens while it cannot be known whether units are left.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,10 +159,11 @@ pub enum ResourceAccess {
 #[serde(deny_unknown_fields)]
 pub struct ResourceDraft {
     /// A path pattern.
-    #[schema(max_length = 1024, example = "/api/v1/*")]
+    #[schema(max_length = 1024, pattern = "^/", example = "/api/v1/*")]
     pub pattern: String,
     /// The methods it covers; left out: every one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, max_items = 32, value_type = Option<Vec<MethodName>>)]
     pub methods: Option<Vec<String>>,
     /// `paid` where it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -195,17 +215,25 @@ pub enum OverageRule {
 pub struct PlanDraft {
     /// The name that nodes, the origin and the log know it by; its id where it is left out; cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 200, example = "pro")]
+    #[schema(max_length = 200, pattern = "^[!-~]([ -~]*[!-~])?$", example = "pro")]
     pub reference: Option<String>,
     /// For people.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub name: Option<String>,
     /// Left out: unlimited.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "object::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub quota: Option<QuotaDraft>,
     /// Left out: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "object::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub rate_limit: Option<RateLimitDraft>,
     /// Requests at the same time.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -224,6 +252,7 @@ pub struct PlanDraft {
     pub grace_days: Option<u32>,
     /// Patterns exactly as written in the site's resources; left out: all paid ones.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, value_type = Option<Vec<PatternName>>)]
     pub resources: Option<Vec<String>>,
 }
 

@@ -19,7 +19,12 @@ use crate::storage::Account;
 #[serde(deny_unknown_fields)]
 pub struct AccountDraft {
     /// For people.
-    #[schema(min_length = 1, max_length = 200, example = "Weather Inc.")]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
+        example = "Weather Inc."
+    )]
     pub name: String,
 }
 

@@ -27,7 +27,12 @@ pub struct AdjustmentDraft {
     #[schema(minimum = -999_999_999_999_999_i64, maximum = 999_999_999_999_999_i64, example = 500)]
     pub units: i64,
     /// Why; for whoever looks later.
-    #[schema(min_length = 1, max_length = 200, example = "outage of 2 November")]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
+        example = "outage of 2 November"
+    )]
     pub reason: String,
     /// Whether it counts for the running period alone; otherwise for every period from now on.
     #[serde(default = "yes")]

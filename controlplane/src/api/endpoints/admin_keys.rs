@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::api::time::{shown, shown_opt};
 use crate::domain::permission::Role;
+use crate::domain::shapes::Scope;
 use crate::storage::AdminKey;
 
 /// What can be said of a key.
@@ -20,7 +21,12 @@ use crate::storage::AdminKey;
 #[serde(deny_unknown_fields)]
 pub struct AdminKeyDraft {
     /// For people.
-    #[schema(max_length = 200, example = "deploy")]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
+        example = "deploy"
+    )]
     pub label: String,
     /// At most the caller's own, and the member's.
     pub role: Role,
@@ -28,6 +34,7 @@ pub struct AdminKeyDraft {
     /// whom the calling key is. Only an owner names another.
     pub member_id: Option<String>,
     /// `AREA:read` or `AREA:write`; left out: all that the role may.
+    #[schema(max_items = 32, value_type = Option<Vec<Scope>>)]
     pub scopes: Option<Vec<String>>,
     /// From when on it is refused.
     #[schema(format = DateTime)]

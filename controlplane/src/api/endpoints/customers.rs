@@ -27,15 +27,15 @@ use crate::storage::{Customer, StorageError};
 pub struct CustomerDraft {
     /// The name that the origin and the log know it by; its id where it is left out; cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 200, example = "acme")]
+    #[schema(max_length = 200, pattern = "^[!-~]([ -~]*[!-~])?$", example = "acme")]
     pub reference: Option<String>,
     /// For people.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub name: Option<String>,
     /// Where to write to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 200)]
+    #[schema(max_length = 200, pattern = "^[!-?A-~]+@[!-?A-~]+$")]
     pub email: Option<String>,
 }
 

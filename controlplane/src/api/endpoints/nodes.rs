@@ -28,7 +28,12 @@ use crate::storage::{Change, Node, NodeToken, StorageError};
 #[serde(deny_unknown_fields)]
 pub struct NodeDraft {
     /// Unique among the nodes that are not archived.
-    #[schema(max_length = 200, example = "gateway-1")]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
+        example = "gateway-1"
+    )]
     pub name: String,
 }
 
@@ -74,7 +79,7 @@ pub struct NodeView {
 #[serde(deny_unknown_fields, default)]
 pub struct NodeTokenDraft {
     /// For people.
-    #[schema(max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub label: Option<String>,
     /// From when on it is refused.
     #[schema(format = DateTime)]

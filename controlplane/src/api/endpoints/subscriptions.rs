@@ -64,7 +64,7 @@ pub struct SubscriptionDraft {
     /// The name that nodes, the origin and the log know it by; its id where it is left out; unique within the site,
     /// archived ones included, since use is counted under it; stays.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 200, example = "sub_acme")]
+    #[schema(max_length = 200, pattern = "^[!-~]([ -~]*[!-~])?$", example = "sub_acme")]
     pub reference: Option<String>,
     /// `active` and `trialing` are served, `past_due` within the plan's grace.
     #[serde(default)]

@@ -22,6 +22,7 @@ use crate::api::App;
 use crate::api::problem::{Problem, is_taken};
 use crate::api::time::{shown, shown_opt};
 use crate::domain::policy_text::{Fault, SiteText, check};
+use crate::domain::shapes::{Network, PatternName};
 use crate::domain::site::keys_of;
 use crate::storage::{Change, Site, StorageError, Subscription, Token};
 
@@ -42,7 +43,7 @@ pub enum TokenMode {
 pub struct TokenTerms {
     /// For people.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub label: Option<String>,
     /// From when on it is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,9 +51,11 @@ pub struct TokenTerms {
     pub expires_at: Option<String>,
     /// Networks or addresses it may be used from; left out: any.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, max_items = 1000, value_type = Option<Vec<Network>>)]
     pub allow_from: Option<Vec<String>>,
     /// Patterns exactly as written in the site's resources; left out: all that the plan includes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, value_type = Option<Vec<PatternName>>)]
     pub resources: Option<Vec<String>>,
 }
 

@@ -25,7 +25,12 @@ use crate::storage::{Account, TenantRow as _};
 #[serde(deny_unknown_fields)]
 pub struct NewAccountDraft {
     /// For people.
-    #[schema(min_length = 1, max_length = 200, example = "Weather Inc.")]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
+        example = "Weather Inc."
+    )]
     pub name: String,
     /// The address of its first owner; kept in lower case.
     #[schema(

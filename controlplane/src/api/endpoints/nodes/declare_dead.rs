@@ -26,7 +26,7 @@ use crate::storage::Node;
 #[serde(deny_unknown_fields, default)]
 pub struct NodeDeath {
     /// For the audit log.
-    #[schema(max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub reason: Option<String>,
 }
 

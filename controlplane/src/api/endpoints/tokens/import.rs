@@ -20,6 +20,7 @@ use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
 use crate::domain::permission::Area;
 use crate::domain::policy_text::Fault;
+use crate::domain::shapes::{Network, PatternName};
 use crate::storage::Token;
 
 /// Characters of a key that may be kept to know it by.
@@ -44,17 +45,19 @@ pub struct ImportedToken {
     #[schema(max_length = 4)]
     pub last_four: Option<String>,
     /// The name that the origin and the log know it by; its id where it is left out; stays.
-    #[schema(max_length = 200)]
+    #[schema(max_length = 200, pattern = "^[!-~]([ -~]*[!-~])?$")]
     pub reference: Option<String>,
     /// For people.
-    #[schema(max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub label: Option<String>,
     /// From when on it is refused.
     #[schema(format = DateTime)]
     pub expires_at: Option<String>,
     /// Networks or addresses it may be used from; left out: any.
+    #[schema(min_items = 1, max_items = 1000, value_type = Option<Vec<Network>>)]
     pub allow_from: Option<Vec<String>>,
     /// Patterns exactly as written in the site's resources; left out: all that the plan includes.
+    #[schema(min_items = 1, value_type = Option<Vec<PatternName>>)]
     pub resources: Option<Vec<String>>,
 }
 
