@@ -95,7 +95,11 @@ impl Caller {
         Ok(())
     }
 
-    fn check_operator(&self) -> Result<(), Problem> {
+    /// Whether the caller may do what only the operator may.
+    ///
+    /// # Errors
+    /// 403 where it may not.
+    pub fn check_operator(&self) -> Result<(), Problem> {
         if self.is_operator && self.role == Role::Owner && self.scopes.is_none() {
             return Ok(());
         }

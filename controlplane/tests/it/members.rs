@@ -56,6 +56,18 @@ pub async fn the_operator_makes_accounts(place: Place) {
     let scopes = json!(["account:write"]);
     let narrow = json!({ "label": "n", "role": "owner", "scopes": scopes });
     key_of(&owner, &place, narrow).await.get("/v1/accounts").await.expect(403);
+    // The operator's key can be replaced, by another of its kind alone.
+    let another = json!({ "label": "o", "role": "owner", "is_operator": true });
+    let replacing = key_of(&owner, &place, another.clone()).await;
+    replacing.get("/v1/accounts").await.expect(200);
+    stranger.post("/v1/admin_keys", another).await.expect(403);
+    for body in [
+        json!({ "label": "o", "role": "admin", "is_operator": true }),
+        json!({ "label": "o", "role": "owner", "scopes": ["account:read"], "is_operator": true }),
+    ] {
+        let refused = owner.post("/v1/admin_keys", body).await.expect(422);
+        assert_eq!(refused.fields(), ["is_operator"]);
+    }
     let wrong = owner.post("/v1/accounts", json!({ "name": " ", "email": "kim" })).await;
     assert_eq!(wrong.expect(422).fields(), ["name", "email"]);
 }

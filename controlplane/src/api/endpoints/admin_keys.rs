@@ -39,6 +39,10 @@ pub struct AdminKeyDraft {
     /// From when on it is refused.
     #[schema(format = DateTime)]
     pub expires_at: Option<String>,
+    /// Whether it is the operator's, which makes accounts. Only such a key gives it, to an owner's without scopes.
+    #[serde(default)]
+    #[schema(default = false)]
+    pub is_operator: bool,
 }
 
 /// A key as it is shown.

@@ -1,7 +1,7 @@
 //! `POST /v1/admin_keys`.
 //!
 //! In: an [`AdminKeyDraft`]. Out: 201 with the key's text, once.
-//! Always holds: a key gives no key more than it has: neither role nor scopes, and never the operator's rights; a member's
+//! Always holds: a key gives no key more than it has: neither role nor scopes, nor the operator's rights; a member's
 //! key gives none that outlives the member.
 
 use axum::extract::State;
@@ -32,6 +32,9 @@ pub async fn create_admin_key(
 ) -> Result<Response, Problem> {
     let mut change = app.gate.write_once(&caller, Area::AdminKeys, posted.key.as_ref()).await?;
     let draft = posted.body;
+    if draft.is_operator {
+        caller.check_operator()?;
+    }
     let member = member(&draft, &caller, &change).await?;
     let expires_at_ms = check(&draft, &caller, member.as_ref(), change.now_ms())?;
     // A narrowed key makes keys that are as narrow, unless told to make narrower ones.
@@ -43,6 +46,7 @@ pub async fn create_admin_key(
         member_id: member.map(|member| member.id),
         scopes: scopes.map(|scopes| serde_json::Value::from(scopes).to_string()),
         expires_at_ms,
+        is_operator: draft.is_operator,
         ..row
     };
     let key = change.insert(row).await?;
@@ -83,6 +87,10 @@ fn check(
     {
         let message = format!("at most the member's role, `{}`", role.as_str());
         faults.push(Fault::new("role", message));
+    }
+    if draft.is_operator && (draft.role != Role::Owner || draft.scopes.is_some()) {
+        let message = "only for the role `owner`, without scopes";
+        faults.push(Fault::new("is_operator", message));
     }
     let scopes = draft.scopes.as_deref().unwrap_or_default();
     if scopes.len() > SCOPES_MAX {
