@@ -107,6 +107,7 @@ pub fn complete(mut document: OpenApi) -> Json {
     for operations in paths.values_mut().filter_map(Json::as_object_mut) {
         for (method, operation) in operations {
             complete_operation(method, operation);
+            loosen_body(method, operation, &schemas);
         }
     }
     json
@@ -135,6 +136,17 @@ fn join_parts(schema: &mut Json, schemas: &Json) {
         Json::Array(items) => items.iter_mut().for_each(|item| join_parts(item, schemas)),
         Json::Object(fields) => fields.values_mut().for_each(|field| join_parts(field, schemas)),
         _ => {}
+    }
+}
+
+/// A POST that needs no field may come without a body.
+fn loosen_body(method: &str, operation: &mut Json, schemas: &Json) {
+    let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+    let name = schema["$ref"].as_str().and_then(|to| to.rsplit('/').next());
+    let Some(schema) = name.map(|name| &schemas[name]) else { return };
+    let needs_none = schema["required"].as_array().is_none_or(Vec::is_empty);
+    if method == "post" && needs_none {
+        operation["requestBody"]["required"] = false.into();
     }
 }
 

@@ -2,8 +2,8 @@
 
 Use: run.py PAYFENCE FOLDER SECONDS, with a Python that has requirements.txt. FOLDER is made anew.
 In: the built binary. Out: a line 'ok NAME' or 'FAILED NAME' for each check; code 1 where one failed.
-Always holds: the control plane has a SQLite database and a port of its own and ends with this; the fuzzer has all of
-SECONDS or less.
+Always holds: the control plane has a port and a database of its own, SQLite first, then PostgreSQL, and ends with this; the
+fuzzer has half of SECONDS on each.
 """
 
 import collections
@@ -17,6 +17,8 @@ import sys
 
 import openapi_spec_validator
 import requests
+
+from cluster import Cluster
 
 HERE = pathlib.Path(__file__).resolve().parent
 GOLDEN = HERE.parents[2] / "docs/openapi.json"
@@ -115,30 +117,38 @@ def judge(document, counts):
     print(f"{total} requests to {len(operations)} operations, {good} answered with 2xx")
 
 
-def main():
-    payfence, work, seconds = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]), int(sys.argv[3])
-    shutil.rmtree(work, ignore_errors=True)
+def hold(database, payfence, work, seconds, url):
+    """All of it on one database."""
+    print(f"-- {database}", flush=True)
     work.mkdir(parents=True)
-    work = work.resolve()
-    data = ["--data-dir", str(work / "data")]
-    key = subprocess.run([payfence, "controlplane", "init", *data], check=True, stdout=subprocess.PIPE, text=True)
-    key = key.stdout.strip()
+    arguments = ["--data-dir", str(work / "data"), *(["--database-url", url] if url else [])]
+    init = [payfence, "controlplane", "init", *arguments]
+    key = subprocess.run(init, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     with open(work / "controlplane.log", "wb") as log:
-        command = [payfence, "controlplane", "--listen", "127.0.0.1:0", *data]
+        command = [payfence, "controlplane", "--listen", "127.0.0.1:0", *arguments]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
-        url = re.search(r"http://[0-9.:]+", server.stdout.readline()).group()
-        document = validate(url)
-        ids = rows(Caller(url, key))
-        (work / "state.json").write_text(json.dumps({"url": url, "key": key, "ids": ids}), encoding="utf-8")
-        judge(document, fuzz(url, key, work, seconds))
-        healthy = requests.get(f"{url}/healthz", timeout=30).status_code == 200
+        address = re.search(r"http://[0-9.:]+", server.stdout.readline()).group()
+        document = validate(address)
+        state = {"url": address, "key": key, "ids": rows(Caller(address, key))}
+        (work / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        judge(document, fuzz(address, key, work, seconds))
+        healthy = requests.get(f"{address}/healthz", timeout=30).status_code == 200
         told("it serves on afterwards", healthy and server.poll() is None)
     finally:
         server.terminate()
         server.wait(timeout=60)
     log = (work / "controlplane.log").read_text(encoding="utf-8", errors="replace")
     told("its log has neither an error nor a panic", not re.search(r"ERROR|panicked", log), log[-5_000:])
+
+
+def main():
+    payfence, work, seconds = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]), int(sys.argv[3])
+    shutil.rmtree(work, ignore_errors=True)
+    work = work.resolve()
+    hold("SQLite", payfence, work / "sqlite", seconds // 2, None)
+    with Cluster() as url:
+        hold("PostgreSQL", payfence, work / "postgres", seconds // 2, url)
     sys.exit(1 if FAILED else 0)
 
 

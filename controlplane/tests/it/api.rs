@@ -62,6 +62,10 @@ pub async fn bodies_are_bounded_and_read_strictly(place: Place) {
     assert_eq!(owner.get("/v1/sites?limit=0").await.expect(422).fields(), ["limit"]);
     owner.get("/v1/sites?limit=x").await.expect(400);
     owner.get("/v1/sites?lmit=1").await.expect(400);
+    for query in ["audit?actor_id=%00", "tokens?site_id=a%00", "audit?starting_after=%00"] {
+        owner.get(&format!("/v1/{query}")).await.expect(400);
+    }
+    owner.get("/v1/members/%00").await.expect(404);
     owner.get("/v1/sites/%ff").await.expect(404);
     owner.get("/openapi.json").await.expect(200);
     assert!(owner.get("/docs").await.expect(200).text.contains("Make a site"));
