@@ -52,6 +52,8 @@ pub fn run(options: &Options) -> Result<()> {
     for (name, title) in [
         ("idle.json", "Idle connections"),
         ("micro.json", "Single steps"),
+        ("control.json", "Changes at the control plane, a million tokens on three nodes"),
+        ("control10m.json", "The same with ten million tokens"),
         ("sinks.json", "While ClickHouse fails"),
         ("kills.json", "Killed under load"),
         ("kills-rings.json", "Killed under load, its decision rings deleted each time"),

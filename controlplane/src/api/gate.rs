@@ -7,6 +7,8 @@
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{StatusCode, header};
+use policy::budget::Account as LedgerAccount;
+use policy::ids::entitlement_id;
 use policy::token::{self, TokenHash};
 
 use super::problem::Problem;
@@ -14,7 +16,8 @@ use super::rate::Limiter;
 use super::{App, RequestId};
 use crate::domain::permission::{Area, Role, scopes_allow};
 use crate::storage::{
-    Account, Actor, AdminKey, Begun, Change, IdempotencyKey, Member, Page, Store, Tenant, Window,
+    Account, Actor, AdminKey, Begun, Change, IdempotencyKey, Member, Page, Site, Store,
+    Subscription, Tenant, Window,
 };
 
 /// What admin keys begin with.
@@ -269,6 +272,19 @@ impl Gate {
         Err(Problem::forbidden(
             "nodes serve every account, so only the operator's account has them; ask whoever runs this control plane",
         ))
+    }
+
+    /// What the ledger knows of a subscription's use; none where no node ever asked. The row and its site were read through this gate.
+    ///
+    /// # Errors
+    /// 503 when the database is away.
+    pub async fn ledger_account(
+        &self,
+        site: &Site,
+        subscription: &Subscription,
+    ) -> Result<Option<LedgerAccount>, Problem> {
+        let id = entitlement_id(&site.slug, &subscription.reference);
+        Ok(self.store.ledger_account(id.0).await?)
     }
 
     /// The last change that was published.

@@ -107,6 +107,13 @@ fn a_quota_is_one_over_all_nodes() {
         wait_answer(node, &subscriber.token, (429, "quota_exhausted"));
     }
     assert_eq!(origin.requests().len() as u64, LIMIT);
+    // The ledger has it all, once nodes have reported.
+    let entitlement = format!("/v1/entitlements/{}", subscriber.subscription_id);
+    wait_for("the use of all nodes in one figure", || {
+        let shown = plane.get(&entitlement);
+        assert!(shown["used"].as_u64()? <= LIMIT, "{shown}");
+        (shown["used"] == LIMIT && shown["remaining"] == 0).then_some(())
+    });
 }
 
 #[test]

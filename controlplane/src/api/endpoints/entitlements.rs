@@ -6,8 +6,7 @@
 
 pub mod get;
 
-use policy::budget::Unit;
-use policy::budget::{Calendar, Period};
+use policy::budget::{Account as LedgerAccount, Calendar, Period, Unit};
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -62,6 +61,12 @@ pub struct EntitlementView {
     adjusted_units: i64,
     /// Quota and adjustments together, at least 0; null for no end.
     limit: Option<i64>,
+    /// Units used in the period, as nodes have reported it: at most a second old while they are connected.
+    used: i64,
+    /// Units that nodes hold and have not used.
+    leased: i64,
+    /// Units left of the limit; null for no end.
+    remaining: Option<i64>,
     /// Null for none.
     rate_limit: Option<RateLimitDraft>,
     /// Requests at the same time; null for any number.
@@ -142,7 +147,15 @@ pub fn view_of(
     subscription: &Subscription,
     known: &Known,
     adjustments: &[Adjustment],
+    account: Option<&LedgerAccount>,
 ) -> EntitlementView {
+    // Nodes number periods by when they began to count; the time says which one is meant.
+    let books = account.and_then(|account| {
+        account.books.iter().find(|books| books.period.start_s == known.period.start_s)
+    });
+    let signed = |units: u64| i64::try_from(units).unwrap_or(i64::MAX);
+    let used = books.map_or(0, |books| signed(books.used()));
+    let leased = books.map_or(0, |books| signed(books.committed().saturating_sub(books.used())));
     let adjusted_units = total(adjustments);
     let quota = known.draft.quota;
     let limit = quota.map(|quota| {
@@ -165,6 +178,9 @@ pub fn view_of(
         quota,
         adjusted_units,
         limit,
+        used,
+        leased,
+        remaining: limit.map(|limit| limit.saturating_sub(used).max(0)),
         rate_limit: known.draft.rate_limit,
         concurrency: known.draft.concurrency,
         overage: known.draft.overage.unwrap_or(OverageRule::Deny),

@@ -14,7 +14,7 @@ use crate::api::gate::Caller;
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
 use crate::domain::permission::Area;
-use crate::storage::Subscription;
+use crate::storage::{Site, Subscription};
 
 /// Read an entitlement
 #[utoipa::path(get, path = "/entitlements/{subscription_id}", tag = "entitlements",
@@ -31,5 +31,8 @@ pub async fn get_entitlement(
     let now_ms = app.world.now_ms();
     let known = plan_and_period(&tenant, &row, now_ms).await?;
     let adjustments = in_force(&tenant, &row.id, now_ms).await?;
-    Ok(Json(view_of(&row, &known, &adjustments)))
+    let site = tenant.get::<Site>(&row.site_id).await?;
+    let site = site.ok_or_else(|| Problem::not_found("site"))?;
+    let account = app.gate.ledger_account(&site, &row).await?;
+    Ok(Json(view_of(&row, &known, &adjustments, account.as_ref())))
 }
