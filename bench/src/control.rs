@@ -81,7 +81,7 @@ pub fn run(options: &Options) -> Result<()> {
     let cluster = Cluster::start_with(&["fsync=on", "shared_buffers=256MB", "max_wal_size=4GB"]);
     let (name, url) = cluster.named_database();
     let control = format!("127.0.0.1:{}", free_port()?);
-    let key = init(options, &url, folder.path())?;
+    let key = init(&options.payfence, &url, folder.path())?;
     let mut scene = Scene {
         options,
         cluster: &cluster,
@@ -119,8 +119,9 @@ fn row(name: impl Into<String>, value: f64, unit: &str) -> Row {
     Row { name: name.into(), value, unit: unit.to_owned() }
 }
 
-fn init(options: &Options, url: &str, folder: &Path) -> Result<String> {
-    let output = std::process::Command::new(&options.payfence)
+/// Makes the first account of a control plane; its key.
+pub fn init(payfence: &Path, url: &str, folder: &Path) -> Result<String> {
+    let output = std::process::Command::new(payfence)
         .args(["controlplane", "--database-url", url, "--data-dir"])
         .arg(folder)
         .args(["init", "--account", "Bench", "--email", "bench@example.com"])

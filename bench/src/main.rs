@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
+mod away;
 // The servers and the faults that the tests of the sinks know.
 #[path = "../../link/tests/clickhouse/engine.rs"]
 #[allow(
@@ -58,6 +59,8 @@ use clap::Parser;
 enum Command {
     /// CPU, throughput, latency and memory against nginx on the same core.
     Compare(compare::Options),
+    /// What nodes serve while everything but them is down.
+    Away(away::Options),
     /// How soon changes at the control plane are live on nodes, and what a large policy costs.
     Control(control::Options),
     /// Memory of idle keep-alive connections.
@@ -79,6 +82,7 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let done = match Command::parse() {
         Command::Compare(options) => compare::run(&options),
+        Command::Away(options) => away::run(&options),
         Command::Control(options) => control::run(&options),
         Command::Idle(options) => idle::run(&options),
         Command::Kills(options) => kills::run(&options),

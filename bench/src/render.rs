@@ -54,6 +54,7 @@ pub fn run(options: &Options) -> Result<()> {
         ("micro.json", "Single steps"),
         ("control.json", "Changes at the control plane, a million tokens on three nodes"),
         ("control10m.json", "The same with ten million tokens"),
+        ("away.json", "Without a control plane"),
         ("sinks.json", "While ClickHouse fails"),
         ("kills.json", "Killed under load"),
         ("kills-rings.json", "Killed under load, its decision rings deleted each time"),
