@@ -33,6 +33,7 @@ mod control;
 mod fault_proxy;
 mod handshakes;
 mod idle;
+mod journal;
 mod keep;
 mod kills;
 mod load;
@@ -65,6 +66,8 @@ enum Command {
     Control(control::Options),
     /// Memory of idle keep-alive connections.
     Idle(idle::Options),
+    /// What the decision log costs a request, and bringing it into ClickHouse.
+    Journal(journal::Options),
     /// Quotas and the decision log of a node that is killed again and again under load.
     Kills(kills::Options),
     /// Single steps: decide, match, token look-up, loan, snapshot, record.
@@ -85,6 +88,7 @@ fn main() -> std::process::ExitCode {
         Command::Away(options) => away::run(&options),
         Command::Control(options) => control::run(&options),
         Command::Idle(options) => idle::run(&options),
+        Command::Journal(options) => journal::run(&options),
         Command::Kills(options) => kills::run(&options),
         Command::Micro(options) => micro::run(&options),
         Command::Render(options) => render::run(&options),

@@ -191,10 +191,9 @@ impl Bench {
         self.payfence_before(&format!("http://{origin}"), Front::Plain, &[])
     }
 
-    /// The same, shipping its decisions to a ClickHouse server.
-    pub fn payfence_shipping(&self, origin: &str, clickhouse_url: &str) -> Result<Peer> {
-        let flags = ["--clickhouse-url", clickhouse_url];
-        Ok(self.payfence_before(&format!("http://{origin}"), Front::Plain, &flags)?.0)
+    /// The same, with more flags.
+    pub fn payfence_told(&self, origin: &str, flags: &[&str]) -> Result<Peer> {
+        Ok(self.payfence_before(&format!("http://{origin}"), Front::Plain, flags)?.0)
     }
 
     /// The node's data directory.

@@ -55,6 +55,7 @@ pub fn run(options: &Options) -> Result<()> {
         ("control.json", "Changes at the control plane, a million tokens on three nodes"),
         ("control10m.json", "The same with ten million tokens"),
         ("away.json", "Without a control plane"),
+        ("journal.json", "What the decision log costs"),
         ("sinks.json", "While ClickHouse fails"),
         ("kills.json", "Killed under load"),
         ("kills-rings.json", "Killed under load, its decision rings deleted each time"),

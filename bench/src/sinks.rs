@@ -88,7 +88,7 @@ pub fn run(options: &Options) -> Result<()> {
     let engine = Engine::start(Kind::Old).context("clickhouse-server does not start")?;
     let proxy = Proxy::start(engine.port);
     let origin = bench.origin()?;
-    let payfence = bench.payfence_shipping(&origin.address, &proxy.url)?;
+    let payfence = bench.payfence_told(&origin.address, &["--clickhouse-url", &proxy.url])?;
     let mut scene = Scene { payfence, origin, engine, proxy, made: 0 };
     let mut rows = Vec::new();
     for (name, what) in CASES {
