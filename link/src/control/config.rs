@@ -79,14 +79,15 @@ pub enum UrlError {
     Form(String),
     /// A token would cross a network in the clear.
     #[error(
-        "`{0}` would send the node's token in the clear; give an https address, http is for this machine alone"
+        "`{0}` would send a secret in the clear; give an https address, http is for this machine alone"
     )]
     Clear(String),
 }
 
 impl ControlUrl {
     /// A path there, with its query.
-    pub(super) fn at(&self, path: &str, query: Option<&str>) -> Url {
+    #[must_use]
+    pub fn at(&self, path: &str, query: Option<&str>) -> Url {
         let mut url = self.0.clone();
         url.set_path(path);
         url.set_query(query);

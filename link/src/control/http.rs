@@ -6,7 +6,6 @@
 //! A refusal counts only in the control plane's own words (a [`Refusal`] frame): a 401 of something that stands in between is a failure
 //! like any other.
 
-use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -17,10 +16,10 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::ControlError;
+use super::client::{self, body_of};
 use super::config::{ControlConfig, ControlUrl, Pace};
 use super::state::LinkState;
 use super::token_file::TokenFile;
-use crate::tls;
 use crate::wire::{self, Refusal, Why, frame};
 
 /// How often a refused node looks whether its token file has changed.
@@ -56,19 +55,8 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new(config: &ControlConfig, state: Arc<LinkState>) -> Result<Self, ControlError> {
-        let tls =
-            tls::client_config(config.ca_file.as_deref()).map_err(ControlError::Authorities)?;
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .http1_only()
-            .connect_timeout(config.pace.connect)
-            .tcp_nodelay(true)
-            .pool_max_idle_per_host(2)
-            .build()
-            .map_err(|error| ControlError::Authorities(chain(&error)))?;
+        let client = client::client(config.ca_file.as_deref(), config.pace.connect)
+            .map_err(ControlError::Authorities)?;
         Ok(Self {
             client,
             urls: config.urls.clone(),
@@ -128,7 +116,8 @@ impl Http {
         let answer = async {
             let sent = self.authorised(request).send().await;
             let response = self.check(sent.map_err(|error| reach(&error))?).await?;
-            body_of(response, frame::REPORT_BYTES_MAX + frame::HEAD_BYTES).await
+            let body = body_of(response, frame::REPORT_BYTES_MAX + frame::HEAD_BYTES).await;
+            body.map_err(HttpError::Reach)
         };
         timeout(self.pace.answer, answer).await.map_err(|_| self.late("no whole answer"))?
     }
@@ -169,31 +158,9 @@ impl Http {
     }
 }
 
-/// A body, as long as it may be.
-async fn body_of(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, HttpError> {
-    let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(|error| reach(&error))? {
-        if body.len() + piece.len() > bytes_max {
-            return Err(HttpError::Reach(format!("the answer is longer than {bytes_max} bytes")));
-        }
-        body.extend_from_slice(&piece);
-    }
-    Ok(body)
-}
-
 /// What an error says, with its causes; the address is known anyway.
 pub(super) fn reach(error: &reqwest::Error) -> HttpError {
-    HttpError::Reach(chain(error))
-}
-
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
+    HttpError::Reach(client::chain(error))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! One thread with two tasks: [`follow`] keeps the stream and what is on disk, [`report`] sends reports. Both turn to the next URL when
 //! one fails them.
 
+pub mod client;
 mod config;
 mod download;
 mod follow;
