@@ -82,6 +82,12 @@ impl Caller {
         }
     }
 
+    /// Whether the role and the scopes allow it.
+    #[must_use]
+    pub fn may(&self, area: Area, is_write: bool) -> bool {
+        self.role.may(area, is_write) && scopes_allow(self.scopes(), area, is_write)
+    }
+
     fn check(&self, area: Area, is_write: bool) -> Result<(), Problem> {
         let right = if is_write { "write" } else { "read" };
         if !self.role.may(area, is_write) {

@@ -213,6 +213,25 @@ pub async fn tokens_are_imported_rotated_restricted_and_revoked(place: Place) {
     let import = json!({ "subscription_id": subscription, "sha256": hash, "last_four": "1234" });
     let imported = owner.post("/v1/tokens/import", import.clone()).await.expect(201);
     assert_eq!(imported.json["last_four"], "1234");
+    // Who may bring tokens along by their hashes is shown them, and nobody else is.
+    let path = format!("/v1/tokens/{}", imported.id());
+    assert_eq!(imported.json["sha256"], hash.to_ascii_lowercase());
+    for (body, is_shown) in [
+        (json!({ "label": "a", "role": "admin" }), true),
+        (json!({ "label": "b", "role": "billing" }), false),
+        (json!({ "label": "v", "role": "viewer" }), false),
+        (json!({ "label": "w", "role": "admin", "scopes": ["tokens:write"] }), true),
+        (json!({ "label": "r", "role": "admin", "scopes": ["tokens:read"] }), false),
+    ] {
+        let made = owner.post("/v1/admin_keys", body.clone()).await.expect(201);
+        let key = made.json["secret"].as_str().unwrap().to_owned();
+        let key = super::client::Client::new(place.router(), key);
+        let shown = key.get(&path).await.expect(200);
+        let listed = key.get("/v1/tokens").await.expect(200);
+        for text in [shown.text, listed.text] {
+            assert_eq!(text.contains("sha256"), is_shown, "{body}: {text}");
+        }
+    }
     assert_eq!(owner.post("/v1/tokens/import", import).await.expect(409).fields(), ["sha256"]);
     let bad = json!({ "subscription_id": subscription, "sha256": "xyz" });
     assert_eq!(owner.post("/v1/tokens/import", bad).await.expect(422).fields(), ["sha256"]);

@@ -12,6 +12,7 @@ pub mod revoke;
 pub mod rotate;
 pub mod update;
 
+use policy::token::TokenHash;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use utoipa::ToSchema;
@@ -19,8 +20,10 @@ use utoipa::ToSchema;
 use super::fields::{check_reference, check_text_opt, instant_ms};
 use super::sites::{draft_of as site_draft, resource_keys, resources_of};
 use crate::api::App;
+use crate::api::gate::Caller;
 use crate::api::problem::{Problem, is_taken};
 use crate::api::time::{shown, shown_opt};
+use crate::domain::permission::Area;
 use crate::domain::policy_text::{Fault, SiteText, check};
 use crate::domain::shapes::{Network, PatternName};
 use crate::domain::site::keys_of;
@@ -74,6 +77,10 @@ pub struct TokenView {
     prefix: String,
     /// What its text ends with.
     last_four: String,
+    /// The SHA-256 of its text, for those alone who may write tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    sha256: Option<String>,
     #[serde(flatten)]
     terms: TokenTerms,
     /// Since when it is revoked.
@@ -105,9 +112,10 @@ pub fn terms_of(row: &Token) -> TokenTerms {
     }
 }
 
-/// A token as it is shown.
+/// A token as it is shown to this caller: its hash to one who may bring tokens along by their hashes and to nobody else.
 #[must_use]
-pub fn view_of(row: &Token) -> TokenView {
+pub fn view_of(row: &Token, caller: &Caller) -> TokenView {
+    let hash = <[u8; 32]>::try_from(row.hash.as_slice()).ok().map(TokenHash);
     TokenView {
         id: row.id.clone(),
         site_id: row.site_id.clone(),
@@ -115,6 +123,7 @@ pub fn view_of(row: &Token) -> TokenView {
         reference: row.reference.clone(),
         prefix: row.prefix.clone(),
         last_four: row.last_four.clone(),
+        sha256: hash.filter(|_| caller.may(Area::Tokens, true)).map(|hash| hash.to_string()),
         terms: terms_of(row),
         revoked_at: shown_opt(row.revoked_at_ms),
         rotated_to: row.rotated_to.clone(),

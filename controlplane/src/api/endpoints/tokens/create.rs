@@ -73,7 +73,8 @@ pub async fn create_token(
     let row = change.insert(row).await.map_err(explain_taken)?;
     touch(&mut change, subscription).await?;
     let location = format!("/v1/tokens/{}", row.id);
-    let made = Made { view: view_of(&row), version: row.version, location, secret: Some(text) };
+    let made =
+        Made { view: view_of(&row, &caller), version: row.version, location, secret: Some(text) };
     made.commit(change).await
 }
 

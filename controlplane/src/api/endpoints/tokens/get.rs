@@ -26,5 +26,5 @@ pub async fn get_token(
 ) -> Result<Shown<TokenView>, Problem> {
     let tenant = app.gate.read(&caller, Area::Tokens)?;
     let row = tenant.get::<Token>(&token_id).await?.ok_or_else(|| Problem::not_found("token"))?;
-    Ok(Shown { view: view_of(&row), version: row.version })
+    Ok(Shown { view: view_of(&row, &caller), version: row.version })
 }

@@ -102,7 +102,7 @@ pub async fn import_token(
     let row = change.insert(row).await.map_err(explain_taken)?;
     touch(&mut change, subscription).await?;
     let location = format!("/v1/tokens/{}", row.id);
-    let made = Made { view: view_of(&row), version: row.version, location, secret: None };
+    let made = Made { view: view_of(&row, &caller), version: row.version, location, secret: None };
     made.commit(change).await
 }
 

@@ -71,5 +71,5 @@ pub async fn list_tokens(
         }
         query
     });
-    List::of(page.await?, |row| Ok(view_of(row))).map(Json)
+    List::of(page.await?, |row| Ok(view_of(row, &caller))).map(Json)
 }

@@ -34,11 +34,11 @@ pub async fn revoke_token(
     let before = before.ok_or_else(|| Problem::not_found("token"))?;
     if_match.check(before.version)?;
     if before.revoked_at_ms.is_some() {
-        return Ok(Shown { view: view_of(&before), version: before.version });
+        return Ok(Shown { view: view_of(&before, &caller), version: before.version });
     }
     let after = Token { revoked_at_ms: Some(change.now_ms()), ..before.clone() };
     let row = change.update(&before, after).await?;
     touch(&mut change, subscription).await?;
     change.commit().await?;
-    Ok(Shown { view: view_of(&row), version: row.version })
+    Ok(Shown { view: view_of(&row, &caller), version: row.version })
 }

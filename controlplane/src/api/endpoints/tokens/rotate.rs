@@ -86,7 +86,8 @@ pub async fn rotate_token(
     change.update(&old, after).await?;
     touch(&mut change, subscription).await?;
     let location = format!("/v1/tokens/{}", row.id);
-    let made = Made { view: view_of(&row), version: row.version, location, secret: Some(text) };
+    let made =
+        Made { view: view_of(&row, &caller), version: row.version, location, secret: Some(text) };
     made.commit(change).await
 }
 

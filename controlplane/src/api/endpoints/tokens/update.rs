@@ -47,5 +47,5 @@ pub async fn update_token(
     let row = change.update(&before, after).await?;
     touch(&mut change, subscription).await?;
     change.commit().await?;
-    Ok(Shown { view: view_of(&row), version: row.version })
+    Ok(Shown { view: view_of(&row, &caller), version: row.version })
 }
