@@ -67,6 +67,14 @@ pub enum Command {
     /// Check or explain a policy file
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Make the sites of a control plane as a policy file says, and print the difference first
+    ///
+    /// Sites that the file does not name are left as they are. Lines begin with + for what is made, ~ for what is changed, - for what is
+    /// archived or revoked. Exit codes: 0 when the control plane is as the file says (with --dry-run: when nothing would change), 3 with
+    /// --dry-run when something would, 1 when it failed (running it again goes on), 2 for a wrong file or wrong use.
+    Apply(ApplyArgs),
+    /// Print what a control plane has as a policy file
+    Export(RestArgs),
     /// Make a token, or verify one's form
     #[command(subcommand)]
     Token(TokenCommand),
@@ -101,6 +109,44 @@ pub struct DevArgs {
     /// How many shards (default: one a core)
     #[arg(long, env = "PAYFENCE_SHARDS", value_name = "N", value_parser = shards)]
     pub shards: Option<NonZeroUsize>,
+}
+
+/// Flags of `apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// The policy file
+    pub file: PathBuf,
+    /// Print the difference and change nothing; ends with 3 where there is one
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Send the values of origin_headers even where their names are the same: the control plane shows them to nobody, so that they differ
+    /// cannot be seen
+    #[arg(long)]
+    pub set_origin_headers: bool,
+    /// Which control plane, and whose key
+    #[command(flatten)]
+    pub rest: RestArgs,
+}
+
+/// A control plane as an administrator reaches it. The key itself is no flag, since every user of a machine can read those: it is in a file, or
+/// in `PAYFENCE_ADMIN_KEY`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Control plane")]
+pub struct RestArgs {
+    /// The control plane: https://HOST:PORT, or http:// on this machine
+    #[arg(
+        long,
+        env = "PAYFENCE_CONTROL_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8082"
+    )]
+    pub control_url: ControlUrl,
+    /// A file whose first line is an admin key of role owner or admin (or the variable PAYFENCE_ADMIN_KEY)
+    #[arg(long, env = "PAYFENCE_ADMIN_KEY_FILE", value_name = "FILE")]
+    pub admin_key_file: Option<PathBuf>,
+    /// PEM with authorities besides the system's that the control plane's certificate may come from
+    #[arg(long, env = "PAYFENCE_CONTROL_CA", value_name = "FILE")]
+    pub control_ca: Option<PathBuf>,
 }
 
 /// Flags of `controlplane`.

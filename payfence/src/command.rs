@@ -6,16 +6,19 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::ExitCode;
 
 use dataplane::offcore::policy_source::{self, Loaded};
 
 use crate::cli::{Command, JournalCommand, PolicyCommand, TokenCommand};
-use crate::failure::{Failure, Outcome};
+use crate::failure::Failure;
 
+mod apply;
 mod controlplane;
 mod dataplane_node;
 mod dev;
 mod doctor;
+mod export;
 mod journal;
 mod policy_check;
 mod policy_explain;
@@ -26,8 +29,11 @@ mod token_new;
 ///
 /// # Errors
 /// Whatever makes it fail.
-pub fn run(command: Command) -> Outcome {
-    match command {
+pub fn run(command: Command) -> Result<ExitCode, Failure> {
+    let outcome = match command {
+        // The one whose success has two codes.
+        Command::Apply(args) => return apply::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Dev(args) => dev::run(args),
         Command::Dataplane(args) => dataplane_node::run(args),
         Command::Controlplane(args) => controlplane::run(args),
@@ -38,7 +44,8 @@ pub fn run(command: Command) -> Outcome {
         Command::Journal(JournalCommand::Cat(args)) => journal::cat(&args),
         Command::Journal(JournalCommand::Verify(args)) => journal::verify(&args),
         Command::Doctor(args) => doctor::run(args),
-    }
+    };
+    outcome.map(|()| ExitCode::SUCCESS)
 }
 
 /// Loads a policy file as a node would.

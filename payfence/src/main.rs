@@ -1,12 +1,13 @@
 //! The `payfence` command: wiring only.
 //!
 //! In: arguments, `PAYFENCE_*`, `payfence.toml`. Out: one command run, its exit code.
-//! Always holds: 0 is well, 1 failed, 2 wrong use or configuration; what a program may read goes to standard output,
+//! Always holds: 0 is well, 1 failed, 2 wrong use or configuration, 3 (of `apply --dry-run`) there is something to do; what a program may read goes to standard output,
 //! what people read about it (log, errors, advice) to standard error.
 #![forbid(unsafe_code)]
 
 mod cli;
 mod command;
+mod declare;
 mod failure;
 mod logging;
 mod output;
@@ -21,7 +22,7 @@ use crate::cli::Cli;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match logging::start(cli.log_format, &cli.log).and_then(|()| command::run(cli.command)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             output::error(format_args!("{failure}"));
             failure.exit_code()

@@ -4,7 +4,7 @@
 //! Always holds: processes end with their test; every wait has a deadline.
 
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -129,6 +129,29 @@ impl Plane {
         let answer = self.request("GET", path, "");
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         answer.json()
+    }
+
+    /// A file in the folder that commands are run in.
+    #[track_caller]
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text).expect("a file");
+    }
+
+    /// Runs `payfence` as an administrator of this control plane does, in its folder; what it ended with.
+    #[track_caller]
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_payfence"));
+        command.args(arguments).current_dir(self.folder.path()).env_clear();
+        let url = format!("http://{}", self.address);
+        command.env("PAYFENCE_CONTROL_URL", url).env("PAYFENCE_ADMIN_KEY", &self.key);
+        command.output().expect("the binary runs")
+    }
+
+    /// Applies this text as `policy.toml`.
+    #[track_caller]
+    pub fn apply(&self, text: &str, arguments: &[&str]) -> Output {
+        self.write("policy.toml", text);
+        self.run(&[&["apply", "policy.toml"], arguments].concat())
     }
 
     /// A new subscription with a token.

@@ -21,7 +21,7 @@ use ipnet::IpNet;
 pub use self::address::{HostName, Origin, Scheme};
 #[cfg(test)]
 pub(crate) use self::site_keys::{rules_of, settings_of};
-pub use self::tls::{ClientFiles, Hsts, OriginTls, PINS_MAX, Pin};
+pub use self::tls::{ClientFiles, Hsts, OriginTls, PINS_MAX, Pin, pin_text};
 pub use crate::budget::{Overage, Unit};
 use crate::matcher::{Access, Pattern};
 use crate::method::MethodSet;

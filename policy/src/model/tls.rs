@@ -108,3 +108,9 @@ pub fn parse_pin(text: &str) -> Result<Pin, String> {
             .to_owned()
     })
 }
+
+/// A pin as the policy file has it.
+#[must_use]
+pub fn pin_text(pin: &Pin) -> String {
+    format!("{PIN_PREFIX}{}", STANDARD.encode(pin))
+}
