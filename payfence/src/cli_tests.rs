@@ -55,6 +55,11 @@ fn lines_taken_and_refused() {
     check("payfence policy check", false);
     check("payfence policy explain p.toml GET /a --token pf_x", true);
     check("payfence policy explain p.toml GET", false);
+    check("payfence apply p.toml --dry-run --set-origin-headers --admin-key-file k", true);
+    check("payfence apply", false);
+    check("payfence apply p.toml --admin-key pfa_x", false);
+    check("payfence export --control-url https://c.example:8082 --control-ca ca.pem", true);
+    check("payfence export --control-url http://c.example:8082", false);
     check("payfence token new", true);
     check("payfence token new --test", true);
     check("payfence token check pf_x", true);

@@ -40,33 +40,28 @@ pub enum Act {
 }
 
 /// When a step is taken, within its site. What takes nothing from anybody but those it should comes first; then everything that the new
-/// policy needs; then what is strict before what is free; then what only the old policy needed goes.
+/// policy needs; then what only the old policy needed goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     /// Tokens are revoked.
     Revoke,
-    /// The site is made, or told apart what it did not tell apart before.
-    SiteFirst,
-    /// Resources that ask more than before are made; where lists of plans and tokens must name them first, out of service.
+    /// The site is made.
+    SiteNew,
+    /// Resources are made that lists name before they are in service.
     ResourceNew,
-    /// Plans are made, and let in what either policy does.
-    PlanNew,
-    /// Tokens let in what either policy does.
-    TokenWide,
+    /// Plans are made, and plans and tokens let in what either policy does.
+    Wide,
     Customer,
     Subscription,
     Token,
-    /// Resources that ask more than before are put in service, or changed.
-    ResourceStrict,
-    /// Resources that ask less.
-    ResourceFree,
+    /// Resources come into service, or are changed.
+    ResourceCome,
     Site,
-    /// Resources that the new policy has not go, or, while plans name them, out of service.
-    ResourcePast,
+    /// Resources go, or, while plans name them, out of service.
+    ResourceGo,
     /// Plans and tokens let in what the new policy does, and no more.
     Narrow,
     ResourceEnd,
-    SiteLast,
     SubscriptionEnd,
     PlanEnd,
 }
@@ -149,8 +144,12 @@ impl Found<'_> {
     }
 
     fn step(&mut self, stage: Stage, kind: Kind, key: &str, act: Act) {
-        let slug = self.wanted.form.slug.clone();
-        self.steps.push((stage, Step { slug, kind, key: key.to_owned(), act }));
+        let step = self.made(kind, key, act);
+        self.steps.push((stage, step));
+    }
+
+    fn made(&self, kind: Kind, key: &str, act: Act) -> Step {
+        Step { slug: self.wanted.form.slug.clone(), kind, key: key.to_owned(), act }
     }
 
     fn fault(&mut self, kind: Kind, key: &str, reason: &str) {
@@ -170,36 +169,18 @@ impl Found<'_> {
             }
             fields.insert("slug".to_owned(), slug.as_str().into());
             self.line('+', Kind::Site, &slug, &shown);
-            self.step(Stage::SiteFirst, Kind::Site, &slug, Act::Create(fields));
+            self.step(Stage::SiteNew, Kind::Site, &slug, Act::Create(fields));
             return;
         }
-        let patch = patch(&self.is.form.settings, wanted);
+        let mut patch = patch(&self.is.form.settings, wanted);
         let mut words: Vec<String> = changes(&self.is.form.settings, &patch);
-        let mut stages: Vec<(Stage, Fields)> = Vec::new();
-        for (name, value) in patch {
-            let stage = match (name.as_str(), value == Json::Bool(true)) {
-                ("case_sensitive", true) => Stage::SiteFirst,
-                ("case_sensitive", false) => Stage::SiteLast,
-                _ => Stage::Site,
-            };
-            match stages.iter_mut().find(|(known, _)| *known == stage) {
-                Some((_, fields)) => _ = fields.insert(name, value),
-                None => stages.push((stage, Fields::from_iter([(name, value)]))),
-            }
-        }
         if let Some((headers, what)) = self.headers(sets_headers) {
             words.push(what);
-            let header = ("origin_headers".to_owned(), headers);
-            match stages.iter_mut().find(|(known, _)| *known == Stage::Site) {
-                Some((_, fields)) => fields.extend([header]),
-                None => stages.push((Stage::Site, Fields::from_iter([header]))),
-            }
+            patch.insert("origin_headers".to_owned(), headers);
         }
-        if !words.is_empty() {
+        if !patch.is_empty() {
             self.line('~', Kind::Site, &slug, &words.join(", "));
-        }
-        for (stage, fields) in stages {
-            self.step(stage, Kind::Site, &slug, Act::Change(fields));
+            self.step(Stage::Site, Kind::Site, &slug, Act::Change(patch));
         }
     }
 
@@ -266,3 +247,7 @@ fn shown(fields: &Fields) -> String {
 #[cfg(test)]
 #[path = "difference_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "difference_walk_tests.rs"]
+mod walk_tests;

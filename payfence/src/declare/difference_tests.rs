@@ -10,7 +10,7 @@ use super::super::perform::label;
 use super::super::state::wanted;
 use super::*;
 
-const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+pub const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
 /// A site with a plan, a subscription and a token; `{R}` is what its resources are, `{P}` more keys of the plan, `{T}` of the token.
 fn site(settings: &str, resources: &str, plan: &str, subscription: &str) -> String {
@@ -27,7 +27,7 @@ fn subscription(token: &str) -> String {
     )
 }
 
-fn current(text: &str) -> Current {
+pub fn current(text: &str) -> Current {
     let mut current = Current::default();
     for site in wanted("is.toml", text.as_bytes()).unwrap() {
         for subscription in site.form.subscriptions.values() {
@@ -42,7 +42,7 @@ fn current(text: &str) -> Current {
 }
 
 /// What a control plane makes of the steps, without its checks.
-fn carried_out(current: &Current, steps: &[Step]) -> BTreeMap<String, SiteForm> {
+pub fn carried_out(current: &Current, steps: &[Step]) -> BTreeMap<String, SiteForm> {
     let sites = current.sites.iter().map(|(slug, site)| (slug.clone(), site.form.clone()));
     let mut sites: BTreeMap<String, SiteForm> = sites.collect();
     for step in steps {
@@ -216,8 +216,7 @@ fn fields_change_and_go_back_to_their_defaults() {
         &[
             "change plan pro {\"overage\":null,\"overage_cap\":null,\"quota\":{\"per\":\"day\",\"requests\":6}}",
             "change token t {\"expires_at\":null}",
-            "change site w {\"upgrade_url\":null}",
-            "change site w {\"case_sensitive\":null}",
+            "change site w {\"case_sensitive\":null,\"upgrade_url\":null}",
         ],
     );
 }
@@ -243,10 +242,11 @@ fn lists_let_in_what_either_policy_does_until_resources_are_in_service() {
         ],
         &[
             "make resource /a/b {\"cost\":9,\"methods\":[\"PAYFENCE-NEXT-0\"],\"pattern\":\"/a/b\"}",
+            "make resource /open {\"access\":\"free\",\"methods\":[\"PAYFENCE-NEXT-1\"],\"pattern\":\"/open\"}",
             "change plan pro {\"resources\":[\"/a/*\",\"/a/b\"]}",
             "change resource /a/b {\"methods\":null}",
-            "make resource /open {\"access\":\"free\",\"pattern\":\"/open\"}",
-            "change resource /a/* {\"methods\":[\"PAYFENCE-PAST-1\"]}",
+            "change resource /open {\"methods\":null}",
+            "change resource /a/* {\"methods\":[\"PAYFENCE-PAST-3\"]}",
             "change plan pro {\"resources\":[\"/a/b\"]}",
             "change token t {\"resources\":[\"/a/b\"]}",
             "archive resource /a/*",
@@ -269,28 +269,66 @@ fn lists_let_in_what_either_policy_does_until_resources_are_in_service() {
             "change plan pro {\"resources\":null}",
             "change token t {\"resources\":null}",
             "change resource /a/* {\"methods\":null}",
-            "change resource /a/b {\"methods\":[\"PAYFENCE-PAST-1\"]}",
             "archive resource /open",
+            "change resource /a/b {\"methods\":[\"PAYFENCE-PAST-2\"]}",
             "archive resource /a/b",
         ],
     );
 }
 
 #[test]
-fn resources_of_one_pattern_are_changed_in_place() {
+fn resources_that_cannot_be_there_both_are_changed_in_place() {
     let with = |resource: &str, plan: &str| site("", resource, plan, &subscription(""));
     let named = ", resources = [\"/a/{x}\"]";
     check(
         &with("{ pattern = \"/a/{x}\", methods = [\"GET\"] }", named),
         &with("{ pattern = \"/a/{x}\", methods = [\"POST\"], access = \"free\" }", named),
-        &["~ w resource GET /a/{x}: access: default -> \"free\", methods: [\"GET\"] -> [\"POST\"]"],
-        &["change resource GET /a/{x} {\"access\":\"free\",\"methods\":[\"POST\"]}"],
+        &[
+            "+ w resource POST /a/{x}: access = \"free\", methods = [\"POST\"], pattern = \"/a/{x}\"",
+            "- w resource GET /a/{x}: archived",
+        ],
+        &[
+            "make resource POST /a/{x} {\"access\":\"free\",\"methods\":[\"PAYFENCE-NEXT-0\"],\"pattern\":\"/a/{x}\"}",
+            "change resource POST /a/{x} {\"methods\":[\"POST\"]}",
+            "archive resource GET /a/{x}",
+        ],
     );
     check(
         &with("{ pattern = \"/a/{x}\" }", ""),
         &with("{ pattern = \"/a/{y}\" }", ""),
         &["~ w resource /a/{x}: pattern: \"/a/{x}\" -> \"/a/{y}\""],
         &["change resource /a/{x} {\"pattern\":\"/a/{y}\"}"],
+    );
+    check(
+        &with("{ pattern = \"/a\", methods = [\"GET\", \"PUT\"] }", ""),
+        &with("{ pattern = \"/a\", methods = [\"GET\", \"POST\"] }", ""),
+        &["~ w resource GET,PUT /a: methods: [\"GET\",\"PUT\"] -> [\"GET\",\"POST\"]"],
+        &[
+            "change resource GET,PUT /a {\"methods\":[\"GET\",\"POST\",\"PUT\"]}",
+            "change resource GET,PUT /a {\"methods\":[\"GET\",\"POST\"]}",
+        ],
+    );
+    // The most specific comes first and goes last.
+    check(
+        &with("{ pattern = \"/**\" }, { pattern = \"/a\", access = \"free\" }", ""),
+        &with(
+            "{ pattern = \"/{x}\" }, { pattern = \"/{x}/b\", methods = [\"GET\"] }, { pattern = \"/{x}/b\" }",
+            "",
+        ),
+        &[
+            "+ w resource /{x}: pattern = \"/{x}\"",
+            "+ w resource /{x}/b: pattern = \"/{x}/b\"",
+            "+ w resource GET /{x}/b: methods = [\"GET\"], pattern = \"/{x}/b\"",
+            "- w resource /**: archived",
+            "- w resource /a: archived",
+        ],
+        &[
+            "make resource GET /{x}/b {\"methods\":[\"GET\"],\"pattern\":\"/{x}/b\"}",
+            "make resource /{x}/b {\"pattern\":\"/{x}/b\"}",
+            "make resource /{x} {\"pattern\":\"/{x}\"}",
+            "archive resource /**",
+            "archive resource /a",
+        ],
     );
 }
 
@@ -359,5 +397,12 @@ fn what_cannot_be_is_said_before_anything_is_done() {
     check(&is, &is.replace("id = \"t\"", "id = \"t2\""), "under the name t");
     let other = is.replace("id = \"s\"", "id = \"gone\"").replace("id = \"t\"", "id = \"t2\"");
     check(&is, &other.replace(HASH, &HASH.replace('9', "8")), "it was archived");
-    check(&named("{x}"), &named("{y}"), "keep that spelling");
+    check(&named("{x}"), &named("{y}"), "keep the old spelling");
+    let methods = |methods: &str| {
+        site("", &format!("{{ pattern = \"/a\", {methods} }}"), "", &subscription(""))
+    };
+    let (old, new) = ("methods = [\"GET\", \"PUT\"]", "methods = [\"GET\", \"POST\"], cost = 2");
+    check(&methods(old), &methods(new), "in one go");
+    let cased = site("case_sensitive = true", "", "", &subscription(""));
+    check(&is, &cased, "`case_sensitive` cannot change together");
 }

@@ -27,6 +27,8 @@ const PAGE: &str = "100";
 const ROWS_MAX: usize = 2_000_000;
 /// Tries of one request.
 const TRIES_MAX: u32 = 6;
+/// Of these, where no answer comes: somebody waits to be told.
+const UNANSWERED_TRIES_MAX: u32 = 3;
 const WAIT_DEFAULT: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -179,7 +181,9 @@ impl Rest {
                 Ok(Answer::Done(json)) => return Ok(json),
                 Ok(Answer::Later { error, .. }) if tries == TRIES_MAX => return Err(error),
                 Ok(Answer::Later { wait, .. }) => wait,
-                Err(RestError::Reach { .. }) if is_safe && tries < TRIES_MAX => WAIT_DEFAULT,
+                Err(RestError::Reach { .. }) if is_safe && tries < UNANSWERED_TRIES_MAX => {
+                    WAIT_DEFAULT
+                }
                 Err(error) => return Err(error),
             };
             tries += 1;

@@ -3,6 +3,7 @@
 //! In: policy files. Out: what the commands print and end with, what the node answers.
 
 use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use policy::token::{self, Mode, TokenHash};
 use serde_json::json;
@@ -46,7 +47,7 @@ impl Policy {
             "[[sites]]\nslug = \"weather\"\norigin = \"{origin}\"\nhosts = [\"weather.test\"]\n{settings}\n\
              [[sites.resources]]\npattern = \"/paid/*\"\n\
              [[sites.resources]]\npattern = \"/paid/big/{{id}}\"\nmethods = [\"POST\"]\ncost = 9\n{resources}\n\
-             [[sites.plans]]\nid = \"pro\"\nquota = {{ requests = 1000, per = \"month\" }}\n{plan}\n\
+             [[sites.plans]]\nid = \"pro\"\nquota = {{ requests = 1000000000, per = \"month\" }}\n{plan}\n\
              [[sites.subscriptions]]\nid = \"sub_1\"\nplan = \"pro\"\ncustomer = \"globex\"\nstatus = \"active\"\n\
              period_anchor = 2026-01-31T12:00:00Z\n\
              tokens = [{{ id = \"tok_1\", value = \"{token}\" }}, {{ id = \"tok_2\", sha256 = \"{second}\"{second_token} }}]\n"
@@ -159,6 +160,39 @@ fn given_back(plane: &Plane) {
     assert_eq!(changes_so_far(plane), before);
     let checked = plane.run(&["policy", "check", "policy.toml"]);
     expect(&checked, 0);
+}
+
+#[test]
+fn what_both_policies_admit_is_admitted_all_the_while() {
+    let origin = Origin::ok();
+    let Some(plane) = plane(&origin) else { return };
+    let mut policy = Policy::new(&origin);
+    expect(&plane.apply(&policy.text(), &[]), 0);
+    let node = plane.node("n1");
+    wait_answer(&node, &policy.token, "/paid/x", (200, ""));
+    let texts = {
+        let old = policy.text();
+        policy.resources = "[[sites.resources]]\npattern = \"/paid/x\"\ncost = 2";
+        policy.plan = "resources = [\"/paid/x\", \"/paid/big/{id}\"]";
+        [policy.text(), old]
+    };
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            let mut asked = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let answer = ask(&node, &policy.token, "/paid/x");
+                assert_eq!((answer.status, answer.reason().as_str()), (200, ""), "request {asked}");
+                asked += 1;
+            }
+            asked
+        });
+        // Asserted when the asking is over, which would otherwise never end.
+        let applied: Vec<Output> = (0..6).map(|at| plane.apply(&texts[at % 2], &[])).collect();
+        is_over.store(true, Ordering::Relaxed);
+        applied.iter().for_each(|output| expect(output, 0));
+        assert!(asked.join().expect("every request was admitted") > 10);
+    });
 }
 
 #[test]

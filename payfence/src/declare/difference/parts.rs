@@ -18,12 +18,14 @@ impl Found<'_> {
     pub(super) fn plans(&mut self) {
         let (is, wanted) = (&self.is.form.plans, &self.wanted.form.plans);
         for (key, fields) in wanted {
+            let between = self.between(key, is.get(key), fields);
             match is.get(key) {
                 None => {
                     self.line('+', Kind::Plan, key, &shown(fields));
-                    self.step(Stage::PlanNew, Kind::Plan, key, Act::Create(fields.clone()));
+                    self.step(Stage::Wide, Kind::Plan, key, Act::Create(between.clone()));
+                    self.narrow(Kind::Plan, key, &between, fields);
                 }
-                Some(old) => self.change_listed(Stage::PlanNew, Kind::Plan, key, old, fields),
+                Some(old) => self.change_listed(Kind::Plan, key, (old, &between, fields)),
             }
         }
         for key in is.keys().filter(|key| !wanted.contains_key(*key)) {
@@ -32,25 +34,37 @@ impl Found<'_> {
         }
     }
 
+    /// A plan that lets in what it did, what it will, and what the plans did that its new subscriptions come from.
+    fn between(&self, key: &str, old: Option<&Fields>, new: &Fields) -> Fields {
+        let plan = |fields: &Fields| fields.get("plan").cloned().unwrap_or_default();
+        let is = &self.is.form;
+        let moved = self.wanted.form.subscriptions.iter().filter(|(_, new)| plan(new) == key);
+        let moved =
+            moved.filter_map(|(name, _)| is.plans.get(plan(is.subscriptions.get(name)?).as_str()?));
+        let from: Vec<&Fields> = moved.chain(old).collect();
+        widened(new, &from)
+    }
+
     /// Changes what has a list of resources: first everything but that what is let in now stays let in, then the rest.
-    fn change_listed(&mut self, stage: Stage, kind: Kind, key: &str, old: &Fields, new: &Fields) {
+    fn change_listed(
+        &mut self,
+        kind: Kind,
+        key: &str,
+        (old, between, new): (&Fields, &Fields, &Fields),
+    ) {
         let whole = patch(old, new);
-        if whole.is_empty() {
-            return;
+        if !whole.is_empty() {
+            self.line('~', kind, key, &changes(old, &whole).join(", "));
         }
-        self.line('~', kind, key, &changes(old, &whole).join(", "));
-        let mut between = new.clone();
-        match (old.get("resources"), new.get("resources")) {
-            (Some(is), Some(wanted)) => {
-                let both = sorted(words(Some(is)).into_iter().chain(words(Some(wanted))));
-                between.insert("resources".to_owned(), both.into());
-            }
-            _ => _ = between.remove("resources"),
-        }
-        let (first, last) = (patch(old, &between), patch(&between, new));
+        let first = patch(old, between);
         if !first.is_empty() {
-            self.step(stage, kind, key, Act::Change(first));
+            self.step(Stage::Wide, kind, key, Act::Change(first));
         }
+        self.narrow(kind, key, between, new);
+    }
+
+    fn narrow(&mut self, kind: Kind, key: &str, between: &Fields, new: &Fields) {
+        let last = patch(between, new);
         if !last.is_empty() {
             self.step(Stage::Narrow, kind, key, Act::Change(last));
         }
@@ -157,9 +171,23 @@ impl Found<'_> {
             self.line('~', Kind::Token, key, "revoked");
             self.step(Stage::Revoke, Kind::Token, key, Act::End);
         } else {
-            self.change_listed(Stage::TokenWide, Kind::Token, key, old, fields);
+            let between = widened(fields, &[old]);
+            self.change_listed(Kind::Token, key, (old, &between, fields));
         }
     }
+}
+
+/// The new fields with what all of them let in: no list where one has none.
+fn widened(new: &Fields, from: &[&Fields]) -> Fields {
+    let mut widened = new.clone();
+    let mut lists = from.iter().copied().chain([new]).map(|fields| fields.get("resources"));
+    if lists.clone().all(|list| list.is_some()) {
+        let all = sorted(lists.by_ref().flat_map(words));
+        widened.insert("resources".to_owned(), all.into());
+    } else {
+        widened.remove("resources");
+    }
+    widened
 }
 
 fn is_revoked(fields: &Fields) -> bool {
