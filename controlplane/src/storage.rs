@@ -194,12 +194,23 @@ impl Store {
         Ok(self.accounts(window).await?.is_none_or(|page| page.rows.is_empty()))
     }
 
-    /// Forgets old answers; says how many.
+    /// Forgets old answers to requests that may be sent again, and old entries of the outbox; says how many of each.
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub async fn prune(&self) -> StorageResult<u64> {
-        idempotency::prune(&self.database, self.world.now_ms()).await
+    pub async fn prune(&self) -> StorageResult<(u64, u64)> {
+        let now_ms = self.world.now_ms();
+        let answers = idempotency::prune(&self.database, now_ms).await?;
+        Ok((answers, outbox::prune(&self.database, now_ms, outbox::KEPT_MIN).await?))
+    }
+
+    /// The same, keeping only so many entries of the outbox.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    #[cfg(test)]
+    pub(crate) async fn prune_outbox(&self, now_ms: i64, kept_min: i64) -> StorageResult<u64> {
+        outbox::prune(&self.database, now_ms, kept_min).await
     }
 
     /// Seals every secret anew that was sealed with another key than the first; says how many.

@@ -45,6 +45,23 @@ pub struct OutboxEntry {
     pub created_at_ms: i64,
 }
 
+/// Entries kept however old they are: a node that is so many behind can be told by changes still.
+pub const KEPT_MIN: i64 = 100_000;
+/// How long entries are kept beside, milliseconds.
+const KEPT_MS: i64 = 7 * 86_400_000;
+
+/// Forgets entries that are old and that enough have come after; says how many. A node that would need them takes a base.
+pub(super) async fn prune(
+    database: &DatabaseConnection,
+    now_ms: i64,
+    kept_min: i64,
+) -> StorageResult<u64> {
+    let sql = "DELETE FROM outbox WHERE sequence <= (SELECT sequence FROM outbox_head WHERE id = 1) - $1 AND created_at_ms < $2";
+    let values = [kept_min.into(), now_ms.saturating_sub(KEPT_MS).into()];
+    let statement = Statement::from_sql_and_values(database.get_database_backend(), sql, values);
+    Ok(database.execute_raw(statement).await?.rows_affected())
+}
+
 /// Wakes the publisher of this process.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wake(Arc<Notify>);

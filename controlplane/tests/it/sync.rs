@@ -94,6 +94,33 @@ pub async fn a_node_that_was_away_catches_up(place: Place) {
     serving.stop().await;
 }
 
+/// The entries it would be told by are pruned meanwhile.
+pub async fn a_node_that_was_away_too_long_takes_a_base(place: Place) {
+    let owner = place.owner().await;
+    let ids = samples::make(&owner).await;
+    let issued = issue(&owner, &place, "n1").await;
+    let folder = tempdir().unwrap();
+    let serving = Serving::start(&place).await;
+    let token = another_token(&owner, &ids).await;
+    let node = Node::start(&[&serving.url], &issued.token, 1, folder.path());
+    node.wait("the base", |node| node.token(&token) == Some(false)).await;
+    node.stop().await;
+    let missed = another_token(&owner, &ids).await;
+    serving.stop().await;
+    place.store.outbox().publish_once().await.unwrap();
+    let later_ms = System.now_ms() + 8 * 86_400_000;
+    assert_eq!(place.store.prune_outbox(System.now_ms(), 1).await.unwrap(), 0, "they are new");
+    assert!(place.store.prune_outbox(later_ms, 1).await.unwrap() > 0);
+    assert_eq!(place.store.outbox().read_after(0).await.unwrap().len(), 1, "the last one stays");
+    let serving = Serving::start(&place).await;
+    let node = Node::start(&[&serving.url], &issued.token, 2, folder.path());
+    node.wait("what it missed", |node| node.token(&missed) == Some(false)).await;
+    let status = node.status();
+    assert_eq!((status.bases, status.rejected), (1, 0), "{status:#?}");
+    node.stop().await;
+    serving.stop().await;
+}
+
 pub async fn a_node_is_cut_off(place: Place) {
     let owner = place.owner().await;
     samples::make(&owner).await;
