@@ -166,6 +166,11 @@ impl Lease {
         self.last_grant = 0;
     }
 
+    /// Its period begins: what was leased ahead has not been idle for it.
+    pub(super) fn begin(&mut self, now: Now) {
+        self.changed_us = self.changed_us.max(now.mono_us);
+    }
+
     /// Whether nothing was used for long enough that free units should go back.
     pub(super) fn is_idle(&self, now: Now) -> bool {
         now.mono_us.saturating_sub(self.changed_us) >= IDLE_US

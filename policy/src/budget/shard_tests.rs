@@ -20,6 +20,11 @@ struct Node {
     ledger: Ledger,
     now: Now,
     messages: usize,
+    /// The ledger that it shares with other nodes, instead of its own.
+    shared: Option<Account>,
+    is_shared: bool,
+    /// Nothing reaches the ledger.
+    is_away: bool,
 }
 
 impl Node {
@@ -27,7 +32,15 @@ impl Node {
         let shards =
             (0..shards).map(|shard| ShardBudgets::new(ShardId(shard), shards, Config::default()));
         let now = Now { mono_us: 5_000_000, unix_s: MONDAY_S };
-        Self { shards: shards.collect(), ledger: Ledger::new(), now, messages: 0 }
+        Self {
+            shards: shards.collect(),
+            ledger: Ledger::new(),
+            now,
+            messages: 0,
+            shared: None,
+            is_shared: false,
+            is_away: false,
+        }
     }
 
     /// A node that goes on from what was used before.
@@ -58,6 +71,8 @@ impl Node {
                         let from = Destination::Shard(from);
                         self.shards[usize::from(to.0)].on_message(self.now, from, message);
                     }
+                    Destination::Ledger if self.is_away => {}
+                    Destination::Ledger if self.is_shared => self.ask_shared(&message),
                     Destination::Ledger => self.ledger.on_message(1, from, &message),
                 }
             }
@@ -66,6 +81,19 @@ impl Node {
                 let shard = &mut self.shards[usize::from(to.0)];
                 shard.on_message(self.now, Destination::Ledger, message);
             }
+        }
+    }
+
+    fn ask_shared(&mut self, message: &Message) {
+        let Message::LeaseRequest(request) = message else { return };
+        let now = LedgerNow { unix_ms: self.now.unix_s * 1_000, authority: Authority::Ledger };
+        let account = self.shared.get_or_insert_with(|| Account::open(request, now));
+        let from = ledger::Borrower { node: 1, start: 1, shard: ShardId(0) };
+        let shards = self.shards.len() as u16;
+        for posted in account.take(from, request, now) {
+            let owner = owner_of(posted.reply.id, shards);
+            let reply = Message::LeaseReply(Box::new(posted.reply));
+            self.shards[usize::from(owner.0)].on_message(self.now, Destination::Ledger, reply);
         }
     }
 
@@ -507,6 +535,33 @@ fn what_was_used_before_a_start_counts() {
         let mut node = Node::after(2, Past { period, used: 8 });
         let Decided::Admitted(admitted) = node.admit(1, &terms, 1) else { panic!("not admitted") };
         assert_eq!((admitted.reason, admitted.figures.used), (expected, 9));
+    }
+}
+
+/// What is leased ahead is there when the period begins, however long ago it was leased and whether or not a ledger is there.
+#[test]
+fn a_period_begins_without_a_ledger() {
+    let calendar = Calendar { unit: Unit::Hour, anchor_s: None };
+    let terms = Terms { calendar, ..quota(100_000) };
+    for rest_ms in [0, 300, 700, 900] {
+        let mut node = Node::new(2);
+        let shared = Config { shared: true, ..Config::default() };
+        node.shards = (0..2).map(|shard| ShardBudgets::new(ShardId(shard), 2, shared)).collect();
+        node.is_shared = true;
+        // A minute before the hour's end.
+        node.now.unix_s += 3_540;
+        node.pass(rest_ms * 1_000);
+        for turn in 0..900 {
+            node.is_away = turn > 50;
+            let decided = node.admit(turn % 2, &terms, 1);
+            assert!(
+                matches!(decided, Decided::Admitted(_)),
+                "turn {turn}, {rest_ms} ms: {decided:?}"
+            );
+            node.pass(100_000);
+        }
+        let figures = node.usage(0, &terms);
+        assert!(figures.used < 400, "no period began: {figures:?} at {:?}", node.now);
     }
 }
 

@@ -46,6 +46,7 @@ impl Owned {
         let mut old = std::mem::replace(&mut self.lease, fresh);
         old.used.set_left(true);
         self.lease.used.set_left(false);
+        self.lease.begin(now);
         old.left_with = self.lent.iter().map(|lent| lent.units).collect();
         let request = if self.setting.shared { old.tell(&cover) } else { old.close(&cover) };
         self.send(request, mail);
