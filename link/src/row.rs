@@ -441,17 +441,17 @@ pub fn read(bytes: &[u8]) -> Result<(Row<'_>, &[u8]), Malformed> {
     Ok((Row { stage, opened, ended }, rest))
 }
 
-fn read_texts<'a>(fixed: Read<'_>, mut bytes: &'a [u8], flags: u8) -> Result<Texts<'a>, Malformed> {
+fn read_texts<'a>(fixed: Read<'_>, bytes: &'a [u8], flags: u8) -> Result<Texts<'a>, Malformed> {
+    // All at once: each is UTF-8 where the whole is and none begins within a character.
+    let mut rest = std::str::from_utf8(bytes).map_err(|_| Malformed("a text is not UTF-8"))?;
     let mut all = [""; TEXTS];
     for (index, text) in all.iter_mut().enumerate() {
         let length = u16::from_le_bytes(fixed.array(at::TEXTS + 2 * index));
-        let (own, rest) = bytes
+        (*text, rest) = rest
             .split_at_checked(usize::from(length))
-            .ok_or(Malformed("a text is longer than the row"))?;
-        *text = std::str::from_utf8(own).map_err(|_| Malformed("a text is not UTF-8"))?;
-        bytes = rest;
+            .ok_or(Malformed("a text is longer than the row, or ends within a character"))?;
     }
-    if !bytes.is_empty() {
+    if !rest.is_empty() {
         return Err(Malformed("it is longer than its texts"));
     }
     let [site, method, path, customer, subscription, token_id, plan, resource] = all;

@@ -129,6 +129,13 @@ fn every_cut_and_every_wrong_enum_is_malformed() {
     let last = row.len() - 1;
     row[last] = 0xff;
     assert!(read(&row).is_err(), "a text that is not UTF-8");
+    row.clear();
+    write_open(&mut row, &Opened { texts: Texts { method: "é", ..opened().texts }, ..opened() });
+    assert!(read(&row).is_ok());
+    // The site takes the first half of the method's character.
+    row[at::TEXTS] += 1;
+    row[at::TEXTS + 2] -= 1;
+    assert!(read(&row).is_err(), "a text that ends within a character");
 }
 
 proptest! {

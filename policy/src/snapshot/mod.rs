@@ -108,13 +108,17 @@ struct SiteRuntime {
     matcher: Matcher,
 }
 
+/// Seeded, and a quarter of SipHash's time for a host. Who could choose names that collide are those who name sites, not those
+/// who ask for them: a client's name is looked up and never kept.
+type NameHasher = foldhash::fast::RandomState;
+
 /// Sites by the names that addresses give them.
 #[derive(Debug, Default)]
 pub(crate) struct SiteNames {
     /// By slug.
-    pub(crate) slugs: HashMap<Box<[u8]>, SiteIndex>,
+    pub(crate) slugs: HashMap<Box<[u8]>, SiteIndex, NameHasher>,
     /// By custom host, lower-case.
-    pub(crate) hosts: HashMap<Box<[u8]>, SiteIndex>,
+    pub(crate) hosts: HashMap<Box<[u8]>, SiteIndex, NameHasher>,
     /// By custom host that is an address.
     pub(crate) addresses: HashMap<IpAddr, SiteIndex>,
 }
