@@ -24,9 +24,9 @@ pub struct Options {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// Only cases whose name contains this, as `proxy-100B-c64`.
-    #[arg(long, default_value = "")]
-    only: String,
+    /// Only cases whose name contains one of these, as `proxy-100B-c64`; commas between.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// Leave out the latencies at a fixed rate.
     #[arg(long)]
     no_latency: bool,
@@ -104,10 +104,12 @@ pub fn run(options: &Options) -> Result<()> {
         "servers and load need a core each; this machine shows {cores}"
     );
     pin_to(options.core_load)?;
-    let plans: Vec<Plan> =
-        plans().into_iter().filter(|plan| plan.name.contains(&options.only)).collect();
+    let only = &options.only;
+    let is_wanted =
+        |plan: &Plan| only.is_empty() || only.iter().any(|part| plan.name.contains(part));
+    let plans: Vec<Plan> = plans().into_iter().filter(is_wanted).collect();
     if plans.is_empty() {
-        bail!("no case's name contains '{}'", options.only);
+        bail!("no case's name contains any of {only:?}");
     }
     let bench = Bench::new(options.payfence.clone(), options.core_subject, options.core_load)?;
     let origin = bench.origin()?;

@@ -56,10 +56,15 @@ const THREADS: [(&str, &str); 3] =
 const STILL: Duration = Duration::from_secs(2);
 const CAUGHT_UP: Duration = Duration::from_secs(60);
 
+/// The one shard's thread.
+const SHARD: &str = "payfence-0";
+
 /// CPU a request of each way, and of each thread for a million rows, one entry a round.
 #[derive(Default)]
 struct Case {
     request_us: [Vec<f64>; WAYS.len()],
+    /// What of it the shard itself took.
+    shard_us: [Vec<f64>; WAYS.len()],
     threads_s: [Vec<f64>; THREADS.len()],
 }
 
@@ -98,18 +103,20 @@ pub fn run(options: &Options) -> Result<()> {
 impl Case {
     fn rows(&self, name: &str) -> Vec<Row> {
         let mut rows = Vec::new();
-        let off = &self.request_us[0];
-        for (way, rounds) in WAYS.iter().zip(&self.request_us) {
-            let name = format!("{name}: CPU per request, journal {way}");
-            rows.push(row(&name, median(rounds), "µs"));
-        }
-        for (way, rounds) in WAYS.iter().zip(&self.request_us).skip(1) {
-            let ratios: Vec<f64> = rounds.iter().zip(off).map(|(with, off)| with / off).collect();
-            rows.push(row(&format!("{name}: {way} ÷ off"), median(&ratios), ""));
+        for (what, ways) in [("CPU", &self.request_us), ("the shard's own CPU", &self.shard_us)] {
+            for (way, rounds) in WAYS.iter().zip(ways) {
+                let name = format!("{name}: {what} per request, journal {way}");
+                rows.push(row(name, median(rounds), "µs"));
+            }
+            for (way, rounds) in WAYS.iter().zip(ways).skip(1) {
+                let ratios = rounds.iter().zip(&ways[0]).map(|(with, off)| with / off);
+                let ratios: Vec<f64> = ratios.collect();
+                rows.push(row(format!("{name}: {what}, {way} ÷ off"), median(&ratios), ""));
+            }
         }
         for ((_, thread), rounds) in THREADS.iter().zip(&self.threads_s) {
             let name = format!("{name}: CPU of the {thread} thread, a million rows");
-            rows.push(row(&name, median(rounds), "s"));
+            rows.push(row(name, median(rounds), "s"));
         }
         rows
     }
@@ -146,16 +153,19 @@ impl Scene {
         let threads_before = node.server.threads_cpu_ns()?;
         let counted = load(options.seconds)?;
         let rows = self.rows_when_still(way)? - rows_before;
-        let mut process_ns = 0;
+        let (mut process_ns, mut shard_ns) = (0, 0);
         let mut beside_ns = [0; THREADS.len()];
         for (name, ns) in node.server.threads_cpu_ns()? {
             let spent = ns.saturating_sub(threads_before.get(&name).copied().unwrap_or(0));
             process_ns += spent;
+            shard_ns += if name == SHARD { spent } else { 0 };
             if let Some(at) = THREADS.iter().position(|(thread, _)| *thread == name) {
                 beside_ns[at] += spent;
             }
         }
-        case.request_us[way].push(process_ns as f64 / 1e3 / counted.requests as f64);
+        let each_us = |ns: u64| ns as f64 / 1e3 / counted.requests as f64;
+        case.request_us[way].push(each_us(process_ns));
+        case.shard_us[way].push(each_us(shard_ns));
         if way == EXPORTED {
             ensure!(rows >= counted.requests, "{rows} rows of {} requests", counted.requests);
             for (rounds, ns) in case.threads_s.iter_mut().zip(beside_ns) {

@@ -39,15 +39,14 @@ second.
 pub fn run(options: &Options) -> Result<()> {
     let mut page = HEAD.to_owned();
     let record = |name: &str| -> PathBuf { options.records.join(name) };
-    if let Some(found) = read::<Comparison>(&record("compare.json"))? {
-        let _ = write!(page, "\n## Against nginx\n\n{}", comparison(&found));
-    }
-    if let Some(found) = read::<Comparison>(&record("tls.json"))? {
-        let _ = write!(
-            page,
-            "\n## TLS, against nginx with the same certificate\n\n{}",
-            comparison(&found)
-        );
+    for (name, title) in [
+        ("compare.json", "Against nginx"),
+        ("compare-again.json", "Against nginx, some cases again"),
+        ("tls.json", "TLS, against nginx with the same certificate"),
+    ] {
+        if let Some(found) = read::<Comparison>(&record(name))? {
+            let _ = write!(page, "\n## {title}\n\n{}", comparison(&found));
+        }
     }
     for (name, title) in [
         ("idle.json", "Idle connections"),
