@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::base::{self, Base};
 use super::changes::{self, Encoded};
 use crate::secrets::Keyring;
-use crate::storage::{StorageResult, Store};
+use crate::storage::{OutboxEntry, StorageResult, Store};
 
 /// Bytes of changes that are kept.
 const KEPT_BYTES_MAX: usize = 64 << 20;
@@ -227,17 +227,23 @@ impl Feed {
                     continue;
                 }
             };
-            is_away = false;
             loop {
-                let made =
-                    changes::of_entries(&self.store, &self.keyring, self.head(), &entries).await;
-                match made {
+                // A new history may have begun past some of them: its base has what they changed.
+                let head = self.head();
+                let is_new = |entry: &OutboxEntry| entry.sequence.unsigned_abs() > head;
+                let first = entries.iter().position(is_new).unwrap_or(entries.len());
+                let new = entries.get(first..).unwrap_or_default();
+                match changes::of_entries(&self.store, &self.keyring, head, new).await {
                     Ok(made) => {
+                        is_away = false;
                         self.keep(made, changes::concern_nodes(&entries));
                         break;
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "changes cannot be read; trying again until they can");
+                        if !is_away {
+                            tracing::warn!(%error, "changes cannot be read; trying again until they can");
+                        }
+                        is_away = true;
                         tokio::time::sleep(RETRY).await;
                     }
                 }
