@@ -88,19 +88,21 @@ impl Carrier {
 
     fn run(&mut self, requests: &Receiver<Request>, words: &Receiver<LastWords>, clock: Clock) {
         let replies = self.port.replies.clone();
-        let never = crossbeam::channel::never();
+        let (never, deaf) = (crossbeam::channel::never(), crossbeam::channel::never());
         loop {
             let is_behind = !self.undelivered.is_empty() || !self.waiting.is_empty();
             let pause = if is_behind { RETRY } else { PAUSE };
             // Full, it takes no more: shards keep what they have to say.
             let taken = if self.waiting.len() < WAITING_MAX { requests } else { &never };
+            // The same for replies: what the link then drops, the ledger says again when asked again.
+            let heard = if self.undelivered.len() < WAITING_MAX { &replies } else { &deaf };
             let mut last_words = None;
             crossbeam::channel::select! {
                 recv(taken) -> request => match request {
                     Ok((_, message)) => self.ask(&message),
                     Err(_) => return,
                 },
-                recv(replies) -> batch => match batch {
+                recv(heard) -> batch => match batch {
                     Ok(batch) => self.hear(batch),
                     // The link has ended; nobody answers any more.
                     Err(_) => thread::park_timeout(RETRY),
@@ -113,7 +115,9 @@ impl Carrier {
             {
                 self.ask(&message);
             }
-            while let Ok(batch) = replies.try_recv() {
+            while self.undelivered.len() < WAITING_MAX
+                && let Ok(batch) = replies.try_recv()
+            {
                 self.hear(batch);
             }
             self.send();
