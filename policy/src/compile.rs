@@ -3,6 +3,8 @@
 //! In: a validated policy and the sequence number it is to have. Out: bytes that `Snapshot::from_bytes` accepts.
 //! Always holds: the same policy and sequence give the same bytes.
 
+use std::collections::HashMap;
+
 use rkyv::rancor::Error;
 
 use crate::ids::entitlement_id;
@@ -75,6 +77,8 @@ pub fn compile_sites(sites: &[Site], sequence: u64) -> Result<Vec<u8>, CompileEr
 pub struct Builder {
     body: Body,
     slots: Vec<TokenSlot>,
+    /// Where patterns are in `body.patterns`.
+    patterns: HashMap<String, u32>,
 }
 
 impl Builder {
@@ -92,10 +96,11 @@ impl Builder {
             token_ids: String::new(),
             networks: Vec::new(),
             narrower: Vec::new(),
+            patterns: Vec::new(),
             slots: Vec::new(),
             slot_homes: 0,
         };
-        let mut builder = Self { body, slots: Vec::new() };
+        let mut builder = Self { body, slots: Vec::new(), patterns: HashMap::new() };
         sites.iter().try_for_each(|site| builder.add_site(site))?;
         Ok(builder)
     }
@@ -178,7 +183,6 @@ impl Builder {
     /// [`CompileError`]; after [`CompileError::NoSite`] and [`CompileError::NoPlan`] nothing of it was added, and others can be.
     pub fn add(&mut self, site: u32, subscription: &Subscription) -> Result<(), CompileError> {
         let row = self.body.sites.get(site as usize).ok_or(CompileError::NoSite(site))?;
-        let resources_start = row.resources.start;
         let at = row.plans.start.saturating_add(subscription.plan);
         let plan = self.body.plans.get(at as usize).filter(|plan| !plan.is_earlier);
         if plan.is_none() || at >= row.plans.end {
@@ -190,17 +194,12 @@ impl Builder {
         let index = position(self.body.subscriptions.len().saturating_mul(2), "subscriptions")? / 2;
         self.body.subscriptions.push(row);
         for token in &subscription.tokens {
-            self.add_token(token, index, resources_start)?;
+            self.add_token(token, index)?;
         }
         Ok(())
     }
 
-    fn add_token(
-        &mut self,
-        token: &Token,
-        subscription: u32,
-        resources_start: u32,
-    ) -> Result<(), CompileError> {
+    fn add_token(&mut self, token: &Token, subscription: u32) -> Result<(), CompileError> {
         let index = position(self.body.tokens.len().saturating_mul(2), "tokens")? / 2;
         let id_start = position(self.body.token_ids.len(), "bytes of token ids")?;
         let networks_start = position(self.body.networks.len(), "networks")?;
@@ -222,7 +221,18 @@ impl Builder {
         });
         self.body.token_ids.push_str(&token.id);
         self.body.networks.extend(token.allow_from.iter().map(network_row));
-        self.body.narrower.extend(narrower.iter().map(|rule| resources_start + rule));
+        for pattern in narrower {
+            let place = match self.patterns.get(pattern) {
+                Some(place) => *place,
+                None => {
+                    let place = position(self.body.patterns.len(), "patterns of tokens")?;
+                    self.body.patterns.push(pattern.clone());
+                    self.patterns.insert(pattern.clone(), place);
+                    place
+                }
+            };
+            self.body.narrower.push(place);
+        }
         self.slots.push(TokenSlot { hash: token.hash.0, subscription, token: index });
         Ok(())
     }

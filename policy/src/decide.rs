@@ -9,7 +9,7 @@
 use crate::budget::{Calendar, Unit};
 use crate::decision::{Decision, Outcome, Reason};
 use crate::facts::{Facts, Presented};
-use crate::matcher::{Access, Match, Scratch};
+use crate::matcher::{Access, Match, RuleRef, Scratch};
 use crate::model::Status;
 use crate::snapshot::{PlanView, SiteView, Snapshot, SubscriptionView, TokenView};
 use crate::token::{self, TokenHash};
@@ -151,7 +151,8 @@ fn authorize(
         standing(&holder.subscription, &holder.plan, now_s).ok_or(Reason::SubscriptionInactive)?;
     let includes_all = matched.paid.iter().all(|rule| {
         let resource = site.resource_of(*rule);
-        holder.plan.includes(resource) && holder.token.includes(resource)
+        holder.plan.includes(resource)
+            && holder.token.includes(resource, matches!(rule, RuleRef::Default))
     });
     if includes_all { Ok(reason) } else { Err(Reason::PlanExcludesResource) }
 }

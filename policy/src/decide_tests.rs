@@ -426,9 +426,16 @@ fn expected_of_holder(
         (Some(list), RuleRef::Rule(index)) => list.contains(index),
         (Some(_), RuleRef::Default) => false,
     };
+    let is_narrowed_to = |list: &Option<Vec<String>>, rule: &RuleRef| match (list, rule) {
+        (None, _) => true,
+        (Some(list), RuleRef::Rule(index)) => {
+            list.iter().any(|text| *text == site.resources[*index as usize].pattern.as_str())
+        }
+        (Some(_), RuleRef::Default) => false,
+    };
     let is_included = paid
         .iter()
-        .all(|rule| is_listed(&plan.resources, rule) && is_listed(&token.resources, rule));
+        .all(|rule| is_listed(&plan.resources, rule) && is_narrowed_to(&token.resources, rule));
     let is_late = subscription.status == Status::PastDue;
     let is_served = matches!(subscription.status, Status::Active | Status::Trialing);
     if token.is_revoked {
@@ -497,8 +504,9 @@ fn changed(choices: &[u8]) -> Policy {
             subscription.status = Status::WORDS[usize::from(pick(8))].1;
             for token in &mut subscription.tokens {
                 token.is_revoked = pick(6) == 0;
-                let narrowed = u32::from(pick(8));
-                token.resources = (narrowed < rules).then(|| vec![narrowed]);
+                let narrowed = site.resources.get(usize::from(pick(8)));
+                token.resources =
+                    narrowed.map(|resource| vec![resource.pattern.as_str().to_owned()]);
             }
         }
     }

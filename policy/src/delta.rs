@@ -73,25 +73,18 @@ pub struct TokenState {
 }
 
 impl SubscriptionState {
-    /// A subscription of `site` as the model has it. A plan or resource that the model does not have is left out of it: the
-    /// subscription is then of no plan, and answers as an unknown token.
+    /// A subscription of `site` as the model has it. Where the model does not have its plan it is of none, and answers as an unknown
+    /// token.
     #[must_use]
     pub fn new(site: &Site, subscription: &Subscription) -> Self {
         let plan = site.plans.get(subscription.plan as usize);
-        let pattern = |position: &u32| {
-            let resource = site.resources.get(*position as usize)?;
-            Some(resource.pattern.as_str().to_owned())
-        };
         let tokens = subscription.tokens.iter().map(|token| TokenState {
             id: token.id.clone(),
             hash: token.hash.0,
             expires_at_s: token.expires_at_s.unwrap_or(i64::MAX),
             is_revoked: token.is_revoked,
             networks: token.allow_from.iter().map(network_row).collect(),
-            resources: token
-                .resources
-                .as_ref()
-                .map(|positions| positions.iter().filter_map(pattern).collect()),
+            resources: token.resources.clone(),
         });
         Self {
             slug: site.slug.clone(),

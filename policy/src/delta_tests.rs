@@ -112,11 +112,6 @@ fn policy_of(sites: usize, holders: &BTreeMap<Key, Holder>) -> Policy {
 
 fn subscription_text(site: &Site, id: &str, holder: &Holder) -> Option<Subscription> {
     let plan = site.plans.iter().position(|plan| plan.id == holder.plan)?;
-    let narrowed: Vec<u32> = (0..)
-        .zip(&site.resources)
-        .filter(|(_, resource)| resource.pattern.as_str() == "/y")
-        .map(|(position, _)| position)
-        .collect();
     let tokens =
         holder.tokens.iter().map(|(number, is_revoked, is_narrowed)| crate::model::Token {
             id: format!("tok_{number}"),
@@ -128,7 +123,7 @@ fn subscription_text(site: &Site, id: &str, holder: &Holder) -> Option<Subscript
             } else {
                 Vec::new()
             },
-            resources: is_narrowed.then(|| narrowed.clone()),
+            resources: is_narrowed.then(|| vec!["/y".to_owned()]),
         });
     Some(Subscription {
         id: id.to_owned(),

@@ -26,12 +26,11 @@ pub struct Sites {
     places: HashMap<String, Place>,
 }
 
-/// Where a site and its parts are in the model.
+/// Where a site and its plans are in the model.
 #[derive(Debug)]
 struct Place {
     site: u32,
     plans: HashMap<String, u32>,
-    resources: HashMap<String, Vec<u32>>,
 }
 
 /// A subscription in the model, by its site's position.
@@ -76,17 +75,13 @@ impl Sites {
     }
 
     fn add(&mut self, row: &Site, plans: &[Plan], model: model::Site) {
-        let mut resources: HashMap<String, Vec<u32>> = HashMap::new();
-        for (resource, position) in model.resources.iter().zip(0..) {
-            resources.entry(resource.pattern.as_str().to_owned()).or_default().push(position);
-        }
         let position = |plan: &Plan| {
             let at = model.plans.iter().position(|known| known.id == plan.reference)?;
             Some((plan.id.clone(), u32::try_from(at).ok()?))
         };
         let plans = plans.iter().filter_map(position).collect();
         let site = u32::try_from(self.sites.len()).unwrap_or(u32::MAX);
-        self.places.insert(row.id.clone(), Place { site, plans, resources });
+        self.places.insert(row.id.clone(), Place { site, plans });
         self.sites.push(model);
     }
 
@@ -108,7 +103,7 @@ impl Sites {
             past_due_since_s: row.past_due_since_ms.map(seconds),
             period_anchor_s: row.period_anchor_ms.map(seconds),
             adjustments: adjustments_of(&rows.adjustments),
-            tokens: rows.tokens.iter().filter_map(|token| token_of(token, place)).collect(),
+            tokens: rows.tokens.iter().filter_map(token_of).collect(),
         };
         Some((place.site, subscription))
     }
@@ -132,19 +127,18 @@ fn adjustments_of(rows: &[Adjustment]) -> Vec<model::Adjustment> {
     by_end.into_iter().map(|(until_s, units)| model::Adjustment { until_s, units }).collect()
 }
 
-fn token_of(row: &Token, place: &Place) -> Option<model::Token> {
+fn token_of(row: &Token) -> Option<model::Token> {
     let token = || -> Result<model::Token, String> {
         let hash: [u8; 32] =
             row.hash.as_slice().try_into().map_err(|_| "its hash is none".to_owned())?;
         let networks: Vec<String> = list(row.allow_from.as_deref())?.unwrap_or_default();
         let allow_from = networks.iter().map(|text| network(text)).collect::<Result<_, _>>()?;
         let patterns: Option<Vec<String>> = list(row.resources.as_deref())?;
-        let resources = patterns.map(|patterns| {
-            let known = patterns.iter().filter_map(|pattern| place.resources.get(pattern));
-            let mut positions: Vec<u32> = known.flatten().copied().collect();
-            positions.sort_unstable();
-            positions.dedup();
-            positions
+        // By name, those of archived resources too: where a pattern comes back, the token has it again.
+        let resources = patterns.map(|mut patterns| {
+            patterns.sort_unstable();
+            patterns.dedup();
+            patterns
         });
         Ok(model::Token {
             id: row.reference.clone(),

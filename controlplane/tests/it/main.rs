@@ -95,6 +95,7 @@ cases! {
     sync:
         a_new_node_fetches_a_base_and_follows_changes,
         a_node_that_was_away_catches_up,
+        a_pattern_that_comes_back_is_the_tokens_again,
         a_node_that_was_away_too_long_takes_a_base,
         a_node_is_cut_off,
         starts_take_over_from_each_other,

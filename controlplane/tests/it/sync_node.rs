@@ -158,6 +158,25 @@ impl Node {
         Some(snapshot.token(token)?.is_revoked())
     }
 
+    /// Whether a site has a resource of this pattern.
+    pub fn has_pattern(&self, pattern: &str) -> bool {
+        let Some(snapshot) = self.in_force.0.lock().clone() else { return false };
+        snapshot.sites().any(|site| site.resources().any(|row| row.pattern() == pattern))
+    }
+
+    /// Whether a token's own list includes the resource of this pattern.
+    pub fn token_includes(&self, text: &str, pattern: &str) -> bool {
+        let Some(snapshot) = self.in_force.0.lock().clone() else { return false };
+        let Some((token, _)) = snapshot.find_token(&TokenHash::of(text.as_bytes())) else {
+            return false;
+        };
+        let token = snapshot.token(token).unwrap();
+        snapshot.sites().any(|site| {
+            site.resources()
+                .any(|row| row.pattern() == pattern && token.includes(row.index(), false))
+        })
+    }
+
     /// The limit that a token's subscription has.
     pub fn limit(&self, text: &str) -> Option<u64> {
         self.limit_at(text, System.now_ms() / 1_000)

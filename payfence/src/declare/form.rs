@@ -91,7 +91,7 @@ impl SiteForm {
         for subscription in &site.subscriptions {
             form.subscriptions.insert(subscription.id.clone(), subscription_of(subscription, site));
             for token in &subscription.tokens {
-                let fields = token_of(token, &subscription.id, site);
+                let fields = token_of(token, &subscription.id);
                 form.tokens.insert(token.id.clone(), fields);
             }
         }
@@ -180,7 +180,11 @@ fn plan_of(plan: &model::Plan, site: &model::Site) -> Fields {
     }
     let is_default = plan.grace_days == model::GRACE_DAYS_DEFAULT;
     put(&mut fields, "grace_days", is_default, plan.grace_days);
-    put_resources(&mut fields, plan.resources.as_deref(), site);
+    if let Some(positions) = &plan.resources {
+        let at = |position: &u32| site.resources.get(usize::try_from(*position).ok()?);
+        let patterns = positions.iter().filter_map(at).map(|resource| resource.pattern.as_str());
+        put(&mut fields, "resources", false, sorted(patterns));
+    }
     fields
 }
 
@@ -199,7 +203,7 @@ fn subscription_of(subscription: &model::Subscription, site: &model::Site) -> Fi
     fields
 }
 
-fn token_of(token: &model::Token, subscription: &str, site: &model::Site) -> Fields {
+fn token_of(token: &model::Token, subscription: &str) -> Fields {
     let mut fields = Fields::new();
     put(&mut fields, "subscription", false, subscription);
     put(&mut fields, "sha256", false, token.hash.to_string());
@@ -207,15 +211,10 @@ fn token_of(token: &model::Token, subscription: &str, site: &model::Site) -> Fie
     put(&mut fields, "revoked", !token.is_revoked, true);
     let networks = sorted(token.allow_from.iter().map(ToString::to_string));
     put(&mut fields, "allow_from", networks.is_empty(), networks);
-    put_resources(&mut fields, token.resources.as_deref(), site);
+    if let Some(patterns) = &token.resources {
+        put(&mut fields, "resources", false, sorted(patterns.iter().map(String::as_str)));
+    }
     fields
-}
-
-fn put_resources(fields: &mut Fields, positions: Option<&[u32]>, site: &model::Site) {
-    let Some(positions) = positions else { return };
-    let at = |position: &u32| site.resources.get(usize::try_from(*position).ok()?);
-    let patterns = positions.iter().filter_map(at).map(|resource| resource.pattern.as_str());
-    put(fields, "resources", false, sorted(patterns));
 }
 
 fn unit(unit: Unit) -> &'static str {

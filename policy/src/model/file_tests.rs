@@ -173,7 +173,7 @@ fn check_customers(site: &Site) {
     assert_eq!((first.expires_at_s, first.is_revoked), (Some(1_798_761_600), true));
     let networks: Vec<String> = first.allow_from.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["203.0.113.0/24", "2001:db8::/32", "198.51.100.1/32"]);
-    assert_eq!(first.resources, Some(vec![0, 3]));
+    assert_eq!(first.resources, Some(vec!["/api/v1/*".to_owned()]));
     assert_eq!(second.hash, TokenHash([0xAB; 32]));
     assert_eq!(third.hash, TokenHash::of(b"a-key-of-another-system"));
 }

@@ -281,6 +281,7 @@ pub struct Token {
     pub is_revoked: bool,
     /// Networks it may be used from; empty for any.
     pub allow_from: Vec<IpNet>,
-    /// Positions in [`Site::resources`], ascending, that it is narrowed to; `None` for all its plan includes.
-    pub resources: Option<Vec<u32>>,
+    /// Patterns of resources that it is narrowed to, as written, in order, each once; `None` for all its plan includes. One that no
+    /// resource has includes nothing, until one has it again.
+    pub resources: Option<Vec<String>>,
 }

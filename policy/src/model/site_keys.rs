@@ -290,8 +290,17 @@ impl<'s> PatternNames<'s> {
 
     /// Reads a list of patterns into positions, ascending.
     pub(super) fn read(&self, table: &Table<'_>, sink: &mut Sink<'_>) -> Option<Vec<u32>> {
-        let lists = table.list("resources", RESOURCES_MAX, sink, |text| {
-            self.0.get(text).cloned().ok_or_else(|| {
+        let names = self.read_names(table, sink)?;
+        let lists = names.iter().filter_map(|name| self.0.get(name.as_str()));
+        let mut positions: Vec<u32> = lists.flatten().copied().collect();
+        positions.sort_unstable();
+        Some(positions)
+    }
+
+    /// Reads a list of patterns: as written, in order, each once.
+    pub(super) fn read_names(&self, table: &Table<'_>, sink: &mut Sink<'_>) -> Option<Vec<String>> {
+        let names = table.list("resources", RESOURCES_MAX, sink, |text| {
+            self.0.contains_key(text).then(|| text.to_owned()).ok_or_else(|| {
                 "names no pattern of this site's resources; write it exactly as there".to_owned()
             })
         })?;
@@ -302,10 +311,10 @@ impl<'s> PatternNames<'s> {
                 sink,
             );
         }
-        let mut positions: Vec<u32> = lists.into_iter().flat_map(|(list, _)| list).collect();
-        positions.sort_unstable();
-        positions.dedup();
-        Some(positions)
+        let mut names: Vec<String> = names.into_iter().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        names.dedup();
+        Some(names)
     }
 }
 

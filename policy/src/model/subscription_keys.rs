@@ -108,7 +108,7 @@ fn read_token(
         expires_at_s: table.instant_s("expires_at", sink),
         is_revoked: table.boolean("revoked", sink).unwrap_or_default(),
         allow_from: allow_from.unwrap_or_default().into_iter().map(|(net, _)| net).collect(),
-        resources: surroundings.patterns.read(table, sink),
+        resources: surroundings.patterns.read_names(table, sink),
         hash: hash?,
     })
 }

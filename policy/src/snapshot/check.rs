@@ -240,6 +240,9 @@ fn check_tokens(body: &ArchivedBody) -> Result<(), Invalid> {
     for (row, network) in body.networks.iter().enumerate() {
         ensure(network.prefix_bits <= 128, "the prefix", "network", row)?;
     }
+    for (row, pattern) in body.patterns.iter().enumerate() {
+        ensure(Pattern::parse(pattern).is_ok(), "the text", "pattern", row)?;
+    }
     let mut seen = vec![false; body.tokens.len()];
     for (row, slot) in body.slots.iter().enumerate() {
         if slot.subscription.to_native() == NO_INDEX {
@@ -249,11 +252,10 @@ fn check_tokens(body: &ArchivedBody) -> Result<(), Invalid> {
         let is_first = seen.get_mut(index).is_some_and(|seen| !std::mem::replace(seen, true));
         ensure(is_first, "the token", "token slot", row)?;
         let subscription = body.subscriptions.get(slot.subscription.to_native() as usize);
-        let site = subscription.and_then(|row| body.sites.get(row.site.to_native() as usize));
-        let (Some(token), Some(site)) = (body.tokens.get(index), site) else {
+        let (Some(token), Some(_)) = (body.tokens.get(index), subscription) else {
             return Err(Invalid { what: "the subscription", of: "token slot", row });
         };
-        check_token(body, token, &site.resources, index)?;
+        check_token(body, token, index)?;
     }
     match seen.iter().position(|seen| !seen) {
         Some(row) => Err(Invalid { what: "the slot", of: "token", row }),
@@ -261,12 +263,7 @@ fn check_tokens(body: &ArchivedBody) -> Result<(), Invalid> {
     }
 }
 
-fn check_token(
-    body: &ArchivedBody,
-    token: &ArchivedTokenRow,
-    resources: &ArchivedSpan,
-    row: usize,
-) -> Result<(), Invalid> {
+fn check_token(body: &ArchivedBody, token: &ArchivedTokenRow, row: usize) -> Result<(), Invalid> {
     let id_end = token.id_start.to_native() as usize + usize::from(token.id_len);
     ensure(id_end <= body.token_ids.len(), "the id", "token", row)?;
     let networks_end =
@@ -274,8 +271,10 @@ fn check_token(
     ensure(networks_end <= body.networks.len(), "the networks", "token", row)?;
     if token.is_narrowed {
         let list = body.narrower.get(narrower_range(token));
-        let are_of_site = list.is_some_and(|list| is_list_of(list, resources));
-        ensure(are_of_site, "the resources", "token", row)?;
+        let is_pattern =
+            |index: &rkyv::rend::u32_le| body.patterns.len() > index.to_native() as usize;
+        let are_patterns = list.is_some_and(|list| list.iter().all(is_pattern));
+        ensure(are_patterns, "the resources", "token", row)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 /// Bytes of the header; a multiple of the archive's alignment.
 pub(crate) const HEADER_BYTES: usize = 64;
 /// The version of header and layout; raised with every change of either.
-pub const FORMAT_VERSION: u32 = 5;
+pub const FORMAT_VERSION: u32 = 6;
 const MAGIC: [u8; 8] = *b"PFSNAP\r\n";
 /// What a delta begins with.
 pub(crate) const DELTA_MAGIC: [u8; 8] = *b"PFDELT\r\n";

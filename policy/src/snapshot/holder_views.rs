@@ -10,8 +10,7 @@ use super::layout::{
     ArchivedBody, ArchivedNetworkRow, ArchivedSubscriptionRow, ArchivedTokenRow, status_of,
 };
 use super::overlay::Changed;
-use super::translation::Translation;
-use super::views::{is_listed, to_v6};
+use super::views::to_v6;
 use crate::delta::TokenState;
 use crate::ids::{
     EntitlementId, PlanIndex, ResourceIndex, SiteIndex, SubscriptionIndex, TokenIndex,
@@ -152,13 +151,13 @@ impl<'a> SubscriptionView<'a> {
 pub struct TokenView<'a> {
     index: TokenIndex,
     row: TokenRow<'a>,
-    /// Of the base for one of the base, of the sites in force for one that changed.
-    body: &'a ArchivedBody,
+    /// The sites in force.
+    sites: &'a ArchivedBody,
 }
 
 #[derive(Clone, Copy)]
 enum TokenRow<'a> {
-    Base(&'a ArchivedTokenRow, Option<&'a Translation>),
+    Base(&'a ArchivedTokenRow, &'a ArchivedBody),
     Changed(&'a TokenState),
 }
 
@@ -167,9 +166,9 @@ impl<'a> TokenView<'a> {
         index: TokenIndex,
         row: &'a ArchivedTokenRow,
         body: &'a ArchivedBody,
-        translation: Option<&'a Translation>,
+        sites: &'a ArchivedBody,
     ) -> Self {
-        Self { index, row: TokenRow::Base(row, translation), body }
+        Self { index, row: TokenRow::Base(row, body), sites }
     }
 
     pub(super) fn changed(
@@ -177,7 +176,7 @@ impl<'a> TokenView<'a> {
         state: &'a TokenState,
         sites: &'a ArchivedBody,
     ) -> Self {
-        Self { index, row: TokenRow::Changed(state), body: sites }
+        Self { index, row: TokenRow::Changed(state), sites }
     }
 
     /// Its position.
@@ -190,10 +189,10 @@ impl<'a> TokenView<'a> {
     #[must_use]
     pub fn id(&self) -> &'a str {
         match self.row {
-            TokenRow::Base(row, _) => {
+            TokenRow::Base(row, body) => {
                 let start = row.id_start.to_native() as usize;
                 let end = start + usize::from(row.id_len);
-                self.body.token_ids.get(start..end).unwrap_or_default()
+                body.token_ids.get(start..end).unwrap_or_default()
             }
             TokenRow::Changed(state) => &state.id,
         }
@@ -240,10 +239,10 @@ impl<'a> TokenView<'a> {
 
     fn networks(&self) -> impl Iterator<Item = ([u8; 16], u8)> + use<'a> {
         let (of_base, changed): (&[ArchivedNetworkRow], &[_]) = match self.row {
-            TokenRow::Base(row, _) => {
+            TokenRow::Base(row, body) => {
                 let start = row.networks_start.to_native() as usize;
                 let end = start + usize::from(row.networks_len.to_native());
-                (self.body.networks.get(start..end).unwrap_or_default(), &[])
+                (body.networks.get(start..end).unwrap_or_default(), &[])
             }
             TokenRow::Changed(state) => (&[], &state.networks),
         };
@@ -251,23 +250,24 @@ impl<'a> TokenView<'a> {
         of_base.chain(changed.iter().map(|network| (network.address, network.prefix_bits)))
     }
 
-    /// Whether its own list, if it has one, includes a paid resource.
+    /// Whether its own list, if it has one, includes a paid resource. By the pattern's text: sites may have changed since. What is paid
+    /// by `default` alone (`is_default`) has no pattern that a list could name.
     #[must_use]
-    pub fn includes(&self, resource: ResourceIndex) -> bool {
+    pub fn includes(&self, resource: ResourceIndex, is_default: bool) -> bool {
+        let of_resource = || {
+            let row = self.sites.resources.get(resource.index()).filter(|_| !is_default)?;
+            Some(row.pattern.as_str())
+        };
         match self.row {
             TokenRow::Base(row, _) if !row.is_narrowed => true,
-            TokenRow::Base(row, translation) => {
-                let list = self.body.narrower.get(narrower_range(row)).unwrap_or_default();
-                match translation {
-                    None => is_listed(list, resource),
-                    Some(translation) => list
-                        .iter()
-                        .any(|index| translation.is_same_pattern(index.to_native(), resource)),
-                }
+            TokenRow::Base(row, body) => {
+                let list = body.narrower.get(narrower_range(row)).unwrap_or_default();
+                let patterns =
+                    list.iter().filter_map(|at| body.patterns.get(at.to_native() as usize));
+                of_resource().is_some_and(|known| patterns.into_iter().any(|text| *text == *known))
             }
             TokenRow::Changed(state) => state.resources.as_ref().is_none_or(|patterns| {
-                let row = self.body.resources.get(resource.index());
-                row.is_some_and(|row| patterns.iter().any(|pattern| row.pattern == *pattern))
+                of_resource().is_some_and(|known| patterns.iter().any(|text| *text == *known))
             }),
         }
     }

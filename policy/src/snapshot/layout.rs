@@ -27,8 +27,10 @@ pub(crate) struct Body {
     pub(crate) token_ids: String,
     /// The networks of all tokens that name some.
     pub(crate) networks: Vec<NetworkRow>,
-    /// The narrower resources of all tokens that name some, as positions in `resources`.
+    /// The narrower resources of all tokens that name some, as positions in `patterns`.
     pub(crate) narrower: Vec<u32>,
+    /// Patterns that tokens are narrowed to, each once, whether or not a resource has them: sites may change below the tokens.
+    pub(crate) patterns: Vec<String>,
     /// The token table; see `token_table`.
     pub(crate) slots: Vec<TokenSlot>,
     /// Positions of the table that are some hash's home.

@@ -287,7 +287,7 @@ impl Snapshot {
         }
         let body = self.base.body();
         let row = body.tokens.get(index.index())?;
-        Some(TokenView::of_base(index, row, body, self.translation.as_deref()))
+        Some(TokenView::of_base(index, row, body, self.sites.body()))
     }
 
     /// How many tokens the base has.

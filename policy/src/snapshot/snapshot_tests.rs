@@ -117,7 +117,7 @@ fn dump(snapshot: &Snapshot) -> String {
             view.is_revoked(),
             view.expires_at_s(),
             (0..5)
-                .map(|index| u8::from(view.includes(ResourceIndex(index))).to_string())
+                .map(|index| u8::from(view.includes(ResourceIndex(index), false)).to_string())
                 .collect::<String>(),
         );
     }
@@ -377,8 +377,11 @@ fn models_that_contradict_themselves_are_refused() {
     check(|policy| policy.sites[0].subscriptions[0].plan = 2, "no plan number 2 of site number 0");
     check(|policy| policy.sites[1].subscriptions[0].customer.push('\n'), "the id or customer");
     check(
-        |policy| policy.sites[1].subscriptions[0].tokens[0].resources = Some(vec![4]),
-        "the resources of token number 2",
+        |policy| {
+            let token = &mut policy.sites[1].subscriptions[0].tokens[0];
+            token.resources = Some(vec!["no pattern".to_owned()]);
+        },
+        "the text of pattern number 1",
     );
     check(
         |policy| {
@@ -427,7 +430,7 @@ fn use_it(snapshot: &Snapshot) {
     }
     for index in 0..snapshot.tokens_len() as u32 {
         let token = snapshot.token(TokenIndex(index)).unwrap();
-        let _ = (token.id(), token.includes(ResourceIndex(0)), token.some_allowed_address());
+        let _ = (token.id(), token.includes(ResourceIndex(0), false), token.some_allowed_address());
     }
     for index in 0..snapshot.subscriptions_len() as u32 {
         assert!(snapshot.terms(SubscriptionIndex(index), 0).is_some());
