@@ -201,6 +201,28 @@ fn the_doctor_looks_at_the_journal() {
 }
 
 #[test]
+fn the_doctor_looks_at_what_a_node_of_a_control_plane_needs() {
+    if !can_run() {
+        return;
+    }
+    let desk = Desk::new();
+    let token = link::wire::NodeToken::make(getrandom::fill).expect("random bytes");
+    desk.write("node.token", token.reveal());
+    desk.write("bad.token", "pfn_nothing");
+    let doctor = "doctor --listen 127.0.0.1:0 --admin 127.0.0.1:0 --control-url http://127.0.0.1:1";
+    let check =
+        |flags: &str, code, out: &str| desk.check(&format!("{doctor} {flags}"), code, out, "");
+    check("", 1, "FAIL  policy: no node token was given");
+    check("--node-token-file none", 1, "FAIL  policy: ");
+    check("--node-token-file bad.token", 1, "FAIL  policy: ");
+    check(
+        "--node-token-file node.token",
+        0,
+        "ok    policy: from http://127.0.0.1:1, with the token in node.token",
+    );
+}
+
+#[test]
 fn verifying_against_a_server_needs_one_that_was_shipped_to() {
     let desk = Desk::new();
     std::fs::create_dir_all(desk.0.path().join("data/journal/spool")).unwrap();

@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use config::{ControlConfig, ControlUrl, Pace, UrlError};
 pub use state::{Alarm, LinkState, Status};
 pub use store::StoreError;
-pub use token_file::TokenFileError;
+pub use token_file::{TokenFileError, check as check_token_file};
 
 use http::Http;
 use keeper::Keeper;

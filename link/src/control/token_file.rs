@@ -82,6 +82,14 @@ impl TokenFile {
     }
 }
 
+/// Whether a node could start with this file.
+///
+/// # Errors
+/// What is wrong with it; nothing of what it holds.
+pub fn check(path: &Path) -> Result<(), TokenFileError> {
+    read(path).map(|_| ())
+}
+
 fn read(path: &Path) -> Result<NodeToken, TokenFileError> {
     let text =
         read_text(path).map_err(|cause| TokenFileError::Read { path: path.to_owned(), cause })?;

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use dataplane::clock::Clock;
 use dataplane::preflight::{self, Problem};
+use link::control::check_token_file;
 
 use super::load_policy;
 use crate::cli::NodeArgs;
@@ -133,6 +134,9 @@ fn port(address: SocketAddr, flag: &str) -> Finding {
 }
 
 fn policy(args: &NodeArgs) -> Finding {
+    if !args.control.control_url.is_empty() {
+        return control(args);
+    }
     let Some(file) = &args.policy else {
         return Finding::Unwise(Problem {
             what: "no policy file was given".to_owned(),
@@ -145,5 +149,22 @@ fn policy(args: &NodeArgs) -> Finding {
             what: failure.to_string(),
             remedy: "correct the file; docs/POLICY.md describes every key".to_owned(),
         }),
+    }
+}
+
+/// What a node of a control plane needs to ask it.
+fn control(args: &NodeArgs) -> Finding {
+    let urls: Vec<String> = args.control.control_url.iter().map(ToString::to_string).collect();
+    let remedy =
+        "give --node-token-file FILE with a token that POST /v1/nodes/{node_id}/tokens has made"
+            .to_owned();
+    let Some(file) = &args.control.node_token_file else {
+        return Finding::Broken(Problem { what: "no node token was given".to_owned(), remedy });
+    };
+    match check_token_file(file) {
+        Ok(()) => {
+            Finding::Well(format!("from {}, with the token in {}", urls.join(", "), file.display()))
+        }
+        Err(error) => Finding::Broken(Problem { what: error.to_string(), remedy }),
     }
 }
