@@ -4,19 +4,19 @@
 //! answer of every node that shows it; what a base of that size costs to compile, ship and load.
 //! Always holds: every sample is seen on every node, or the run fails; a node that refused anything it was sent fails it too.
 
-use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cluster::Cluster;
 use crate::keep::Keep;
 use crate::peers::{Bench, HOST};
-use crate::process::{Server, free_port};
+use crate::plane::{Node, Plane};
+use crate::process::Server;
 use crate::record::{Figures, Machine, Row, write};
 use crate::{clock, render};
 
@@ -55,20 +55,11 @@ const LOOK: Duration = Duration::from_micros(500);
 /// Changes in one transaction of the load.
 const CHANGES_EACH: u64 = 20;
 
-struct Node {
-    server: Server,
-    address: String,
-    admin: String,
-    ready_s: f64,
-}
-
 struct Scene<'a> {
     options: &'a Options,
     cluster: &'a Cluster,
     database: String,
-    folder: &'a Path,
-    control: String,
-    key: String,
+    plane: Plane<'a>,
     subscription: String,
 }
 
@@ -80,22 +71,20 @@ pub fn run(options: &Options) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let cluster = Cluster::start_with(&["fsync=on", "shared_buffers=256MB", "max_wal_size=4GB"]);
     let (name, url) = cluster.named_database();
-    let control = format!("127.0.0.1:{}", free_port()?);
-    let key = init(&options.payfence, &url, folder.path())?;
     let mut scene = Scene {
         options,
         cluster: &cluster,
         database: name,
-        folder: folder.path(),
-        control,
-        key,
+        plane: Plane::init(&options.payfence, url, folder.path())?,
         subscription: String::new(),
     };
-    let first = scene.serve(&url)?;
+    let first = scene.plane.serve()?;
     scene.fill(&origin.address)?;
     drop(first);
-    let plane = scene.serve(&url)?;
-    let nodes = (0..options.nodes).map(|number| scene.node(number)).collect::<Result<Vec<_>>>()?;
+    let plane = scene.plane.serve()?;
+    let nodes = (0..options.nodes)
+        .map(|number| scene.plane.node(number, "1", BASE_DEADLINE))
+        .collect::<Result<Vec<_>>>()?;
     let mut rows = scene.base_rows(&plane, &nodes)?;
     rows.extend(scene.measure("quiet", &nodes)?);
     rows.extend(scene.measure_busy(&nodes)?);
@@ -119,55 +108,21 @@ fn row(name: impl Into<String>, value: f64, unit: &str) -> Row {
     Row { name: name.into(), value, unit: unit.to_owned() }
 }
 
-/// Makes the first account of a control plane; its key.
-pub fn init(payfence: &Path, url: &str, folder: &Path) -> Result<String> {
-    let output = std::process::Command::new(payfence)
-        .args(["controlplane", "--database-url", url, "--data-dir"])
-        .arg(folder)
-        .args(["init", "--account", "Bench", "--email", "bench@example.com"])
-        .output()
-        .context("the binary does not run")?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
-}
-
 impl Scene<'_> {
-    fn serve(&self, url: &str) -> Result<Server> {
-        let log = self.folder.join("control.log");
-        let data = self.folder.display().to_string();
-        #[rustfmt::skip]
-        let arguments = [
-            "controlplane", "--database-url", url, "--data-dir", &data, "--listen", &self.control, "--allow-private-origins",
-        ];
-        let mut server =
-            Server::start("control plane", "0,1", &self.options.payfence, &arguments, &log)?;
-        server.wait_ready(&self.control, &log)?;
-        Ok(server)
-    }
-
-    fn ask(&self, keep: &mut Keep, method: &str, path: &str, body: Value) -> Result<Value> {
-        let answer = keep.ask(method, path, Some(&self.key), Some(&body))?;
-        ensure!(matches!(answer.status, 200 | 201), "{method} {path}: {}", answer.text());
-        answer.json()
-    }
-
     /// A site with a plan, and all tokens but those that are measured.
     fn fill(&mut self, origin: &str) -> Result<()> {
-        let keep = &mut Keep::open(&self.control)?;
-        let id = |made: &Value| made["id"].as_str().unwrap_or_default().to_owned();
+        let plane = &self.plane;
         let site =
             json!({ "slug": "bench", "origin": format!("http://{origin}"), "hosts": [HOST] });
-        let site = id(&self.ask(keep, "POST", "/v1/sites", site)?);
+        let site = plane.make("/v1/sites", &site)?;
         let within = format!("/v1/sites/{site}");
-        let resource = json!({ "pattern": "/paid/*" });
-        self.ask(keep, "POST", &format!("{within}/resources"), resource)?;
+        plane.make(&format!("{within}/resources"), &json!({ "pattern": "/paid/*" }))?;
         let plan =
             json!({ "reference": "rich", "quota": { "requests": 1_000_000_000, "per": "month" } });
-        let plan = id(&self.ask(keep, "POST", &format!("{within}/plans"), plan)?);
-        let customer = id(&self.ask(keep, "POST", "/v1/customers", json!({}))?);
+        let plan = plane.make(&format!("{within}/plans"), &plan)?;
+        let customer = plane.make("/v1/customers", &json!({}))?;
         let made = json!({ "site_id": site, "plan_id": plan, "customer_id": customer });
-        let made = self.ask(keep, "POST", "/v1/subscriptions", made)?;
-        self.subscription = id(&made);
+        self.subscription = plane.make("/v1/subscriptions", &made)?;
         let (tokens, each) = (self.options.tokens, self.options.tokens_each.max(1));
         let start = clock::now();
         self.sql(&format!(
@@ -191,40 +146,9 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// Starts a node and waits until it serves.
-    fn node(&self, number: usize) -> Result<Node> {
-        let keep = &mut Keep::open(&self.control)?;
-        let node = self.ask(keep, "POST", "/v1/nodes", json!({ "name": format!("n{number}") }))?;
-        let path = format!("/v1/nodes/{}/tokens", node["id"].as_str().unwrap_or_default());
-        let token = self.ask(keep, "POST", &path, json!({}))?;
-        let home = self.folder.join(format!("n{number}"));
-        fs::create_dir_all(&home)?;
-        let file = home.join("token");
-        fs::write(&file, token["secret"].as_str().unwrap_or_default())?;
-        let (address, admin) =
-            (format!("127.0.0.1:{}", free_port()?), format!("127.0.0.1:{}", free_port()?));
-        let (url, file) = (format!("http://{}", self.control), file.display().to_string());
-        let data = home.display().to_string();
-        #[rustfmt::skip]
-        let arguments = [
-            "dataplane", "--control-url", &url, "--node-token-file", &file, "--allow-private-origins", "--listen", &address,
-            "--admin", &admin, "--data-dir", &data, "--shards", "1",
-        ];
-        let log = home.join("log");
-        let start = clock::now();
-        let server = Server::start("node", "0,1", &self.options.payfence, &arguments, &log)?;
-        let is_up = clock::wait_until(BASE_DEADLINE, || {
-            let asked = Keep::open(&admin).and_then(|mut keep| keep.get("/readyz", None));
-            asked.is_ok_and(|answer| answer.status == 200)
-        });
-        let said = || fs::read_to_string(&log).unwrap_or_default();
-        ensure!(is_up, "a node did not get ready; it said:\n{}", said());
-        Ok(Node { server, address, admin, ready_s: start.elapsed().as_secs_f64() })
-    }
-
     /// What the base cost.
     fn base_rows(&self, plane: &Server, nodes: &[Node]) -> Result<Vec<Row>> {
-        let log = fs::read_to_string(self.folder.join("control.log"))?;
+        let log = self.plane.log()?;
         let line = log.lines().rfind(|line| line.contains("compiled the policy"));
         let line = line.context("the control plane compiled no base")?;
         let number = |name: &str| -> Result<f64> {
@@ -286,18 +210,18 @@ impl Scene<'_> {
 
     /// Issues and revokes tokens one after another; the times until every node shows it.
     fn measure(&self, part: &str, nodes: &[Node]) -> Result<Vec<Row>> {
-        let keep = &mut Keep::open(&self.control)?;
+        let keep = &mut Keep::open(&self.plane.address)?;
         let (mut issued, mut revoked, mut answered) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.options.samples {
             let start = clock::now();
             let body = json!({ "subscription_id": self.subscription });
-            let made = self.ask(keep, "POST", "/v1/tokens", body)?;
+            let made = self.plane.ask(keep, "POST", "/v1/tokens", &body)?;
             answered.push(start.elapsed());
             let token = made["secret"].as_str().unwrap_or_default();
             issued.push(first_answers(nodes, token, 200, start)?);
             let path = format!("/v1/tokens/{}", made["id"].as_str().unwrap_or_default());
             let start = clock::now();
-            self.ask(keep, "DELETE", &path, json!({}))?;
+            self.plane.ask(keep, "DELETE", &path, &json!({}))?;
             revoked.push(first_answers(nodes, token, 401, start)?);
         }
         let mut rows = Vec::new();

@@ -42,6 +42,7 @@ mod loans;
 mod micro;
 mod open_loop;
 mod peers;
+mod plane;
 mod process;
 mod record;
 mod render;
