@@ -68,6 +68,9 @@ struct Memory {
     capacity: usize,
 }
 
+/// Words that most rows fit into, with their header.
+const ROW_WORDS_MOSTLY: usize = 40;
+
 impl Memory {
     fn header(&self, at: usize) -> &AtomicU64 {
         &self.shared.words()[at]
@@ -181,8 +184,7 @@ impl Writer {
     /// Records a request that will be forwarded. The record's position, to end it by; `None` where there was no room and the
     /// request is lost from the log.
     pub fn begin(&mut self, opened: &Opened<'_>) -> Option<u64> {
-        let mut row = std::mem::take(&mut self.scratch);
-        row.clear();
+        let mut row = self.blank();
         row::write_open(&mut row, opened);
         let position = self.position_of(row.len());
         let is_named = row::write_opened_at(&mut row, position);
@@ -229,8 +231,7 @@ impl Writer {
 
     /// Records a request that has been answered already. False where it is lost from the log.
     pub fn whole(&mut self, opened: &Opened<'_>, ended: &Ended) -> bool {
-        let mut row = std::mem::take(&mut self.scratch);
-        row.clear();
+        let mut row = self.blank();
         row::write_open(&mut row, opened);
         let position = self.position_of(row.len());
         let is_whole = row::write_opened_at(&mut row, position) && row::write_end(&mut row, ended);
@@ -254,6 +255,16 @@ impl Writer {
     pub fn lose(&self) {
         let lost = self.memory.header(at::LOST);
         lost.store(lost.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// The buffer for a row. The ring's memory was written a lap ago, so it is far from the core: it comes while the row is made.
+    fn blank(&mut self) -> Vec<u8> {
+        let at = HEADER_WORDS + self.memory.index(self.head);
+        let end = self.memory.shared.words().len();
+        self.memory.shared.will_write(at..(at + ROW_WORDS_MOSTLY).min(end));
+        let mut row = std::mem::take(&mut self.scratch);
+        row.clear();
+        row
     }
 
     /// Whether so many bytes fit beside the ends of all open requests, wherever the memory's end lies.

@@ -17,6 +17,7 @@ mod json;
 pub mod limits;
 mod opening;
 pub mod redirect;
+mod repeat;
 pub mod request_id;
 mod time;
 pub mod usage;
@@ -30,6 +31,7 @@ pub use forward_response::{
 };
 pub use limits::limit_headers;
 pub use redirect::{Redirect, redirect};
+pub use repeat::Repeats;
 pub use request_id::{RequestId, RequestIds};
 pub use usage::{UsageReport, usage};
 

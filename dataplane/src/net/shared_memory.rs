@@ -12,6 +12,10 @@ use std::sync::atomic::AtomicU64;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, fallocate};
 
+/// Words of a cache line.
+#[cfg(target_arch = "x86_64")]
+const LINE_WORDS: usize = 8;
+
 /// A mapped file of whole words.
 pub struct SharedMemory {
     map: MmapRaw,
@@ -52,5 +56,16 @@ impl SharedMemory {
         // SAFETY: the mapping is readable, writable, aligned to a page, at least this long, and lives as long as `self`; any bits
         // are a valid `AtomicU64`, and nobody in this process reads or writes the mapping but through them.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast::<AtomicU64>(), words) }
+    }
+
+    /// Has the processor fetch these words while something else is done, since they will be written next. Words past the end
+    /// are left out; it changes nothing but when a write waits.
+    pub fn will_write(&self, words: std::ops::Range<usize>) {
+        #[cfg(target_arch = "x86_64")]
+        for line in self.words().get(words).unwrap_or_default().chunks(LINE_WORDS) {
+            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            // SAFETY: SSE is part of x86-64, and a prefetch reads and writes nothing of the program's.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.as_ptr().cast()) };
+        }
     }
 }

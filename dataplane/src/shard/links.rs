@@ -39,7 +39,7 @@ struct Link {
 pub struct Links {
     links: Box<[Link]>,
     wakers: WakerSet,
-    policy: ArcSwap<Snapshot>,
+    policy: Arc<ArcSwap<Snapshot>>,
     ledger: crossbeam::channel::Sender<(ShardId, Message)>,
     draining: AtomicBool,
 }
@@ -64,7 +64,7 @@ impl Links {
         Ok(Self {
             links,
             wakers,
-            policy: ArcSwap::new(snapshot),
+            policy: Arc::new(ArcSwap::new(snapshot)),
             ledger,
             draining: AtomicBool::new(false),
         })
@@ -104,7 +104,7 @@ impl Links {
     }
 
     /// The policy in force.
-    pub(super) const fn policy(&self) -> &ArcSwap<Snapshot> {
+    pub(super) const fn policy(&self) -> &Arc<ArcSwap<Snapshot>> {
         &self.policy
     }
 

@@ -40,6 +40,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Cache};
 use ipnet::IpNet;
 use policy::budget::{
     Carried, Config as BudgetConfig, LastWord, LedgerClock, Message, Now as BudgetNow,
@@ -155,6 +156,8 @@ pub(crate) struct Shard {
     origin_tls: Arc<OriginTls>,
     names: Names,
     metrics: Arc<ShardMetrics>,
+    /// What is in force, as last looked up: to see that it is still so costs no atomic write.
+    in_force: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     policy: RefCell<Rc<PolicyView>>,
     pools: RefCell<Pools>,
     budgets: RefCell<ShardBudgets>,
@@ -191,7 +194,8 @@ pub async fn run(parts: Parts) -> io::Result<()> {
     let metrics = parts.state.metrics().shard(usize::from(parts.id.0));
     let mut pools = Pools::new();
     let sessions = (&*parts.origin_tls, &*parts.settings.policy_folder);
-    let view = PolicyView::new(parts.links.policy().load_full(), &metrics, &mut pools, sessions);
+    let mut in_force = Cache::new(Arc::clone(parts.links.policy()));
+    let view = PolicyView::new(Arc::clone(in_force.load()), &metrics, &mut pools, sessions);
     let no_settings = MatcherSettings { default_paid: false, case_sensitive: false };
     let shards = u16::try_from(parts.links.shards()).unwrap_or(u16::MAX);
     let (log_client, refuses) = (parts.settings.log_client, parts.settings.refuses_unrecorded);
@@ -209,6 +213,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         origin_tls: parts.origin_tls,
         names,
         metrics,
+        in_force: RefCell::new(in_force),
         policy: RefCell::new(Rc::new(view)),
         pools: RefCell::new(pools),
         budgets: RefCell::new(ShardBudgets::new(parts.id, shards, budget).carrying(parts.carried)),
@@ -283,12 +288,13 @@ impl Shard {
 
     /// The policy in force, the same for the whole of a request.
     fn policy(&self) -> Rc<PolicyView> {
-        let current = self.links.policy().load();
+        let mut in_force = self.in_force.borrow_mut();
+        let current = in_force.load();
         let view = Rc::clone(&self.policy.borrow());
-        if view.is(&current) {
+        if view.is(current) {
             return view;
         }
-        let snapshot = Arc::clone(&current);
+        let snapshot = Arc::clone(current);
         let fresh = Rc::new(if view.snapshot().has_sites_of(&snapshot) {
             view.with(snapshot)
         } else {

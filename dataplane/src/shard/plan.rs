@@ -404,15 +404,16 @@ impl Asked<'_> {
         let token_sent = !matches!(facts.token, Presented::Nothing);
         let site = self.policy.site(decision.site);
         let asker = self.asker(Some(site), facts.origin, close, token_sent);
-        let terms =
-            decision.subscription.and_then(|index| self.shard.terms(self.policy.snapshot(), index));
+        let subscription =
+            decision.subscription.filter(|_| decision.reason == Reason::ConcurrencyLimited);
+        let terms = subscription.and_then(|index| self.shard.terms(self.policy.snapshot(), index));
         let problem = Problem {
             figures,
             retry_after_s,
             concurrency: terms.and_then(|terms| terms.concurrency),
             ..Problem::new(decision.reason, self.started.unix_s())
         };
-        let body_bytes = message::problem(&mut bytes, &asker, &problem);
+        let body_bytes = self.policy.problem(&mut bytes, &asker, &problem);
         self.account_own_answer();
         (Plan::Answer(Answer { bytes, head_len: self.head_len, skip, close }), body_bytes)
     }

@@ -3,6 +3,7 @@
 //! In: the node's `ArcSwap`. Out: an `Rc` that a request holds from beginning to end. Always holds: a request sees one
 //! snapshot; taking the view costs no atomic write.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use policy::ids::SiteIndex;
 use policy::snapshot::{SiteView, Snapshot};
 use rustls::pki_types::ServerName;
 
+use crate::message::{Asker, Problem, Repeats};
 use crate::metrics::{ShardMetrics, SiteCells};
 use crate::tls::{OriginTls, OriginTlsKey};
 
@@ -21,6 +23,7 @@ pub struct PolicyView {
     snapshot: Arc<Snapshot>,
     cells: Rc<[Arc<SiteCells>]>,
     pools: Rc<[Rc<Pool>]>,
+    repeats: RefCell<Repeats>,
 }
 
 impl PolicyView {
@@ -39,12 +42,13 @@ impl PolicyView {
         let cells = metrics.site_cells(snapshot.sites().map(|site| site.slug())).into();
         let site_pools =
             snapshot.sites().map(|site| pools.of(site.origin(), session_of(&site))).collect();
-        Self { snapshot, cells, pools: site_pools }
+        Self { snapshot, cells, pools: site_pools, repeats: RefCell::default() }
     }
 
     /// The view of a snapshot that has the same sites: what is kept beside them stays.
     pub(super) fn with(&self, snapshot: Arc<Snapshot>) -> Self {
-        Self { snapshot, cells: Rc::clone(&self.cells), pools: Rc::clone(&self.pools) }
+        let (cells, pools) = (Rc::clone(&self.cells), Rc::clone(&self.pools));
+        Self { snapshot, cells, pools, repeats: RefCell::default() }
     }
 
     /// The snapshot.
@@ -64,6 +68,11 @@ impl PolicyView {
     /// The counters of a site.
     pub fn cells(&self, site: SiteIndex) -> &SiteCells {
         &self.cells[site.index()]
+    }
+
+    /// Appends the answer for a problem. The bytes of the body.
+    pub fn problem(&self, out: &mut Vec<u8>, asker: &Asker<'_>, problem: &Problem<'_>) -> usize {
+        self.repeats.borrow_mut().problem(out, asker, problem)
     }
 
     /// Connections to a site's origin.
