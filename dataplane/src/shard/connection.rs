@@ -3,6 +3,7 @@
 //! In: a socket. Out: answers in the order of requests. Always holds: waiting for a head has a deadline; an idle connection holds
 //! no buffer; a connection that ends after a refusal is drained first, so that the client can read the answer.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -96,7 +97,7 @@ impl Connection {
     fn new(shard: Rc<Shard>, socket: Socket, peer: SocketAddr, listens: Listens) -> Self {
         let address = peer.ip().to_canonical();
         let is_trusted = shard.trusts(address);
-        let peer = Peer { address, is_trusted, listens, tls: None };
+        let peer = Peer { address, is_trusted, listens, tls: None, refused: Cell::new(0) };
         let (read_timer, write_timer) = (Rc::new(shard.ring.timer()), shard.ring.timer());
         let stream = Stream::Plain(socket);
         Self { shard, stream, peer, input: Input::default(), read_timer, write_timer, idle: None }

@@ -5,6 +5,7 @@
 //! a deadline; a ticket is settled exactly once.
 
 mod accept;
+mod again;
 mod connection;
 mod exchange;
 mod forwarding;
@@ -171,6 +172,8 @@ pub(crate) struct Shard {
     undelivered: RefCell<VecDeque<(policy::budget::Destination, Message)>>,
     /// Which shards were sent something in this turn.
     wake: RefCell<Box<[bool]>>,
+    /// Refused requests that were kept so far.
+    refusals: Cell<u64>,
     connections: Cell<usize>,
     handshakes: Handshakes,
     tasks: Tasks,
@@ -230,6 +233,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         ledger_clock: parts.ledger_clock,
         undelivered: RefCell::new(VecDeque::new()),
         wake: RefCell::new(vec![false; usize::from(shards)].into()),
+        refusals: Cell::new(0),
         connections: Cell::new(0),
         handshakes: Handshakes::default(),
         tasks: Tasks::default(),

@@ -7,9 +7,11 @@ use std::fmt::Display;
 
 use policy::decision::Reason;
 
+use crate::http1::HeadError;
 use crate::message::{self, Asker, Problem};
 
 use super::Shard;
+use super::planned::{Answer, Plan};
 
 /// The answer to a head that did not arrive in time.
 pub(super) fn head_timeout(shard: &Shard) -> Vec<u8> {
@@ -43,4 +45,11 @@ pub(super) fn malformed(
     };
     message::problem(&mut bytes, &asker, &problem);
     bytes
+}
+
+/// Row 0: what cannot be understood one way only is answered and the connection closed.
+pub(super) fn refuse_head(shard: &Shard, error: HeadError, bytes: &[u8]) -> Plan {
+    shard.metrics.malformed.inc(error.cause());
+    let bytes_out = malformed(shard, Reason::RequestMalformed, error.status(), &error);
+    Plan::Answer(Answer { bytes: bytes_out, head_len: bytes.len(), skip: 0, close: true })
 }

@@ -3,6 +3,7 @@
 //! In: the listener that accepted it, the address, a PROXY header, a TLS handshake. Out: what requests on it are told by.
 //! Always holds: what is here was said by the transport, not by a request.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -28,6 +29,8 @@ pub(super) struct Peer {
     pub(super) listens: Listens,
     /// What the handshake said.
     pub(super) tls: Option<Rc<TlsPeer>>,
+    /// The number of its last request, where that was refused and kept (`again.rs`); 0 where not.
+    pub(super) refused: Cell<u64>,
 }
 
 /// What a client said of itself in a TLS handshake.

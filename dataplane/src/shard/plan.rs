@@ -19,18 +19,16 @@ use policy::model::OnLedgerLoss;
 use policy::snapshot::SiteView;
 
 use crate::clock::Now;
-use crate::http1::{
-    BodyFraming, ChunkDecoder, ChunkError, HeadError, Parse, Request, Upgrade, Version,
-    parse_request,
-};
+use crate::http1::{BodyFraming, Parse, Request, Upgrade, Version, parse_request};
 use crate::message::{
     self, Asker, ClientAddress, Forward, Identity, Problem, Redirect, RequestId, UsageReport,
 };
 
 use super::Shard;
-use super::own_answer::malformed;
+use super::again::{self, Judged};
+use super::own_answer::refuse_head;
 use super::peer::{Listens, Peer};
-use super::planned::{Answer, Exchange, Plan, Resumed, Upload, Waiting};
+use super::planned::{Answer, Exchange, Plan, Resumed, Waiting, begin_upload};
 use super::policy_view::PolicyView;
 use super::record::{Known, Verdict};
 
@@ -50,6 +48,10 @@ struct Asked<'a> {
     started: Now,
     /// Whether the host is the site's own, so that its HSTS binds no other site.
     has_own_host: Cell<bool>,
+    /// What policy alone says, once that is known.
+    judged: Cell<Option<Judged>>,
+    /// Whether it was refused, for a reason that is logged.
+    is_refused: Cell<bool>,
 }
 
 /// Plans what to do with `bytes`, of which `seen` were too few before. `started` is when the first of them came.
@@ -63,15 +65,22 @@ pub(super) fn plan(
 ) -> Plan {
     let mut scratch = shard.scratch.borrow_mut();
     let scratch = &mut *scratch;
-    let head_len = match parse_request(bytes, seen, &shard.settings.limits, &mut scratch.request) {
-        Ok(Parse::Complete { len }) => len,
-        Ok(Parse::Partial) => return Plan::Partial,
-        Err(error) => return refuse_head(shard, error, bytes),
+    let policy = resumed.as_ref().map_or_else(|| shard.policy(), |of| Rc::clone(&of.policy));
+    let may_repeat = resumed.is_none() && seen == 0 && peer.refused.get() != 0;
+    let again = may_repeat.then(|| policy.again().borrow_mut().take(peer, bytes)).flatten();
+    let limits = &shard.settings.limits;
+    let (head, head_len) = match &again {
+        Some(refused) => (refused.head(), refused.head_len()),
+        None => match parse_request(bytes, seen, limits, &mut scratch.request) {
+            Ok(Parse::Complete { len }) => (&scratch.request, len),
+            Ok(Parse::Partial) => return Plan::Partial,
+            Err(error) => return refuse_head(shard, error, bytes),
+        },
     };
-    let request = scratch.request.view(bytes);
-    let (policy, request_id, outcome) = match resumed {
-        Some(resumed) => (resumed.policy, resumed.request_id, Some(resumed.outcome)),
-        None => (shard.policy(), shard.request_ids.borrow_mut().next_id(), None),
+    let request = head.view(bytes);
+    let (request_id, outcome) = match resumed {
+        Some(resumed) => (resumed.request_id, Some(resumed.outcome)),
+        None => (shard.request_ids.borrow_mut().next_id(), None),
     };
     let trusted = if peer.is_trusted { &*shard.settings.trusted_proxies } else { &[] };
     let asked = Asked {
@@ -85,11 +94,23 @@ pub(super) fn plan(
         bytes,
         started,
         has_own_host: Cell::new(false),
+        judged: Cell::new(again.as_ref().map(|refused| refused.judged())),
+        is_refused: Cell::new(false),
     };
     if peer.listens == Listens::Redirect {
         return asked.redirect();
     }
-    asked.plan((&mut scratch.matcher, &scratch.no_rules), outcome)
+    let request_bytes = bytes.get(..head_len).unwrap_or_default();
+    let plan = asked.plan((&mut scratch.matcher, &scratch.no_rules), outcome);
+    let judged = asked.judged.get().filter(|_| asked.is_refused.get());
+    match (again, judged) {
+        (Some(refused), judged) => again::keep_on(&policy, peer, refused, judged),
+        (None, Some(judged)) => {
+            again::keep(shard, &policy, peer, (&scratch.request, request_bytes), judged)
+        }
+        (None, None) => peer.refused.set(0),
+    }
+    plan
 }
 
 impl Asked<'_> {
@@ -101,7 +122,10 @@ impl Asked<'_> {
         let domain = &self.shard.settings.gateway_domain;
         let snapshot = self.policy.snapshot();
         let path = self.request.path();
-        let Some(found) = snapshot.find_site(self.request.host(), path, domain) else {
+        let judged = self.judged.get();
+        let found = judged.map(|judged| judged.found);
+        let Some(found) = found.or_else(|| snapshot.find_site(self.request.host(), path, domain))
+        else {
             if let Err(rejected) = no_rules.resolve(self.request.method(), path, matcher) {
                 self.shard.metrics.malformed.inc(rejected.cause.as_str());
                 return self.answer_without_site(Reason::RequestMalformed);
@@ -138,7 +162,11 @@ impl Asked<'_> {
         if let Some(own) = GatewayPath::of(path) {
             return self.own_path(&site, &facts, own, outcome);
         }
-        let decision = decide(snapshot, &site, &facts, now_s, matcher);
+        let decision = match judged {
+            Some(judged) if judged.now_s == now_s => judged.decision,
+            _ => decide(snapshot, &site, &facts, now_s, matcher),
+        };
+        self.judged.set(Some(Judged { found, decision, now_s }));
         match decision.outcome {
             Outcome::Refuse if decision.reason == Reason::RequestMalformed => {
                 let rejected = site.matcher().resolve(line.method, facts.path, matcher).err();
@@ -370,6 +398,7 @@ impl Asked<'_> {
         figures: Option<&Figures>,
         retry_after_s: Option<u64>,
     ) -> Plan {
+        self.is_refused.set(true);
         self.policy.cells(decision.site).decided(decision.reason);
         let (plan, body_bytes) = self.answer(facts, decision, figures, retry_after_s);
         let reason = decision.reason;
@@ -545,31 +574,6 @@ impl Asked<'_> {
     }
 }
 
-/// Appends what of the body has come already; how many bytes those were, and what is still to come.
-fn begin_upload(
-    site: &SiteView<'_>,
-    framing: BodyFraming,
-    body: &[u8],
-    request: &mut Vec<u8>,
-) -> Result<(usize, Upload), ChunkError> {
-    match framing {
-        BodyFraming::None => Ok((0, Upload::Done)),
-        BodyFraming::Length(length) => {
-            let here = usize::try_from(length).map_or(body.len(), |length| length.min(body.len()));
-            request.extend_from_slice(body.get(..here).unwrap_or_default());
-            let left = length - here as u64;
-            Ok((here, if left == 0 { Upload::Done } else { Upload::Length(left) }))
-        }
-        BodyFraming::Chunked => {
-            let mut decoder = Box::new(ChunkDecoder::new());
-            let step = decoder
-                .transcode(body, request, |name| message::request_trailer_passes(site, name))?;
-            let upload = if step.done { Upload::Done } else { Upload::Chunked(decoder) };
-            Ok((step.consumed, upload))
-        }
-    }
-}
-
 fn undecided(site: &SiteView<'_>, reason: Reason) -> Decision {
     Decision {
         site: site.index(),
@@ -590,11 +594,4 @@ const fn reason_of(refusal: Refusal) -> Reason {
         Refused::Concurrency => Reason::ConcurrencyLimited,
         Refused::Quota => Reason::QuotaExhausted,
     }
-}
-
-/// Row 0: what cannot be understood one way only is answered and the connection closed.
-fn refuse_head(shard: &Shard, error: HeadError, bytes: &[u8]) -> Plan {
-    shard.metrics.malformed.inc(error.cause());
-    let bytes_out = malformed(shard, Reason::RequestMalformed, error.status(), &error);
-    Plan::Answer(Answer { bytes: bytes_out, head_len: bytes.len(), skip: 0, close: true })
 }

@@ -9,8 +9,10 @@ use policy::budget::{Figures, Outcome as Resolved, Ticket, WaitId};
 use policy::decision::{Decision, Reason};
 
 use crate::clock::Now;
-use crate::http1::{ChunkDecoder, Version};
-use crate::message::RequestId;
+use policy::snapshot::SiteView;
+
+use crate::http1::{BodyFraming, ChunkDecoder, ChunkError, Version};
+use crate::message::{self, RequestId};
 
 use super::policy_view::PolicyView;
 
@@ -96,4 +98,29 @@ pub(super) struct Exchange {
     /// The `Origin` header, where the site answers browsers.
     pub(super) cors: Option<Box<[u8]>>,
     pub(super) started: Now,
+}
+
+/// Appends what of the body has come already; how many bytes those were, and what is still to come.
+pub(super) fn begin_upload(
+    site: &SiteView<'_>,
+    framing: BodyFraming,
+    body: &[u8],
+    request: &mut Vec<u8>,
+) -> Result<(usize, Upload), ChunkError> {
+    match framing {
+        BodyFraming::None => Ok((0, Upload::Done)),
+        BodyFraming::Length(length) => {
+            let here = usize::try_from(length).map_or(body.len(), |length| length.min(body.len()));
+            request.extend_from_slice(body.get(..here).unwrap_or_default());
+            let left = length - here as u64;
+            Ok((here, if left == 0 { Upload::Done } else { Upload::Length(left) }))
+        }
+        BodyFraming::Chunked => {
+            let mut decoder = Box::new(ChunkDecoder::new());
+            let step = decoder
+                .transcode(body, request, |name| message::request_trailer_passes(site, name))?;
+            let upload = if step.done { Upload::Done } else { Upload::Chunked(decoder) };
+            Ok((step.consumed, upload))
+        }
+    }
 }

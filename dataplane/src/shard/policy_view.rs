@@ -16,6 +16,7 @@ use crate::message::{Asker, Problem, Repeats};
 use crate::metrics::{ShardMetrics, SiteCells};
 use crate::tls::{OriginTls, OriginTlsKey};
 
+use super::again::Again;
 use super::upstream::{OriginSession, Pool, Pools};
 
 /// One snapshot with what this shard keeps for it.
@@ -24,6 +25,7 @@ pub struct PolicyView {
     cells: Rc<[Arc<SiteCells>]>,
     pools: Rc<[Rc<Pool>]>,
     repeats: RefCell<Repeats>,
+    again: RefCell<Again>,
 }
 
 impl PolicyView {
@@ -42,13 +44,19 @@ impl PolicyView {
         let cells = metrics.site_cells(snapshot.sites().map(|site| site.slug())).into();
         let site_pools =
             snapshot.sites().map(|site| pools.of(site.origin(), session_of(&site))).collect();
-        Self { snapshot, cells, pools: site_pools, repeats: RefCell::default() }
+        Self {
+            snapshot,
+            cells,
+            pools: site_pools,
+            repeats: RefCell::default(),
+            again: RefCell::default(),
+        }
     }
 
     /// The view of a snapshot that has the same sites: what is kept beside them stays.
     pub(super) fn with(&self, snapshot: Arc<Snapshot>) -> Self {
         let (cells, pools) = (Rc::clone(&self.cells), Rc::clone(&self.pools));
-        Self { snapshot, cells, pools, repeats: RefCell::default() }
+        Self { snapshot, cells, pools, repeats: RefCell::default(), again: RefCell::default() }
     }
 
     /// The snapshot.
@@ -73,6 +81,11 @@ impl PolicyView {
     /// Appends the answer for a problem. The bytes of the body.
     pub fn problem(&self, out: &mut Vec<u8>, asker: &Asker<'_>, problem: &Problem<'_>) -> usize {
         self.repeats.borrow_mut().problem(out, asker, problem)
+    }
+
+    /// Requests that were refused under it.
+    pub(super) const fn again(&self) -> &RefCell<Again> {
+        &self.again
     }
 
     /// Connections to a site's origin.

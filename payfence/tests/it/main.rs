@@ -34,6 +34,7 @@ mod paths;
 mod privacy;
 mod quota;
 mod real_client;
+mod refused_again;
 mod reload;
 mod shutdown;
 mod streaming;
