@@ -187,19 +187,12 @@ pub(crate) struct Shard {
 /// # Errors
 /// When the ring cannot be made or fails.
 pub async fn run(parts: Parts) -> io::Result<()> {
-    let ring = Ring::new(&RingConfig {
-        entries: 1024,
-        small: (64, 4 * 1024),
-        large: (32, 64 * 1024),
-        clock: parts.clock,
-    })
-    .map_err(io::Error::other)?;
+    let ring = Ring::new(&ring_config(parts.clock)).map_err(io::Error::other)?;
     let metrics = parts.state.metrics().shard(usize::from(parts.id.0));
     let mut pools = Pools::new();
     let sessions = (&*parts.origin_tls, &*parts.settings.policy_folder);
     let mut in_force = Cache::new(Arc::clone(parts.links.policy()));
     let view = PolicyView::new(Arc::clone(in_force.load()), &metrics, &mut pools, sessions);
-    let no_settings = MatcherSettings { default_paid: false, case_sensitive: false };
     let shards = u16::try_from(parts.links.shards()).unwrap_or(u16::MAX);
     let (log_client, refuses) = (parts.settings.log_client, parts.settings.refuses_unrecorded);
     let journal = parts.journal.map(|writer| Journal::new(writer, log_client, refuses));
@@ -225,7 +218,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
             request: RequestHead::new(),
             response: ResponseHead::new(),
             matcher: Default::default(),
-            no_rules: Matcher::new(&[], no_settings).expect("no two rules conflict"),
+            no_rules: no_rules(),
         }),
         spares: RefCell::new(Vec::new()),
         request_ids: RefCell::new(parts.request_ids),
@@ -257,6 +250,15 @@ pub async fn run(parts: Parts) -> io::Result<()> {
     // Nobody listens where the node could not start.
     let _ = parts.last_words.send((shard.id, words));
     ended
+}
+
+const fn ring_config(clock: Clock) -> RingConfig {
+    RingConfig { entries: 1024, small: (64, 4 * 1024), large: (32, 64 * 1024), clock }
+}
+
+fn no_rules() -> Matcher {
+    let settings = MatcherSettings { default_paid: false, case_sensitive: false };
+    Matcher::new(&[], settings).expect("no two rules conflict")
 }
 
 impl Shard {
