@@ -83,6 +83,9 @@ pub struct Config {
     pub retry_days: Vec<i64>,
     /// What follows the last failed retry.
     pub exhausted: Exhausted,
+    /// Whether a subscription whose first payment is still under way at a bank is `active`. Stripe's documents name
+    /// `incomplete` as well, so a caller has to bear both.
+    pub active_while_processing: bool,
     /// Requests a second before 429; 0 for no limit (Stripe's sandboxes have 25).
     pub rate_limit_per_s: u32,
 }
@@ -103,6 +106,7 @@ impl Default for Config {
             draft_s: 3600,
             retry_days: vec![1, 3, 5, 7],
             exhausted: Exhausted::Cancel,
+            active_while_processing: true,
             rate_limit_per_s: 0,
         }
     }

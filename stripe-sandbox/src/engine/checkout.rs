@@ -3,7 +3,7 @@
 //! In: an open invoice. Out: its intent `processing`, then succeeded or failed by the bank's word.
 //! Always holds: until the bank has spoken the invoice is open.
 
-use super::settle;
+use super::{settle, subscribe};
 use crate::error::StripeError;
 use crate::json::{at, text};
 use crate::state::State;
@@ -42,9 +42,13 @@ pub fn bank_says(
     settle::collect_with(state, account, invoice, &method, true)?;
     if !paid {
         let mut subscription = super::invoicing::subscription_of(state, account, &object);
-        if text(&subscription, "status") == "active" {
-            subscription["status"] = json!("past_due");
-            state.change(account, "customer.subscription.updated", &subscription)?;
+        match text(&subscription, "status") {
+            "active" => {
+                subscription["status"] = json!("past_due");
+                state.change(account, "customer.subscription.updated", &subscription)?;
+            }
+            "incomplete" => subscribe::wait_for_first(state, account, &subscription),
+            _ => {}
         }
     }
     Ok(())

@@ -100,7 +100,8 @@ pub fn subscribe(state: &mut State, account: &str, spec: Spec) -> Result<Value, 
     let free = int(&invoice, "amount_due") == 0;
     subscription["status"] = json!(match (&spec.payment, free) {
         _ if trial_end.is_some() => "trialing",
-        (_, true) | (FirstPayment::Processing, _) => "active",
+        (_, true) => "active",
+        (FirstPayment::Processing, _) if state.config.active_while_processing => "active",
         _ => "incomplete",
     });
     state.put(account, &subscription)?;
@@ -136,15 +137,16 @@ fn first_payment(
     };
     if outcome != Attempt::Paid {
         let subscription = state.must(account, "subscription", id)?;
-        let clock = text(&subscription, "test_clock").to_owned();
-        state.agenda.put(
-            &clock,
-            state.moment + INCOMPLETE_S,
-            account,
-            Due::IncompleteExpires(id.to_owned()),
-        );
+        wait_for_first(state, account, &subscription);
     }
     Ok(())
+}
+
+/// Puts down that a first payment is waited for no longer than 23 hours.
+pub fn wait_for_first(state: &mut State, account: &str, subscription: &Value) {
+    let due = Due::IncompleteExpires(text(subscription, "id").to_owned());
+    let clock = text(subscription, "test_clock").to_owned();
+    state.agenda.put(&clock, state.moment + INCOMPLETE_S, account, due);
 }
 
 /// Refuses, as the card would, before anything is there.

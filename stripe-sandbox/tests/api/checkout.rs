@@ -2,7 +2,7 @@
 
 use crate::world::{START, World, id};
 use serde_json::Value;
-use stripe_sandbox::Outcome;
+use stripe_sandbox::{Config, Outcome};
 
 #[tokio::test]
 async fn each_outcome_leaves_session_and_subscription_as_it_should() {
@@ -288,4 +288,24 @@ async fn time_moves_by_the_buttons_of_the_first_page() {
     }
     let page = world.client.get(&home).send().await.expect("the page").text().await.expect("HTML");
     assert!(page.contains("It is 2026-02-01T13:00:00Z here"), "{page}");
+}
+
+#[tokio::test]
+async fn a_first_payment_under_way_at_a_bank_may_leave_the_subscription_incomplete() {
+    for (paid, at_once, a_day_later) in
+        [(true, "active", "active"), (false, "incomplete", "incomplete_expired")]
+    {
+        let config = Config { active_while_processing: false, ..Config::fixed(START, 7) };
+        let world = World::with(config).await;
+        let price = world.price("unit_amount=1900&recurring[interval]=month").await;
+        let session = id(&world.session(&price, "").await);
+        let payment = world.sandbox.pay(&session, Outcome::Asynchronous).expect("an open session");
+        let status = async || world.subscription(&payment.subscription).await["status"].clone();
+        world.pass(2 * 86_400);
+        assert_eq!(status().await, "incomplete", "a bank takes its time");
+        world.sandbox.resolve(&session, paid).expect("it waits for the bank");
+        assert_eq!(status().await, at_once);
+        world.pass(86_400);
+        assert_eq!(status().await, a_day_later);
+    }
 }
