@@ -41,7 +41,9 @@ async fn what_must_always_hold_holds_after_every_step() {
     for seed in 0..seeds.expect("PAYFENCE_SANDBOX_SEEDS is a number") {
         let mut chance = Chance(seed);
         let exhausted = chance.of(&[Exhausted::Cancel, Exhausted::Unpaid, Exhausted::PastDue]);
-        let world = World::with(Config { exhausted, ..Config::fixed(START, seed) }).await;
+        let active_while_processing = chance.below(2) == 0;
+        let config = Config { exhausted, active_while_processing, ..Config::fixed(START, seed) };
+        let world = World::with(config).await;
         let mut prices = Vec::new();
         for form in [
             "1000&recurring[interval]=month",
