@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiSettings, App};
+use crate::billing::{Billing, BillingSettings};
 use crate::secrets::Keyring;
 use crate::storage::{CONNECTIONS_DEFAULT, StorageError, Store, UrlError};
 use crate::sync::Sync;
@@ -51,6 +52,8 @@ pub struct Config {
     pub keyring: Arc<Keyring>,
     /// What the API is told.
     pub api: ApiSettings,
+    /// What billing is told; without, nothing can be sold.
+    pub billing: Option<BillingSettings>,
     /// Where bases of the policy are written, which nodes fetch. They keep no name there, so that nothing is left of them.
     pub folder: PathBuf,
 }
@@ -67,6 +70,9 @@ pub enum Error {
     /// The certificate or its key is of no use.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// There can be no client of Stripe.
+    #[error("cannot call Stripe: {0}")]
+    Billing(String),
     /// The address cannot be had.
     #[error("cannot listen on {address}: {cause}; choose another with --listen")]
     Listen {
@@ -128,7 +134,10 @@ impl Server {
             tracing::warn!(%address, "keys and node tokens are sent in plain text to an address that others can reach; give --tls-cert and --tls-key, or listen on loopback behind a TLS proxy");
         }
         let sync = Sync::new(store.clone(), config.keyring.clone(), config.folder);
-        let router = api::router(App::new(store.clone(), config.keyring, config.api));
+        let billing = config.billing.map(|settings| Billing::new(settings, store.clone()));
+        let billing = billing.transpose().map_err(Error::Billing)?;
+        let app = App::new(store.clone(), config.keyring, config.api).with_billing(billing);
+        let router = api::router(app);
         let router = router.merge(sync.router());
         let mut background = vec![
             tokio::spawn(store.outbox().clone().publish()),
