@@ -59,7 +59,7 @@ pub enum Stamp<'a> {
 }
 
 /// JSON text becomes JSON, so that an audit entry shows it as such.
-fn unfold(mut facts: Json) -> Json {
+pub(super) fn unfold(mut facts: Json) -> Json {
     if let Some(settings) = facts.get_mut("settings")
         && let Some(parsed) = settings.as_str().and_then(|text| serde_json::from_str(text).ok())
     {
@@ -156,6 +156,7 @@ macro_rules! rows {
         $(pub use super::$module::Column as $name;)*
     }};
 }
+pub(super) use rows;
 
 rows! {
     /// An organisation. Its `account_id` is its own id.
