@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiSettings, App};
+use crate::billing::webhooks::{WebhookSecrets, Webhooks};
 use crate::secrets::Keyring;
 use crate::storage::{CONNECTIONS_DEFAULT, StorageError, Store, UrlError};
 use crate::sync::Sync;
@@ -51,6 +52,8 @@ pub struct Config {
     pub keyring: Arc<Keyring>,
     /// What the API is told.
     pub api: ApiSettings,
+    /// What Stripe signs its webhooks with.
+    pub webhook_secrets: Arc<WebhookSecrets>,
     /// Where bases of the policy are written, which nodes fetch. They keep no name there, so that nothing is left of them.
     pub folder: PathBuf,
 }
@@ -129,8 +132,11 @@ impl Server {
         }
         let sync = Sync::new(store.clone(), config.keyring.clone(), config.folder);
         let router = api::router(App::new(store.clone(), config.keyring, config.api));
-        let router = router.merge(sync.router());
+        let arrived = Arc::default();
+        let (webhooks, carry) = Webhooks::new(store.clone(), config.webhook_secrets, arrived);
+        let router = router.merge(sync.router()).merge(webhooks.router());
         let mut background = vec![
+            tokio::spawn(carry),
             tokio::spawn(store.outbox().clone().publish()),
             tokio::spawn(prune(store.clone())),
         ];

@@ -22,6 +22,7 @@ mod sync;
 mod sync_node;
 mod tenancy;
 mod tls;
+mod webhooks;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -103,6 +104,12 @@ cases! {
         leases_never_exceed_the_limit,
         replies_reach_nodes_of_other_control_planes,
         dead_nodes_are_settled;
+    webhooks:
+        only_what_stripe_signed_for_us_is_kept,
+        many_events_are_kept_once,
+        a_subject_is_one_job_of_one_worker,
+        a_job_is_tried_again_and_given_up,
+        old_events_are_forgotten;
     tenancy:
         no_route_reaches_another_account;
 }

@@ -51,6 +51,7 @@ impl Place {
             tls: None,
             keyring: self.keyring.clone(),
             api: ApiSettings::default(),
+            webhook_secrets: Arc::default(),
             folder: std::env::temp_dir(),
         }
     }

@@ -11,6 +11,8 @@ fn args(data_dir: &Path) -> ControlplaneArgs {
         tls_cert: None,
         tls_key: None,
         allow_private_origins: false,
+        stripe_webhook_secret_file: None,
+        stripe_live_webhook_secret_file: None,
         command: None,
     }
 }

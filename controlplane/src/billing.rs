@@ -1,0 +1,3 @@
+//! Money: how accounts sell plans through Stripe.
+
+pub mod webhooks;
