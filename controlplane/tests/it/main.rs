@@ -27,7 +27,7 @@ mod webhooks;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 
-use place::Place;
+pub use place::Place;
 use postgres::Cluster;
 
 /// A case: its name, and what it does with a place.
