@@ -46,8 +46,9 @@ pub use nodes::{Admission, KnownNode, NodeReport, Start};
 pub use outbox::{Outbox, OutboxEntry};
 pub use policy_rows::{PolicyReader, SiteRows, SubscriptionRows};
 pub use rows::{
-    Account, Adjustment, AdminKey, AuditEntry, Columns, Customer, Member, Node, NodeToken, Plan,
-    PlanRevision, Resource, Site, Stamp, Subscription, TenantRow, Token,
+    Account, Adjustment, AdminKey, AuditEntry, Columns, Customer, EventRecord, Mail, Member, Node,
+    NodeToken, Plan, PlanRevision, Resource, Site, Stamp, Subscription, TenantRow, Token,
+    WebhookDelivery, WebhookEndpoint,
 };
 pub use stripe_calls::{StripeCall, StripeCallBegun};
 pub use stripe_event_rows::{StripeEvent, StripeReversal, StripeSweep};
