@@ -8,5 +8,7 @@
 
 pub mod calls;
 pub mod money;
+pub mod settle;
 pub mod stripe;
 pub mod webhooks;
+pub mod worker;

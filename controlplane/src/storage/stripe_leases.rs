@@ -82,6 +82,15 @@ impl Change {
         let row = self.transaction.query_one_raw(statement).await?;
         row.map(drop).ok_or(StorageError::Stale)
     }
+
+    /// As [`Change::hold`], and gives the lease back with the change.
+    ///
+    /// # Errors
+    /// `Stale` where it was lost.
+    pub async fn give_back(&self, lease: &Lease) -> StorageResult<()> {
+        self.hold(lease).await?;
+        release(&self.transaction, lease).await
+    }
 }
 
 pub(super) async fn take<C: ConnectionTrait>(

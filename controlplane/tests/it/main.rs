@@ -18,11 +18,11 @@ mod place;
 mod postgres;
 mod samples;
 mod storage;
+mod stripe_inbox;
 mod sync;
 mod sync_node;
 mod tenancy;
 mod tls;
-mod webhooks;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -104,7 +104,7 @@ cases! {
         leases_never_exceed_the_limit,
         replies_reach_nodes_of_other_control_planes,
         dead_nodes_are_settled;
-    webhooks:
+    stripe_inbox:
         only_what_stripe_signed_for_us_is_kept,
         many_events_are_kept_once,
         a_subject_is_one_job_of_one_worker,

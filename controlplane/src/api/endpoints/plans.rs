@@ -98,7 +98,7 @@ pub async fn check_draft(
     let mut faults = Vec::new();
     check_text_opt("name", draft.name.as_deref(), &mut faults);
     check_reference(Some(reference), &mut faults);
-    let keys = keys_of(&draft_of(site, app)?);
+    let keys = draft_of(site, app)?.policy_keys();
     let resources = resource_keys(&resources_of(tenant, &site.id).await?)?;
     let plans = [(reference.to_owned(), draft.policy_keys(reference))];
     let text = SiteText { site: &keys, resources: &resources, plans: &plans, subscriptions: &[] };
