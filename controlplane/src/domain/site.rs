@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
 use super::object;
+use super::price::PriceDraft;
 use super::shapes::{HostName, MethodName, OriginPin, PatternName, WebOrigin};
 
 /// A unit of time.
@@ -303,6 +304,13 @@ pub struct PlanDraft {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_items = 1, value_type = Option<Vec<PatternName>>)]
     pub resources: Option<Vec<String>>,
+    /// What it costs; left out: it is not for sale. Not part of the policy file.
+    #[serde(
+        default,
+        deserialize_with = "object::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub price: Option<PriceDraft>,
 }
 
 impl PlanDraft {
@@ -312,6 +320,7 @@ impl PlanDraft {
         let mut keys = keys_of(self);
         keys.remove("reference");
         keys.remove("name");
+        keys.remove("price");
         keys.insert("id".to_owned(), reference.into());
         keys
     }

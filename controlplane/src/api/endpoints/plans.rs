@@ -98,6 +98,9 @@ pub async fn check_draft(
     let mut faults = Vec::new();
     check_text_opt("name", draft.name.as_deref(), &mut faults);
     check_reference(Some(reference), &mut faults);
+    if let Some(price) = &draft.price {
+        price.check(draft.overage, &mut faults);
+    }
     let keys = draft_of(site, app)?.policy_keys();
     let resources = resource_keys(&resources_of(tenant, &site.id).await?)?;
     let plans = [(reference.to_owned(), draft.policy_keys(reference))];

@@ -47,7 +47,8 @@ pub fn form<R: Serialize>(request: &R) -> Result<String, StripeError> {
         .use_form_encoding(true)
         .serialize_string(&pruned(request)?)
         .map_err(|error| StripeError::Malformed(error.to_string()))?;
-    let mut pairs: Vec<&str> = text.split('&').filter(|pair| !pair.is_empty()).collect();
+    // A request without any parameter comes out as a bare `=`.
+    let mut pairs: Vec<&str> = text.split('&').filter(|pair| !matches!(*pair, "" | "=")).collect();
     pairs.sort_unstable();
     Ok(pairs.join("&"))
 }
