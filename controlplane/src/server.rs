@@ -16,10 +16,13 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiSettings, App};
+use crate::billing::pages;
+use crate::billing::webhooks::{WebhookSecrets, Webhooks};
+use crate::billing::worker::Worker;
 use crate::billing::{Billing, BillingSettings};
 use crate::secrets::Keyring;
 use crate::storage::{CONNECTIONS_DEFAULT, StorageError, Store, UrlError};
@@ -54,6 +57,8 @@ pub struct Config {
     pub api: ApiSettings,
     /// What billing is told; without, nothing can be sold.
     pub billing: Option<BillingSettings>,
+    /// What Stripe signs its webhooks with.
+    pub webhook_secrets: Arc<WebhookSecrets>,
     /// Where bases of the policy are written, which nodes fetch. They keep no name there, so that nothing is left of them.
     pub folder: PathBuf,
 }
@@ -136,13 +141,19 @@ impl Server {
         let sync = Sync::new(store.clone(), config.keyring.clone(), config.folder);
         let billing = config.billing.map(|settings| Billing::new(settings, store.clone()));
         let billing = billing.transpose().map_err(Error::Billing)?;
+        let arrived: Arc<Notify> = Arc::default();
+        let worker = billing.as_ref().map(|all| Worker::new(all.settler.clone(), arrived.clone()));
+        let pages = billing.clone().map(pages::router).unwrap_or_default();
         let app = App::new(store.clone(), config.keyring, config.api).with_billing(billing);
-        let router = api::router(app);
-        let router = router.merge(sync.router());
+        let router = api::router(app).merge(pages);
+        let (webhooks, carry) = Webhooks::new(store.clone(), config.webhook_secrets, arrived);
+        let router = router.merge(sync.router()).merge(webhooks.router());
         let mut background = vec![
+            tokio::spawn(carry),
             tokio::spawn(store.outbox().clone().publish()),
             tokio::spawn(prune(store.clone())),
         ];
+        background.extend(worker.map(|worker| tokio::spawn(worker.run())));
         background.extend(sync.run());
         background.extend(tls.clone().map(|tls| tokio::spawn(tls.follow_files())));
         Ok(Self { address, store, router, sync, tls, listener, background })

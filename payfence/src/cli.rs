@@ -181,6 +181,12 @@ pub struct ControlplaneArgs {
     /// Let origins be at private, loopback, link-local and metadata addresses
     #[arg(long, env = "PAYFENCE_ALLOW_PRIVATE_ORIGINS")]
     pub allow_private_origins: bool,
+    /// The secrets that Stripe signs webhooks of its test mode with, one whsec_… a line; several while one is rotated out
+    #[arg(long, env = "PAYFENCE_STRIPE_WEBHOOK_SECRET_FILE", value_name = "FILE")]
+    pub stripe_webhook_secret_file: Option<PathBuf>,
+    /// The same of the live mode
+    #[arg(long, env = "PAYFENCE_STRIPE_LIVE_WEBHOOK_SECRET_FILE", value_name = "FILE")]
+    pub stripe_live_webhook_secret_file: Option<PathBuf>,
     /// What is needed to sell plans
     #[command(flatten)]
     pub billing: BillingArgs,

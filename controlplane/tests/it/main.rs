@@ -18,6 +18,7 @@ mod place;
 mod postgres;
 mod samples;
 mod storage;
+mod stripe_inbox;
 mod sync;
 mod sync_node;
 mod tenancy;
@@ -103,6 +104,12 @@ cases! {
         leases_never_exceed_the_limit,
         replies_reach_nodes_of_other_control_planes,
         dead_nodes_are_settled;
+    stripe_inbox:
+        only_what_stripe_signed_for_us_is_kept,
+        many_events_are_kept_once,
+        a_subject_is_one_job_of_one_worker,
+        a_job_is_tried_again_and_given_up,
+        old_events_are_forgotten;
     tenancy:
         no_route_reaches_another_account;
 }

@@ -52,6 +52,7 @@ impl Place {
             keyring: self.keyring.clone(),
             api: ApiSettings::default(),
             billing: None,
+            webhook_secrets: Arc::default(),
             folder: std::env::temp_dir(),
         }
     }

@@ -101,7 +101,7 @@ pub async fn check_draft(
     if let Some(price) = &draft.price {
         price.check(draft.overage, &mut faults);
     }
-    let keys = keys_of(&draft_of(site, app)?);
+    let keys = draft_of(site, app)?.policy_keys();
     let resources = resource_keys(&resources_of(tenant, &site.id).await?)?;
     let plans = [(reference.to_owned(), draft.policy_keys(reference))];
     let text = SiteText { site: &keys, resources: &resources, plans: &plans, subscriptions: &[] };

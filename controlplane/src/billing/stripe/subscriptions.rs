@@ -72,6 +72,9 @@ pub struct Subscription {
     /// Unix seconds.
     #[serde(default)]
     pub trial_end: Option<i64>,
+    /// Unix seconds; what periods are counted from.
+    #[serde(default)]
+    pub billing_cycle_anchor: Option<i64>,
     /// Unix seconds.
     #[serde(default)]
     pub created: i64,
