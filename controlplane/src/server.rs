@@ -20,10 +20,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiSettings, App};
-use crate::billing::pages;
 use crate::billing::webhooks::{WebhookSecrets, Webhooks};
 use crate::billing::worker::Worker;
 use crate::billing::{Billing, BillingSettings};
+use crate::billing::{catalogue, pages};
 use crate::secrets::Keyring;
 use crate::storage::{CONNECTIONS_DEFAULT, StorageError, Store, UrlError};
 use crate::sync::Sync;
@@ -143,6 +143,7 @@ impl Server {
         let billing = billing.transpose().map_err(Error::Billing)?;
         let arrived: Arc<Notify> = Arc::default();
         let worker = billing.as_ref().map(|all| Worker::new(all.settler.clone(), arrived.clone()));
+        let sweep = billing.clone().map(catalogue::sweep);
         let pages = billing.clone().map(pages::router).unwrap_or_default();
         let app = App::new(store.clone(), config.keyring, config.api).with_billing(billing);
         let router = api::router(app).merge(pages);
@@ -153,6 +154,7 @@ impl Server {
             tokio::spawn(store.outbox().clone().publish()),
             tokio::spawn(prune(store.clone())),
         ];
+        background.extend(sweep.map(tokio::spawn));
         background.extend(worker.map(|worker| tokio::spawn(worker.run())));
         background.extend(sync.run());
         background.extend(tls.clone().map(|tls| tokio::spawn(tls.follow_files())));

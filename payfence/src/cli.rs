@@ -76,6 +76,9 @@ pub enum Command {
     Apply(ApplyArgs),
     /// Print what a control plane has as a policy file
     Export(RestArgs),
+    /// Bring what plans cost to Stripe
+    #[command(subcommand)]
+    Billing(BillingCommand),
     /// Make a token, or verify one's form
     #[command(subcommand)]
     Token(TokenCommand),
@@ -84,6 +87,31 @@ pub enum Command {
     Journal(JournalCommand),
     /// Say whether this machine can run a node, and what to do where not
     Doctor(NodeArgs),
+}
+
+/// What `billing` can do.
+#[derive(Debug, Subcommand)]
+pub enum BillingCommand {
+    /// Make products and prices of plans, and print what becomes of each
+    ///
+    /// Lines begin with + for what is made, ~ for what gets another price, - for what can no longer be bought, ! for what was changed at
+    /// Stripe by hand and stays so, x for what failed. Exit codes: 0 when all is as the plans say, 3 with --dry-run when something would
+    /// change, 1 when something failed (running it again goes on).
+    Sync(BillingSyncArgs),
+}
+
+/// Flags of `billing sync`.
+#[derive(Debug, Args)]
+pub struct BillingSyncArgs {
+    /// Print what would be done and change nothing; ends with 3 where there is something
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Stripe's test mode instead of live
+    #[arg(long)]
+    pub test: bool,
+    /// Which control plane, and whose key
+    #[command(flatten)]
+    pub rest: RestArgs,
 }
 
 /// Flags of `dev`.

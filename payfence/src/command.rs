@@ -10,10 +10,11 @@ use std::process::ExitCode;
 
 use dataplane::offcore::policy_source::{self, Loaded};
 
-use crate::cli::{Command, JournalCommand, PolicyCommand, TokenCommand};
+use crate::cli::{BillingCommand, Command, JournalCommand, PolicyCommand, TokenCommand};
 use crate::failure::Failure;
 
 mod apply;
+mod billing_sync;
 mod controlplane;
 mod dataplane_node;
 mod dev;
@@ -31,8 +32,9 @@ mod token_new;
 /// Whatever makes it fail.
 pub fn run(command: Command) -> Result<ExitCode, Failure> {
     let outcome = match command {
-        // The one whose success has two codes.
+        // Those whose success has two codes.
         Command::Apply(args) => return apply::run(&args),
+        Command::Billing(BillingCommand::Sync(args)) => return billing_sync::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Dev(args) => dev::run(args),
         Command::Dataplane(args) => dataplane_node::run(args),
