@@ -10,5 +10,6 @@ pub mod calls;
 pub mod money;
 pub mod settle;
 pub mod stripe;
+pub mod sweep;
 pub mod webhooks;
 pub mod worker;

@@ -7,7 +7,7 @@
 //! it again would not change that and Stripe switches off an endpoint that keeps failing; every outcome is counted by its cause.
 
 mod counters;
-mod envelope;
+pub(super) mod envelope;
 mod intake;
 mod secrets;
 mod signature;
