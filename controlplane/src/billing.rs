@@ -7,9 +7,117 @@
 //! unit ([`money`]).
 
 pub mod calls;
+pub mod catalogue;
+pub mod checkout;
+pub mod claims;
+pub mod connect;
+pub mod error;
 pub mod money;
+pub mod settings;
 pub mod settle;
 pub mod stripe;
 pub mod sweep;
 pub mod webhooks;
 pub mod worker;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+pub use error::{BillingError, BillingResult};
+pub use settings::{BillingSettings, ClientIds, Percent};
+
+use crate::storage::{Checkout, StorageResult, Store, StripeAccount, column};
+use sea_orm::{ColumnTrait as _, QueryFilter as _};
+use stripe::{CheckoutSession, Mode, Scope, Stripe};
+
+/// All that billing needs. Clones share one client and one database.
+#[derive(Clone, Debug)]
+pub struct Billing {
+    /// Stripe.
+    pub stripe: Stripe,
+    /// The database.
+    pub store: Store,
+    /// What the operator said.
+    pub settings: Arc<BillingSettings>,
+    /// What a payment becomes here, once it is known to be made; without, the webhook's worker alone does it.
+    pub settle: Option<Arc<dyn Settle>>,
+}
+
+/// What [`Settle`] returns.
+pub type Settled<'a> = Pin<Box<dyn Future<Output = BillingResult<()>> + Send + 'a>>;
+
+/// Making of a paid session a subscription and a claim.
+pub trait Settle: std::fmt::Debug + Send + Sync {
+    /// Does so, once, however often it is called and by whom.
+    fn checkout_paid<'a>(
+        &'a self,
+        billing: &'a Billing,
+        checkout: &'a Checkout,
+        session: &'a CheckoutSession,
+    ) -> Settled<'a>;
+}
+
+impl Billing {
+    /// Billing over a database.
+    ///
+    /// # Errors
+    /// Text for a person, where there can be no client.
+    pub fn new(settings: BillingSettings, store: Store) -> Result<Self, String> {
+        let stripe = Stripe::new(settings.stripe.clone(), store.world().clone())?;
+        Ok(Self { stripe, store, settings: Arc::new(settings), settle: None })
+    }
+
+    /// The same, settling payments as soon as they are seen.
+    #[must_use]
+    pub fn with_settle(self, settle: Arc<dyn Settle>) -> Self {
+        Self { settle: Some(settle), ..self }
+    }
+
+    /// In which world the public pages sell: live wherever there is a live key, since what is bought in test mode costs
+    /// nothing and its token works.
+    #[must_use]
+    pub fn public_mode(&self) -> Mode {
+        if self.stripe.has(Mode::Live) { Mode::Live } else { Mode::Test }
+    }
+
+    /// Where buyers reach our pages.
+    ///
+    /// # Errors
+    /// When nobody said.
+    pub fn public_url(&self) -> BillingResult<&str> {
+        let url = self.settings.public_url.as_deref();
+        url.ok_or(BillingError::NotSetUp("the control plane was started without --public-url"))
+    }
+
+    /// The account's Stripe account of a mode.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn connected(
+        &self,
+        account_id: &str,
+        mode: Mode,
+    ) -> StorageResult<Option<StripeAccount>> {
+        let tenant = self.store.tenant(account_id);
+        tenant
+            .one::<StripeAccount>(|query| {
+                query
+                    .filter(column::StripeAccount::Mode.eq(mode.as_str()))
+                    .filter(column::StripeAccount::LostAtMs.is_null())
+            })
+            .await
+    }
+
+    /// The account's Stripe account of a mode, as calls name it.
+    ///
+    /// # Errors
+    /// When there is no key of that mode, or no account.
+    pub async fn scope(&self, account_id: &str, mode: Mode) -> BillingResult<Scope> {
+        if !self.stripe.has(mode) {
+            return Err(stripe::StripeError::NotSetUp(mode).into());
+        }
+        let account = self.connected(account_id, mode).await?;
+        let account = account.ok_or(BillingError::NotConnected(mode))?;
+        Ok(Scope::connected(mode, &account.stripe_id))
+    }
+}

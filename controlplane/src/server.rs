@@ -20,7 +20,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiSettings, App};
+use crate::billing::{Billing, BillingSettings};
+use crate::billing::settle::Settler;
+use crate::billing::sweep::Sweeper;
 use crate::billing::webhooks::{WebhookSecrets, Webhooks};
+use crate::billing::worker::Worker;
 use crate::secrets::Keyring;
 use crate::storage::{CONNECTIONS_DEFAULT, StorageError, Store, UrlError};
 use crate::sync::Sync;
@@ -52,6 +56,8 @@ pub struct Config {
     pub keyring: Arc<Keyring>,
     /// What the API is told.
     pub api: ApiSettings,
+    /// What billing is told; without, nothing can be sold.
+    pub billing: Option<BillingSettings>,
     /// What Stripe signs its webhooks with.
     pub webhook_secrets: Arc<WebhookSecrets>,
     /// Where bases of the policy are written, which nodes fetch. They keep no name there, so that nothing is left of them.
@@ -70,6 +76,9 @@ pub enum Error {
     /// The certificate or its key is of no use.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// There can be no client of Stripe.
+    #[error("cannot call Stripe: {0}")]
+    Billing(String),
     /// The address cannot be had.
     #[error("cannot listen on {address}: {cause}; choose another with --listen")]
     Listen {
@@ -131,16 +140,26 @@ impl Server {
             tracing::warn!(%address, "keys and node tokens are sent in plain text to an address that others can reach; give --tls-cert and --tls-key, or listen on loopback behind a TLS proxy");
         }
         let sync = Sync::new(store.clone(), config.keyring.clone(), config.folder);
-        let router = api::router(App::new(store.clone(), config.keyring, config.api));
+        let billing = config.billing.map(|settings| Billing::new(settings, store.clone()));
+        let billing = billing.transpose().map_err(Error::Billing)?;
+        let settler = billing.clone().map(Settler::new);
+        let billing = billing.zip(settler.clone());
+        let billing = billing.map(|(billing, settler)| billing.with_settle(Arc::new(settler)));
+        let app = App::new(store.clone(), config.keyring, config.api).with_billing(billing);
         let arrived = Arc::default();
-        let (webhooks, carry) = Webhooks::new(store.clone(), config.webhook_secrets, arrived);
-        let router = router.merge(sync.router()).merge(webhooks.router());
+        let (webhooks, carry) =
+            Webhooks::new(store.clone(), config.webhook_secrets, Arc::clone(&arrived));
+        let router = api::router(app).merge(sync.router()).merge(webhooks.router());
         let mut background = vec![
             tokio::spawn(carry),
             tokio::spawn(store.outbox().clone().publish()),
             tokio::spawn(prune(store.clone())),
         ];
         background.extend(sync.run());
+        background.extend(settler.into_iter().flat_map(|settler| {
+            let worker = Worker::new(settler.clone(), Arc::clone(&arrived));
+            [tokio::spawn(worker.run()), tokio::spawn(Sweeper::new(settler).run())]
+        }));
         background.extend(tls.clone().map(|tls| tokio::spawn(tls.follow_files())));
         Ok(Self { address, store, router, sync, tls, listener, background })
     }

@@ -48,7 +48,7 @@ fn what_differs_is_worth_settling() {
     assert!(!is_worth_settling(Some(&same), &fetched));
     assert!(!is_worth_settling(None, &fetched), "bought elsewhere");
     let mut ours = fetched.clone();
-    ours.metadata.insert("checkout_id".to_owned(), "chk_1".to_owned());
+    ours.metadata.insert("payfence_checkout".to_owned(), "chk_1".to_owned());
     assert!(is_worth_settling(None, &ours), "bought here and not known");
     let differing = [
         StripeSubscription { stripe_status: "past_due".to_owned(), ..same.clone() },

@@ -10,7 +10,7 @@ use sea_orm::{QueryOrder as _, QuerySelect as _, Statement};
 use super::Store;
 use super::billing_rows::{Checkout, KeyClaim, StripeAccount};
 use super::error::StorageResult;
-use super::rows::{Entity, Site};
+use super::rows::{Entity, Node, Site};
 
 use super::column;
 
@@ -74,6 +74,17 @@ impl Store {
             .filter(column::Site::Slug.eq(slug))
             .filter(column::Site::ArchivedAtMs.is_null());
         Ok(query.one(&self.database).await?)
+    }
+
+    /// How many nodes that were heard of within `away_ms` do not have change `sequence` yet.
+    pub async fn nodes_behind(&self, sequence: i64, away_ms: i64) -> StorageResult<u64> {
+        let since_ms = self.world.now_ms() - away_ms;
+        let query = Entity::<Node>::find()
+            .filter(column::Node::ArchivedAtMs.is_null())
+            .filter(column::Node::DeclaredDeadAtMs.is_null())
+            .filter(column::Node::LastSeenAtMs.gte(since_ms))
+            .filter(column::Node::AppliedSequence.lt(sequence));
+        Ok(query.count(&self.database).await?)
     }
 
     /// Keeps that somebody began to connect an account.

@@ -52,6 +52,7 @@ impl Place {
             keyring: self.keyring.clone(),
             api: ApiSettings::default(),
             webhook_secrets: Arc::default(),
+            billing: None,
             folder: std::env::temp_dir(),
         }
     }

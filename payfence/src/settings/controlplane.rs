@@ -18,7 +18,7 @@ use controlplane::server::Config;
 use controlplane::tls::TlsFiles;
 use controlplane::world::System;
 
-use super::DATA_DIR;
+use super::{DATA_DIR, billing};
 use crate::cli::ControlplaneArgs;
 use crate::failure::Failure;
 
@@ -46,6 +46,7 @@ pub fn config(args: &ControlplaneArgs) -> Result<Config, Failure> {
         database_url,
         listen: args.listen.unwrap_or(LISTEN_DEFAULT),
         tls: tls(args)?,
+        billing: billing::settings(&args.billing)?,
         keyring,
         folder: data_dir,
         api: ApiSettings {

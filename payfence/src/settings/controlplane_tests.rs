@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
+use crate::cli::BillingArgs;
 
 fn args(data_dir: &Path) -> ControlplaneArgs {
     ControlplaneArgs {
@@ -13,6 +14,7 @@ fn args(data_dir: &Path) -> ControlplaneArgs {
         allow_private_origins: false,
         stripe_webhook_secret_file: None,
         stripe_live_webhook_secret_file: None,
+        billing: BillingArgs::default(),
         command: None,
     }
 }

@@ -21,7 +21,7 @@ fn names_are_bracketed_and_indexed_and_nothing_is_bare() {
             "items%5B0%5D%5Bprice%5D=p1&items%5B0%5D%5Bquantity%5D=1&items%5B1%5D%5Bprice%5D=p2",
         ),
         (json!({ "expand": ["a.b"] }), "expand%5B0%5D=a.b"),
-        (json!({ "name": "Größe & Co=1+1%" }), "name=Gr%C3%B6%C3%9Fe+%26+Co%3D1%2B1%25"),
+        (json!({ "name": "Größe & Co=1+1%" }), "name=Gr%C3%B6%C3%9Fe%20%26%20Co%3D1%2B1%25"),
     ] {
         assert_eq!(form(&request).unwrap(), expected, "{request}");
     }
