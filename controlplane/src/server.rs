@@ -20,11 +20,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiSettings, App};
-use crate::billing::{Billing, BillingSettings};
 use crate::billing::settle::Settler;
 use crate::billing::sweep::Sweeper;
 use crate::billing::webhooks::{WebhookSecrets, Webhooks};
 use crate::billing::worker::Worker;
+use crate::billing::{Billing, BillingSettings};
 use crate::secrets::Keyring;
 use crate::storage::{CONNECTIONS_DEFAULT, StorageError, Store, UrlError};
 use crate::sync::Sync;

@@ -83,8 +83,10 @@ impl Store {
         );
         let values = [self.world.now_ms().into()];
         let backend = self.database.get_database_backend();
-        let rows =
-            self.database.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+        let rows = self
+            .database
+            .query_all_raw(Statement::from_sql_and_values(backend, sql, values))
+            .await?;
         let pair = |row: sea_orm::QueryResult| {
             Ok((row.try_get("", "account_id")?, row.try_get("", "id")?))
         };

@@ -177,9 +177,7 @@ impl Settler {
         let (word, paid) = match session.status.as_deref() {
             Some("expired") => (EXPIRED, Paid::Over),
             // The money did not come; were it to come after all, the session would be paid.
-            Some("complete") if has_failed() || checkout.status == EXPIRED => {
-                (EXPIRED, Paid::Over)
-            }
+            Some("complete") if has_failed() || checkout.status == EXPIRED => (EXPIRED, Paid::Over),
             _ => (CheckoutStatus::Open.as_str(), Paid::Waits),
         };
         let mut change = self.change(owner).await?;
