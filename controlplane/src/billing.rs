@@ -12,7 +12,9 @@ pub mod checkout;
 pub mod claims;
 pub mod connect;
 pub mod error;
+pub mod free;
 pub mod money;
+pub mod pages;
 pub mod settings;
 pub mod settle;
 pub mod stripe;
@@ -20,15 +22,15 @@ pub mod sweep;
 pub mod webhooks;
 pub mod worker;
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 pub use error::{BillingError, BillingResult};
 pub use settings::{BillingSettings, ClientIds, Percent};
 
-use crate::storage::{Checkout, StorageResult, Store, StripeAccount, column};
+use crate::storage::{StorageResult, Store, StripeAccount, column};
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
-use stripe::{CheckoutSession, Mode, Scope, Stripe};
+use settle::Settler;
+use stripe::{Mode, Scope, Stripe};
 
 /// All that billing needs. Clones share one client and one database.
 #[derive(Clone, Debug)]
@@ -39,22 +41,8 @@ pub struct Billing {
     pub store: Store,
     /// What the operator said.
     pub settings: Arc<BillingSettings>,
-    /// What a payment becomes here, once it is known to be made; without, the webhook's worker alone does it.
-    pub settle: Option<Arc<dyn Settle>>,
-}
-
-/// What [`Settle`] returns.
-pub type Settled<'a> = Pin<Box<dyn Future<Output = BillingResult<()>> + Send + 'a>>;
-
-/// Making of a paid session a subscription and a claim.
-pub trait Settle: std::fmt::Debug + Send + Sync {
-    /// Does so, once, however often it is called and by whom.
-    fn checkout_paid<'a>(
-        &'a self,
-        billing: &'a Billing,
-        checkout: &'a Checkout,
-        session: &'a CheckoutSession,
-    ) -> Settled<'a>;
+    /// What a payment becomes here.
+    pub settler: Settler,
 }
 
 impl Billing {
@@ -64,13 +52,8 @@ impl Billing {
     /// Text for a person, where there can be no client.
     pub fn new(settings: BillingSettings, store: Store) -> Result<Self, String> {
         let stripe = Stripe::new(settings.stripe.clone(), store.world().clone())?;
-        Ok(Self { stripe, store, settings: Arc::new(settings), settle: None })
-    }
-
-    /// The same, settling payments as soon as they are seen.
-    #[must_use]
-    pub fn with_settle(self, settle: Arc<dyn Settle>) -> Self {
-        Self { settle: Some(settle), ..self }
+        let settler = Settler::new(store.clone(), stripe.clone());
+        Ok(Self { stripe, store, settings: Arc::new(settings), settler })
     }
 
     /// In which world the public pages sell: live wherever there is a live key, since what is bought in test mode costs

@@ -16,11 +16,11 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiSettings, App};
-use crate::billing::settle::Settler;
+use crate::billing::pages;
 use crate::billing::sweep::Sweeper;
 use crate::billing::webhooks::{WebhookSecrets, Webhooks};
 use crate::billing::worker::Worker;
@@ -142,24 +142,22 @@ impl Server {
         let sync = Sync::new(store.clone(), config.keyring.clone(), config.folder);
         let billing = config.billing.map(|settings| Billing::new(settings, store.clone()));
         let billing = billing.transpose().map_err(Error::Billing)?;
-        let settler = billing.clone().map(Settler::new);
-        let billing = billing.zip(settler.clone());
-        let billing = billing.map(|(billing, settler)| billing.with_settle(Arc::new(settler)));
+        let arrived: Arc<Notify> = Arc::default();
+        let sweeper = billing.as_ref().map(|all| Sweeper::new(all.settler.clone()));
+        let worker = billing.as_ref().map(|all| Worker::new(all.settler.clone(), arrived.clone()));
+        let pages = billing.clone().map(pages::router).unwrap_or_default();
         let app = App::new(store.clone(), config.keyring, config.api).with_billing(billing);
-        let arrived = Arc::default();
-        let (webhooks, carry) =
-            Webhooks::new(store.clone(), config.webhook_secrets, Arc::clone(&arrived));
-        let router = api::router(app).merge(sync.router()).merge(webhooks.router());
+        let router = api::router(app).merge(pages);
+        let (webhooks, carry) = Webhooks::new(store.clone(), config.webhook_secrets, arrived);
+        let router = router.merge(sync.router()).merge(webhooks.router());
         let mut background = vec![
             tokio::spawn(carry),
             tokio::spawn(store.outbox().clone().publish()),
             tokio::spawn(prune(store.clone())),
         ];
+        background.extend(worker.map(|worker| tokio::spawn(worker.run())));
         background.extend(sync.run());
-        background.extend(settler.into_iter().flat_map(|settler| {
-            let worker = Worker::new(settler.clone(), Arc::clone(&arrived));
-            [tokio::spawn(worker.run()), tokio::spawn(Sweeper::new(settler).run())]
-        }));
+        background.extend(sweeper.map(|sweeper| tokio::spawn(sweeper.run())));
         background.extend(tls.clone().map(|tls| tokio::spawn(tls.follow_files())));
         Ok(Self { address, store, router, sync, tls, listener, background })
     }

@@ -10,9 +10,11 @@ use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::settle::checkout::{CHECKOUT_KEY, Paid, status};
+use super::settle::{Owner, SettleError};
 use super::stripe::{
-    AutomaticTax, CheckoutSession, LineItem, Mode, Scope, SessionRequest, StripeError,
-    SubscriptionData, TrialEnd, TrialSettings,
+    AutomaticTax, LineItem, Mode, SessionRequest, StripeError, SubscriptionData, TrialEnd,
+    TrialSettings,
 };
 use super::{Billing, BillingError, BillingResult, calls, catalogue, connect};
 use crate::storage::{Actor, Checkout, Customer, Plan, Site, StorageError, StripeCustomer, column};
@@ -25,9 +27,13 @@ pub enum CheckoutStatus {
     New,
     /// It can be paid.
     Open,
+    /// It was completed; the money comes later.
+    Waiting,
     /// It was paid; there is a subscription.
     Paid,
-    /// It was not paid in time, or the payment failed.
+    /// The money did not come.
+    Failed,
+    /// Nobody paid in time.
     Expired,
 }
 
@@ -37,16 +43,18 @@ impl CheckoutStatus {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::New => "new",
-            Self::Open => "open",
-            Self::Paid => "paid",
-            Self::Expired => "expired",
+            Self::Open => status::OPEN,
+            Self::Waiting => status::WAITING,
+            Self::Paid => status::PAID,
+            Self::Failed => status::FAILED,
+            Self::Expired => status::EXPIRED,
         }
     }
 
     /// From its word.
     #[must_use]
     pub fn of(word: &str) -> Self {
-        let all = [Self::New, Self::Open, Self::Paid, Self::Expired];
+        let all = [Self::New, Self::Open, Self::Waiting, Self::Paid, Self::Failed, Self::Expired];
         all.into_iter().find(|status| status.as_str() == word).unwrap_or(Self::New)
     }
 }
@@ -293,12 +301,12 @@ pub async fn open(billing: &Billing, row: Checkout) -> BillingResult<Checkout> {
 
 fn session_request(row: &Checkout, settings: &CheckoutSettings) -> SessionRequest {
     let mut metadata = BTreeMap::from([
-        ("payfence_account".to_owned(), row.account_id.clone()),
-        ("payfence_checkout".to_owned(), row.id.clone()),
-        ("payfence_site".to_owned(), row.site_id.clone()),
-        ("payfence_plan".to_owned(), row.plan_id.clone()),
+        (CHECKOUT_KEY.to_owned(), row.id.clone()),
+        ("account_id".to_owned(), row.account_id.clone()),
+        ("site_id".to_owned(), row.site_id.clone()),
+        ("plan_id".to_owned(), row.plan_id.clone()),
     ]);
-    metadata.extend(settings.customer_id.clone().map(|id| ("payfence_customer".to_owned(), id)));
+    metadata.extend(settings.customer_id.clone().map(|id| ("customer_id".to_owned(), id)));
     let licence = LineItem { price: settings.price_id.clone(), quantity: Some(1) };
     let metered = settings.metered_price_id.clone();
     let metered = metered.map(|price| LineItem { price, quantity: None });
@@ -329,20 +337,25 @@ fn session_request(row: &Checkout, settings: &CheckoutSettings) -> SessionReques
     }
 }
 
-/// The session as Stripe has it now; settled, where it is paid and not settled yet.
+/// Whether it was paid, as Stripe says now; what was bought is given then, if it was not before.
 ///
 /// # Errors
 /// When Stripe or the database cannot be asked.
-pub async fn look(billing: &Billing, row: &Checkout) -> BillingResult<CheckoutSession> {
+pub async fn look(billing: &Billing, row: &Checkout) -> BillingResult<Paid> {
     let mode = Mode::of(&row.mode).unwrap_or_default();
-    let scope: Scope = billing.scope(&row.account_id, mode).await?;
+    let scope = billing.scope(&row.account_id, mode).await?;
     let session_id = row.session_id.as_deref().ok_or(BillingError::NotFound("session"))?;
-    let session = billing.stripe.session(&scope, session_id).await?;
-    if session.is_paid()
-        && row.subscription_id.is_none()
-        && let Some(settle) = &billing.settle
-    {
-        settle.checkout_paid(billing, row, &session).await?;
+    let owner = Owner {
+        account_id: row.account_id.clone(),
+        mode,
+        stripe_account: scope.stripe_account.unwrap_or_default(),
+    };
+    match billing.settler.checkout_paid(&owner, session_id).await {
+        Ok(paid) => Ok(paid),
+        // Whoever has it will be done soon.
+        Err(SettleError::Busy) => Ok(Paid::Waits),
+        Err(SettleError::Storage(error)) => Err(error.into()),
+        Err(SettleError::Stripe(error)) => Err(error.into()),
+        Err(SettleError::Permanent(text)) => Err(BillingError::Broken(text)),
     }
-    Ok(session)
 }

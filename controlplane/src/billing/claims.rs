@@ -20,10 +20,6 @@ use crate::storage::{
 };
 use crate::world::World;
 
-/// How long whoever holds a session's id can redeem, milliseconds.
-pub const SESSION_MS: i64 = 3_600_000;
-/// How long whoever holds the link can, milliseconds.
-pub const LINK_MS: i64 = 7 * 24 * 3_600_000;
 /// How long nodes are waited for.
 pub const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(3);
 /// How often they are looked at meanwhile.

@@ -14,9 +14,8 @@ mod reversals;
 pub mod state;
 mod subscription;
 
-use super::stripe::{CheckoutSession, Mode, Scope, Stripe, StripeError};
-use super::{Billing, BillingError, Settle};
-use crate::storage::{Actor, Change, Checkout, Job, Lease, StorageError, Store, lease_name};
+use super::stripe::{Mode, Scope, Stripe, StripeError};
+use crate::storage::{Actor, Change, Job, Lease, StorageError, Store, lease_name};
 
 /// How long one settling may take before another may begin it, milliseconds: longer than the client's tries together.
 pub const LEASE_MS: i64 = 180_000;
@@ -24,7 +23,6 @@ pub const LEASE_MS: i64 = 180_000;
 /// What settles. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct Settler {
-    billing: Billing,
     store: Store,
     stripe: Stripe,
     lease_ms: i64,
@@ -39,25 +37,12 @@ pub enum SettleError {
     /// Stripe.
     #[error(transparent)]
     Stripe(#[from] StripeError),
-    /// What settling shares with the rest of billing.
-    #[error(transparent)]
-    Billing(BillingError),
     /// Another settles the same subscription just now.
     #[error("another worker has it")]
     Busy,
     /// It will not be otherwise the next time.
     #[error("{0}")]
     Permanent(String),
-}
-
-impl From<BillingError> for SettleError {
-    fn from(error: BillingError) -> Self {
-        match error {
-            BillingError::Storage(error) => Self::Storage(error),
-            BillingError::Stripe(error) => Self::Stripe(error),
-            error => Self::Billing(error),
-        }
-    }
 }
 
 impl SettleError {
@@ -71,7 +56,6 @@ impl SettleError {
             | Self::Busy => true,
             Self::Storage(StorageError::Broken(_)) | Self::Permanent(_) => false,
             Self::Stripe(error) => error.is_temporary(),
-            Self::Billing(error) => error.is_temporary(),
         }
     }
 }
@@ -135,11 +119,10 @@ impl Under<'_> {
 }
 
 impl Settler {
-    /// One that writes into billing's database what its Stripe says.
+    /// One that writes into `store` what `stripe` says.
     #[must_use]
-    pub fn new(billing: Billing) -> Self {
-        let (store, stripe) = (billing.store.clone(), billing.stripe.clone());
-        Self { billing, store, stripe, lease_ms: LEASE_MS }
+    pub fn new(store: Store, stripe: Stripe) -> Self {
+        Self { store, stripe, lease_ms: LEASE_MS }
     }
 
     /// The same with another length of leases, for tests of workers that died.
@@ -183,9 +166,9 @@ impl Settler {
             "charge" => self.charge(&owner, id, job).await,
             "refund" => self.refund(&owner, id, job).await,
             "dispute" => self.dispute(&owner, id, job).await,
-            "account" => self.account(&owner).await,
-            "price" => self.price(&owner, id).await,
-            "product" => self.product(&owner, id).await,
+            "account" => self.account(&owner, job).await,
+            "price" => self.price(&owner, id, job).await,
+            "product" => self.product(&owner, id, job).await,
             _ => Ok(Settled::Nothing("nothing follows from it")),
         }
     }
@@ -232,39 +215,7 @@ impl Settler {
     }
 }
 
-impl Settle for Settler {
-    fn checkout_paid<'a>(
-        &'a self,
-        _: &'a Billing,
-        row: &'a Checkout,
-        session: &'a CheckoutSession,
-    ) -> super::Settled<'a> {
-        Box::pin(async move {
-            let mode = Mode::of(&row.mode).unwrap_or_default();
-            let account = self.billing.connected(&row.account_id, mode).await?;
-            let account = account.ok_or(BillingError::NotConnected(mode))?;
-            let owner = Owner {
-                account_id: row.account_id.clone(),
-                mode,
-                stripe_account: account.stripe_id,
-            };
-            match self.checkout_paid(&owner, &session.id).await {
-                // Another does the same this moment: whoever asks again finds it done.
-                Ok(_) | Err(SettleError::Busy) => Ok(()),
-                Err(error) => Err(error.into()),
-            }
-        })
-    }
-}
-
-impl From<SettleError> for BillingError {
-    fn from(error: SettleError) -> Self {
-        match error {
-            SettleError::Storage(error) => Self::Storage(error),
-            SettleError::Stripe(error) => Self::Stripe(error),
-            SettleError::Billing(error) => error,
-            SettleError::Busy => Self::Storage(StorageError::Unavailable(error.to_string())),
-            SettleError::Permanent(text) => Self::Broken(text),
-        }
-    }
+/// Whether Stripe has no such thing.
+fn is_missing(error: &StripeError) -> bool {
+    matches!(error, StripeError::Refused(refusal) if refusal.status == 404)
 }

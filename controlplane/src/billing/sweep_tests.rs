@@ -48,7 +48,8 @@ fn what_differs_is_worth_settling() {
     assert!(!is_worth_settling(Some(&same), &fetched));
     assert!(!is_worth_settling(None, &fetched), "bought elsewhere");
     let mut ours = fetched.clone();
-    ours.metadata.insert("payfence_checkout".to_owned(), "chk_1".to_owned());
+    ours.metadata
+        .insert(super::super::settle::checkout::CHECKOUT_KEY.to_owned(), "chk_1".to_owned());
     assert!(is_worth_settling(None, &ours), "bought here and not known");
     let differing = [
         StripeSubscription { stripe_status: "past_due".to_owned(), ..same.clone() },

@@ -51,8 +51,8 @@ impl Place {
             tls: None,
             keyring: self.keyring.clone(),
             api: ApiSettings::default(),
-            webhook_secrets: Arc::default(),
             billing: None,
+            webhook_secrets: Arc::default(),
             folder: std::env::temp_dir(),
         }
     }

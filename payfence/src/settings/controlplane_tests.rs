@@ -12,9 +12,9 @@ fn args(data_dir: &Path) -> ControlplaneArgs {
         tls_cert: None,
         tls_key: None,
         allow_private_origins: false,
+        billing: BillingArgs::default(),
         stripe_webhook_secret_file: None,
         stripe_live_webhook_secret_file: None,
-        billing: BillingArgs::default(),
         command: None,
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Offer;
-use crate::billing::stripe::{Mode, Price, Product, Scope};
+use crate::billing::stripe::{Price, Product, Scope};
 use crate::billing::{Billing, BillingResult};
 use crate::storage::PlanPrice;
 
@@ -56,7 +56,12 @@ pub async fn keep(
     row: &PlanPrice,
     found: &[Difference],
 ) -> BillingResult<()> {
-    let drift = (!found.is_empty()).then(|| serde_json::to_string(found).unwrap_or_default());
+    let told = |one: &Difference| {
+        let text = format!("{} here, {} at Stripe", one.ours, one.theirs);
+        (one.field.clone(), serde_json::Value::from(text))
+    };
+    let marks: serde_json::Map<_, _> = found.iter().map(told).collect();
+    let drift = (!marks.is_empty()).then(|| serde_json::Value::Object(marks).to_string());
     if drift == row.drift {
         return Ok(());
     }
@@ -64,25 +69,6 @@ pub async fn keep(
     let after = PlanPrice { drift, ..row.clone() };
     change.update(row, after).await?;
     Ok(change.commit().await?)
-}
-
-/// Looks again at what an event said was changed: for `price.*` and `product.*`.
-///
-/// # Errors
-/// When Stripe or the database cannot be asked.
-pub async fn look_again(
-    billing: &Billing,
-    account_id: &str,
-    row: &PlanPrice,
-) -> BillingResult<Vec<Difference>> {
-    let tenant = billing.store.tenant(account_id);
-    let Some(plan) = tenant.get(&row.plan_id).await? else { return Ok(Vec::new()) };
-    let Some(offer) = super::offer_of(&plan)? else { return Ok(Vec::new()) };
-    let mode = Mode::of(&row.mode).unwrap_or_default();
-    let scope = billing.scope(account_id, mode).await?;
-    let found = find(billing, &scope, &offer, row).await?;
-    keep(billing, account_id, row, &found).await?;
-    Ok(found)
 }
 
 fn compare(offer: &Offer, product: Option<&Product>, price: Option<&Price>) -> Vec<Difference> {

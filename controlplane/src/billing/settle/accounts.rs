@@ -1,22 +1,51 @@
 //! Whether a connected account can sell, and whether it is connected still.
 //!
 //! In: events of an account. Out: its readiness, or that it is lost.
-//! Always holds: what an event says is asked of Stripe, so an old one of an account that was connected again since changes
-//! nothing; what sites of a lost account sold goes on to its period's end ([`crate::billing::sweep`] ends it then).
+//! Always holds: an account is lost only where an event of its own says that we may not act for it any more and Stripe does
+//! refuse us; an old such event finds an account that was connected again, and changes nothing.
 
-use super::{Owner, SettleError, Settled, Settler};
+use super::{Owner, SettleError, Settled, Settler, Under};
 use crate::billing::connect;
+use crate::billing::stripe::StripeError;
+use crate::storage::{Job, StripeAccount};
+
+const DEAUTHORIZED: &str = "account.application.deauthorized";
+
+const LOST: &str = "lost";
 
 impl Settler {
-    pub(super) async fn account(&self, owner: &Owner) -> Result<Settled, SettleError> {
-        let row = self.store.stripe_account_named(&owner.stripe_account, owner.mode.as_str());
-        let Some(row) = row.await?.filter(|row| row.account_id == owner.account_id) else {
+    pub(super) async fn account(&self, owner: &Owner, job: &Job) -> Result<Settled, SettleError> {
+        let is_told = job.events.iter().any(|event| event.kind == DEAUTHORIZED);
+        let fetched = match self.stripe.account(owner.mode, &owner.stripe_account).await {
+            Ok(account) => Some(account),
+            Err(StripeError::Refused(refusal))
+                if is_told && matches!(refusal.status, 403 | 404) =>
+            {
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let found = self.store.stripe_account_named(&owner.stripe_account, owner.mode.as_str());
+        let Some(found) = found.await?.filter(|row| row.account_id == owner.account_id) else {
             return Ok(Settled::Nothing("the account is lost already"));
         };
-        let after = connect::refresh(&self.billing, &row).await?;
-        if after == row {
-            return Ok(Settled::Nothing("the account is as it was"));
+        let mut change = self.change(owner).await?;
+        let before = change.lock::<StripeAccount>(&found.id).await?;
+        let before = before.filter(|row| row.lost_at_ms.is_none());
+        if let Some(before) = before {
+            let mut after = before.clone();
+            match &fetched {
+                Some(account) => connect::fill(&mut after, account),
+                None => {
+                    LOST.clone_into(&mut after.status);
+                    after.lost_at_ms = Some(change.now_ms());
+                }
+            }
+            if after != before {
+                change.update(&before, after).await?;
+            }
         }
-        Ok(Settled::Nothing("the account was looked at again"))
+        Under { subscription: None, job: Some(job) }.commit(change).await?;
+        Ok(Settled::Written)
     }
 }

@@ -10,9 +10,7 @@ use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde_json::json;
 
 use super::subscription::{fill, known, overwrite, priced_plan};
-use super::{Owner, SettleError, Settled, Settler, Under, state};
-use crate::billing::checkout::{CheckoutSettings, CheckoutStatus};
-use crate::billing::claims::{LINK_MS, SESSION_MS};
+use super::{Owner, SettleError, Settled, Settler, Under, is_missing, state};
 use crate::billing::stripe::{CheckoutSession, Mode, Subscription as Fetched};
 use crate::notify::{self, Event};
 use crate::storage::{
@@ -21,10 +19,26 @@ use crate::storage::{
 };
 
 /// The name under which a subscription of Stripe's carries the id of our checkout.
-pub const CHECKOUT_KEY: &str = "payfence_checkout";
-const PAID: &str = CheckoutStatus::Paid.as_str();
-const EXPIRED: &str = CheckoutStatus::Expired.as_str();
+pub const CHECKOUT_KEY: &str = "checkout_id";
+/// How long whoever has the session's id may redeem the claim, milliseconds.
+pub const SESSION_CLAIM_MS: i64 = 3_600_000;
+/// How long whoever has the link may.
+pub const LINK_CLAIM_MS: i64 = 30 * 86_400_000;
 const FAILED: &str = "checkout.session.async_payment_failed";
+
+/// Words for where a checkout stands.
+pub mod status {
+    /// It can be paid.
+    pub const OPEN: &str = "open";
+    /// It was completed; the money comes later.
+    pub const WAITING: &str = "waiting";
+    /// It was paid, and what was bought was given.
+    pub const PAID: &str = "paid";
+    /// The money did not come.
+    pub const FAILED: &str = "failed";
+    /// Nobody paid in time.
+    pub const EXPIRED: &str = "expired";
+}
 
 /// What came of asking whether a checkout was paid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +99,7 @@ impl Settler {
     ) -> Result<Paid, SettleError> {
         let session = match self.stripe.session(&owner.scope(), session_id).await {
             Ok(session) => session,
-            Err(error) if error.is_missing() => return Ok(Paid::Unknown),
+            Err(error) if is_missing(&error) => return Ok(Paid::Unknown),
             Err(error) => return Err(error.into()),
         };
         let Some(checkout) = self.checkout_of(owner, &session).await? else {
@@ -175,15 +189,17 @@ impl Settler {
     ) -> Result<Paid, SettleError> {
         let has_failed = || job.is_some_and(|job| job.events.iter().any(|it| it.kind == FAILED));
         let (word, paid) = match session.status.as_deref() {
-            Some("expired") => (EXPIRED, Paid::Over),
-            // The money did not come; were it to come after all, the session would be paid.
-            Some("complete") if has_failed() || checkout.status == EXPIRED => (EXPIRED, Paid::Over),
-            _ => (CheckoutStatus::Open.as_str(), Paid::Waits),
+            Some("expired") => (status::EXPIRED, Paid::Over),
+            Some("complete") if has_failed() || checkout.status == status::FAILED => {
+                (status::FAILED, Paid::Over)
+            }
+            Some("complete") => (status::WAITING, Paid::Waits),
+            _ => (status::OPEN, Paid::Waits),
         };
         let mut change = self.change(owner).await?;
         let before = lock(&change, &checkout).await?;
         let mut after = before.clone();
-        if before.status != PAID {
+        if before.status != status::PAID {
             word.clone_into(&mut after.status);
         }
         after.session_id = Some(session.id.clone());
@@ -209,7 +225,7 @@ impl Settler {
         };
         let claim_id = claim(&mut change, &before, &row).await?;
         let after = Checkout {
-            status: PAID.to_owned(),
+            status: status::PAID.to_owned(),
             session_id: Some(bought.session.id.clone()),
             subscription_id: Some(row.id.clone()),
             ..before.clone()
@@ -281,8 +297,10 @@ async fn customer(
         return Ok(known.customer_id);
     }
     let details = session.customer_details.clone().unwrap_or_default();
-    let settings = CheckoutSettings::of(&bought.checkout)?;
-    let asked = match &settings.customer_id {
+    let settings: serde_json::Value =
+        serde_json::from_str(&bought.checkout.settings).unwrap_or_default();
+    let asked = settings["customer_id"].as_str();
+    let asked = match asked {
         Some(id) => change.share::<Customer>(id).await?,
         None => None,
     };
@@ -370,8 +388,8 @@ async fn claim(
     let claim = KeyClaim {
         subscription_id: row.id.clone(),
         checkout_id: Some(checkout.id.clone()),
-        session_until_ms: Some(now_ms.saturating_add(SESSION_MS)),
-        link_until_ms: Some(now_ms.saturating_add(LINK_MS)),
+        session_until_ms: Some(now_ms.saturating_add(SESSION_CLAIM_MS)),
+        link_until_ms: Some(now_ms.saturating_add(LINK_CLAIM_MS)),
         ..KeyClaim::default()
     };
     let claim = change.insert(claim).await?;

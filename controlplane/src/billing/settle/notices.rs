@@ -4,7 +4,7 @@
 //! Always holds: an invoice that is paid meanwhile is not complained about; an event is told once, since it ends with the
 //! change that tells of it.
 
-use super::{Owner, SettleError, Settler};
+use super::{Owner, SettleError, Settler, is_missing};
 use crate::billing::stripe::{Invoice as FetchedInvoice, Subscription as Fetched};
 use crate::notify::{self, Event, Invoice};
 use crate::storage::{Change, Job, Subscription};
@@ -42,7 +42,7 @@ impl Settler {
         let Some(Some(id)) = last(job, kind) else { return Ok(None) };
         match self.stripe.invoice(&owner.scope(), id).await {
             Ok(invoice) => Ok(told(id, invoice)),
-            Err(error) if error.is_missing() => Ok(None),
+            Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -8,7 +8,7 @@
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
 use super::subscription::{known, site_of};
-use super::{Owner, SettleError, Settled, Settler};
+use super::{Owner, SettleError, Settled, Settler, is_missing};
 use crate::billing::stripe::{Cancellation, StripeError};
 use crate::storage::{Change, Job, StripeReversal, StripeSubscription, Subscription, column};
 
@@ -154,7 +154,7 @@ impl Settler {
         match self.stripe.cancel_subscription(&scope, id, Cancellation::default()).await {
             Ok(_) => Ok(()),
             // Another may have ended it since.
-            Err(error) if error.is_missing() => Ok(()),
+            Err(error) if is_missing(&error) => Ok(()),
             Err(StripeError::Refused(refusal)) if refusal.status == 400 => {
                 let status = self.stripe.subscription(&scope, id).await?.status;
                 let is_over = status == "canceled";

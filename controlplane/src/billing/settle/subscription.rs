@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::checkout::CHECKOUT_KEY;
 use super::state::{self, Known, Terms};
-use super::{Owner, SettleError, Settled, Settler, Under, notices};
+use super::{Owner, SettleError, Settled, Settler, Under, is_missing, notices};
 use crate::billing::stripe::{Mode, Subscription as Fetched};
 use crate::domain::site::{PlanDraft, SiteDraft};
 use crate::notify::{self, Event};
@@ -33,7 +33,7 @@ impl Settler {
         let known = known(&self.store.tenant(&owner.account_id), owner.mode, id).await?;
         let fetched = match self.stripe.subscription(&owner.scope(), id).await {
             Ok(fetched) => fetched,
-            Err(error) if error.is_missing() => match known {
+            Err(error) if is_missing(&error) => match known {
                 // Test data can be deleted as a whole.
                 Some(_) => Fetched {
                     id: id.to_owned(),
