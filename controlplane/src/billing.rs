@@ -13,6 +13,7 @@ pub mod claims;
 pub mod connect;
 pub mod error;
 pub mod free;
+pub mod metrics;
 pub mod money;
 pub mod pages;
 pub mod settings;

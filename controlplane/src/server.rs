@@ -20,11 +20,11 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiSettings, App};
-use crate::billing::pages;
 use crate::billing::sweep::Sweeper;
 use crate::billing::webhooks::{WebhookSecrets, Webhooks};
 use crate::billing::worker::Worker;
 use crate::billing::{Billing, BillingSettings};
+use crate::billing::{metrics as stripe_metrics, pages};
 use crate::secrets::Keyring;
 use crate::storage::{CONNECTIONS_DEFAULT, StorageError, Store, UrlError};
 use crate::sync::Sync;
@@ -150,6 +150,7 @@ impl Server {
         let router = api::router(app).merge(pages);
         let (webhooks, carry) = Webhooks::new(store.clone(), config.webhook_secrets, arrived);
         let router = router.merge(sync.router()).merge(webhooks.router());
+        let router = router.merge(stripe_metrics::router(webhooks));
         let mut background = vec![
             tokio::spawn(carry),
             tokio::spawn(store.outbox().clone().publish()),

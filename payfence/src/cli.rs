@@ -82,8 +82,47 @@ pub enum Command {
     /// Read the decision log that a node has on disk
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// What Stripe told a control plane
+    #[command(subcommand)]
+    Billing(BillingCommand),
     /// Say whether this machine can run a node, and what to do where not
     Doctor(NodeArgs),
+}
+
+/// What to do about money.
+#[derive(Debug, Subcommand)]
+pub enum BillingCommand {
+    /// List what Stripe told: when, id, state, type, object, attempts, note
+    Events(BillingEventsArgs),
+    /// Settle an event again, or all that were given up
+    Replay(BillingReplayArgs),
+    /// Compare with Stripe now, instead of when it is due
+    Sweep(RestArgs),
+}
+
+/// Flags of `billing events`.
+#[derive(Debug, Args)]
+pub struct BillingEventsArgs {
+    /// In this state alone: waiting, done, ignored or dead
+    #[arg(long, value_name = "STATE", value_parser = ["waiting", "done", "ignored", "dead"])]
+    pub state: Option<String>,
+    /// Which control plane, and whose key
+    #[command(flatten)]
+    pub rest: RestArgs,
+}
+
+/// Flags of `billing replay`.
+#[derive(Debug, Args)]
+pub struct BillingReplayArgs {
+    /// The event, by its id here (sevt_…)
+    #[arg(required_unless_present = "dead")]
+    pub event: Option<String>,
+    /// All that were given up
+    #[arg(long, conflicts_with = "event")]
+    pub dead: bool,
+    /// Which control plane, and whose key
+    #[command(flatten)]
+    pub rest: RestArgs,
 }
 
 /// Flags of `dev`.

@@ -20,6 +20,7 @@ pub mod nodes;
 pub mod plans;
 pub mod resources;
 pub mod sites;
+pub mod stripe_events;
 pub mod subscriptions;
 pub mod tokens;
 
@@ -33,6 +34,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(customer())
         .merge(token())
         .merge(node())
+        .merge(stripe())
 }
 
 fn account() -> OpenApiRouter<App> {
@@ -120,4 +122,13 @@ fn node() -> OpenApiRouter<App> {
             nodes::list_tokens::list_node_tokens
         ))
         .routes(routes!(nodes::get_token::get_node_token, nodes::revoke_token::revoke_node_token))
+}
+
+fn stripe() -> OpenApiRouter<App> {
+    use stripe_events::{ask_sweep, get, list, list_sweeps, replay};
+    OpenApiRouter::new()
+        .routes(routes!(list::list_stripe_events))
+        .routes(routes!(get::get_stripe_event))
+        .routes(routes!(replay::replay_stripe_event))
+        .routes(routes!(list_sweeps::list_stripe_sweeps, ask_sweep::ask_stripe_sweep))
 }

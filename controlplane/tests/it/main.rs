@@ -109,7 +109,8 @@ cases! {
         many_events_are_kept_once,
         a_subject_is_one_job_of_one_worker,
         a_job_is_tried_again_and_given_up,
-        old_events_are_forgotten;
+        old_events_are_forgotten,
+        events_are_listed_and_replayed_and_sweeps_asked_for;
     tenancy:
         no_route_reaches_another_account;
 }
