@@ -8,6 +8,7 @@
 
 pub mod calls;
 pub mod catalogue;
+pub mod change;
 pub mod checkout;
 pub mod claims;
 pub mod connect;

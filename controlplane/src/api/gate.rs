@@ -227,6 +227,15 @@ impl Gate {
         Ok(Grant { account_id: caller.account_id.clone(), actor: caller.actor() })
     }
 
+    /// That the caller may do what only the operator may.
+    ///
+    /// # Errors
+    /// 403 where the caller is no operator.
+    pub fn grant_operator(&self, caller: &Caller) -> Result<Grant, Problem> {
+        caller.check_operator()?;
+        Ok(Grant { account_id: caller.account_id.clone(), actor: caller.actor() })
+    }
+
     /// A change of the caller's rows.
     ///
     /// # Errors

@@ -62,6 +62,26 @@ pub async fn once<R: Serialize>(
     }
 }
 
+/// A key for a call whose outcome is not there: the same one while nothing else is known of it, a new one where it was answered
+/// before or asked for something else. Whoever takes it has looked first.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn again_or_anew<R: Serialize>(
+    store: &Store,
+    account_id: &str,
+    purpose: &str,
+    request: &R,
+) -> Result<String, CallError> {
+    match once(store, account_id, purpose, request).await {
+        Ok(call) if call.object_id.is_none() => return Ok(call.key),
+        Ok(_) | Err(CallError::Changed(_)) => {}
+        Err(error) => return Err(error),
+    }
+    forget(store, account_id, purpose).await?;
+    Ok(once(store, account_id, purpose, request).await?.key)
+}
+
 /// Keeps that the call was answered, and the id of what it made.
 ///
 /// # Errors

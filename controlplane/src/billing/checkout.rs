@@ -149,6 +149,10 @@ pub async fn create(
     if let Some(id) = &id
         && let Some(row) = billing.store.tenant(account_id).get::<Checkout>(id).await?
     {
+        if row.plan_id != wanted.plan_id || row.mode != wanted.mode.as_str() {
+            let text = "this Idempotency-Key was used for another checkout";
+            return Err(BillingError::Conflict(text.to_owned()));
+        }
         return open(billing, row).await;
     }
     let settings = settings(billing, account_id, wanted).await?;
@@ -354,8 +358,6 @@ pub async fn look(billing: &Billing, row: &Checkout) -> BillingResult<Paid> {
         Ok(paid) => Ok(paid),
         // Whoever has it will be done soon.
         Err(SettleError::Busy) => Ok(Paid::Waits),
-        Err(SettleError::Storage(error)) => Err(error.into()),
-        Err(SettleError::Stripe(error)) => Err(error.into()),
-        Err(SettleError::Permanent(text)) => Err(BillingError::Broken(text)),
+        Err(error) => Err(error.into()),
     }
 }

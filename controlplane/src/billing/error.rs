@@ -7,6 +7,7 @@
 use http::StatusCode;
 
 use super::calls::CallError;
+use super::settle::SettleError;
 use super::stripe::{Mode, StripeError};
 use crate::api::problem::Problem;
 use crate::storage::StorageError;
@@ -54,6 +55,17 @@ impl From<CallError> for BillingError {
             CallError::Changed(purpose) => {
                 Self::Broken(format!("the call `{purpose}` was begun with other parameters"))
             }
+        }
+    }
+}
+
+impl From<SettleError> for BillingError {
+    fn from(error: SettleError) -> Self {
+        match error {
+            SettleError::Storage(error) => Self::Storage(error),
+            SettleError::Stripe(error) => Self::Stripe(error),
+            SettleError::Busy => Self::Storage(StorageError::Unavailable(error.to_string())),
+            SettleError::Permanent(text) => Self::Broken(text),
         }
     }
 }

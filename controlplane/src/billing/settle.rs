@@ -173,6 +173,22 @@ impl Settler {
         }
     }
 
+    /// Settles a subscription that nobody told of: one that we changed ourselves.
+    ///
+    /// # Errors
+    /// As [`Settler::settle`]; `Busy` while another does.
+    pub async fn look_at_subscription(
+        &self,
+        owner: &Owner,
+        id: &str,
+    ) -> Result<Settled, SettleError> {
+        let lease = self.take(owner, id).await?;
+        let under = Under { subscription: Some(&lease), job: None };
+        let settled = self.subscription(owner, id, under).await;
+        self.let_go(&lease, &settled).await;
+        settled
+    }
+
     async fn invoice(&self, owner: &Owner, id: &str, job: &Job) -> Result<Settled, SettleError> {
         let invoice = self.stripe.invoice(&owner.scope(), id).await?;
         match invoice.subscription() {

@@ -96,10 +96,14 @@ async fn connect_as(place: &Place, account: &str, stripe_id: &str) {
 /// An event of a caller's account, which names a Stripe account of its own.
 pub async fn told(place: &Place, client: &Client) -> String {
     let account = client.get("/v1/account").await.id();
-    connect_as(place, &account, "acct_told").await;
+    let known = place.store.tenant(&account).all::<StripeAccount>(10, |query| query).await.unwrap();
+    if known.is_empty() {
+        connect_as(place, &account, "acct_told").await;
+    }
+    let stripe_account = known.first().map_or("acct_told", |row| row.stripe_id.as_str());
     let arrived = Arrived {
         mode: "test",
-        stripe_account: "acct_told".to_owned(),
+        stripe_account: stripe_account.to_owned(),
         event_id: "evt_told".to_owned(),
         kind: "invoice.paid".to_owned(),
         livemode: false,

@@ -7,6 +7,8 @@ pub mod archive;
 pub mod create;
 pub mod get;
 pub mod list;
+pub mod prices;
+pub mod sync;
 pub mod update;
 
 use sea_orm::{ColumnTrait as _, QueryFilter as _};

@@ -145,7 +145,7 @@ async fn deactivate(
 }
 
 /// Keeps an answer; forgets the key of a call that may not be sent again with it, since Stripe gives a stored 500 for a day.
-async fn settle<T>(
+pub(in crate::billing) async fn settle<T>(
     billing: &Billing,
     account_id: &str,
     purpose: &str,
@@ -153,6 +153,7 @@ async fn settle<T>(
 ) -> BillingResult<T> {
     match outcome {
         Ok(made) => {
+            // What was made is found at Stripe; that it was answered is all that is kept.
             calls::done(&billing.store, account_id, purpose, "").await?;
             Ok(made)
         }
@@ -228,20 +229,14 @@ impl Maker<'_> {
         }
     }
 
-    /// A key for a call whose outcome was looked for and is not there: a new one where other parameters or an answer are kept.
+    /// A key for a call whose outcome was looked for and is not there.
     async fn key_for<R: serde::Serialize>(
         &self,
         purpose: &str,
         request: &R,
     ) -> BillingResult<String> {
         let store = &self.billing.store;
-        match calls::once(store, self.account_id, purpose, request).await {
-            Ok(call) if call.object_id.is_none() => return Ok(call.key),
-            Ok(_) | Err(calls::CallError::Changed(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-        calls::forget(store, self.account_id, purpose).await?;
-        Ok(calls::once(store, self.account_id, purpose, request).await?.key)
+        Ok(calls::again_or_anew(store, self.account_id, purpose, request).await?)
     }
 
     /// The price of the plan, or of its overage where a meter is given.

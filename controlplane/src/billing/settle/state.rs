@@ -113,7 +113,8 @@ pub fn plan(known: Known<'_>, target: Option<Terms<'_>>, fetched: &Fetched) -> P
 }
 
 /// Whether `new` allows at least what `old` does, in units over time.
-fn allows_as_much(new: &PlanDraft, old: &PlanDraft) -> bool {
+#[must_use]
+pub fn allows_as_much(new: &PlanDraft, old: &PlanDraft) -> bool {
     match (&new.quota, &old.quota) {
         (None, _) => true,
         (Some(_), None) => false,

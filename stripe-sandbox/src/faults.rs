@@ -1,0 +1,161 @@
+//! Misbehaviour on request: of answers and of deliveries.
+//!
+//! In: faults with how often they are to happen. Out: the fault of the next request or delivery, if any.
+//! Always holds: without being asked the sandbox behaves; a fault that was asked for N times happens N times.
+
+use crate::ids::Ids;
+use crate::json::text;
+use serde_json::Value;
+use std::collections::VecDeque;
+
+/// What goes wrong with an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// 500, and nothing was done.
+    ErrorBefore,
+    /// 500, though all was done; kept for the idempotency key as Stripe does.
+    ErrorAfter,
+    /// 429; with `Stripe-Should-Retry` as given, or without it.
+    TooMany {
+        /// The header's value, if it is to be there.
+        should_retry: Option<bool>,
+    },
+    /// 429 with `lock_timeout`.
+    LockTimeout,
+    /// 409: another request with the same key is under way.
+    Conflict,
+    /// All is done, but no answer comes.
+    HangAfter,
+    /// Nothing is done, and no answer comes.
+    HangBefore,
+    /// All is done, and the connection is closed without an answer.
+    ResetAfter,
+    /// Nothing is done, and the connection is closed.
+    ResetBefore,
+    /// An answer that is no JSON (from a proxy in between), 502.
+    Garbage,
+}
+
+/// A fault and which requests it befalls.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// What goes wrong.
+    pub fault: Fault,
+    /// Start of the paths, `/v1/prices`; empty for all.
+    pub path: String,
+    /// Method, or empty for all.
+    pub method: String,
+    /// How many requests, at most.
+    pub times: u32,
+    /// Requests in a thousand that it befalls.
+    pub per_mille: u16,
+}
+
+impl Planned {
+    /// The next `times` requests whose path begins so.
+    pub fn next(fault: Fault, path: &str, times: u32) -> Self {
+        Self { fault, path: path.to_owned(), method: String::new(), times, per_mille: 1000 }
+    }
+}
+
+/// What goes wrong with deliveries, each in a thousand of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebhookFaults {
+    /// Types it befalls; empty for all.
+    pub types: Vec<String>,
+    /// Never delivered.
+    pub lost: u16,
+    /// Delivered twice.
+    pub doubled: u16,
+    /// Delivered `withheld_s` later, by the sandbox's clock.
+    pub withheld: u16,
+    /// How much later.
+    pub withheld_s: i64,
+    /// Taken from the queue by chance and not in turn.
+    pub shuffled: bool,
+}
+
+/// What becomes of one delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes out, so many times.
+    Sent(u32),
+    /// It goes out at a later second.
+    Later(i64),
+    /// It never goes out.
+    Lost,
+}
+
+/// Faults in force.
+#[derive(Debug, Default)]
+pub struct Faults {
+    planned: VecDeque<Planned>,
+    /// Of deliveries.
+    pub webhooks: WebhookFaults,
+    second: i64,
+    in_second: u32,
+}
+
+/// Faults planned at once, at most.
+const PLANNED_MAX: usize = 1000;
+
+impl Faults {
+    /// Plans a fault; beyond a thousand the oldest is dropped.
+    pub fn plan(&mut self, planned: Planned) {
+        if self.planned.len() >= PLANNED_MAX {
+            self.planned.pop_front();
+        }
+        self.planned.push_back(planned);
+    }
+
+    /// No more faults.
+    pub fn clear(&mut self) {
+        self.planned.clear();
+        self.webhooks = WebhookFaults::default();
+    }
+
+    /// The fault of this request, if any.
+    pub fn take(&mut self, method: &str, path: &str, ids: &mut Ids) -> Option<Fault> {
+        let at = self.planned.iter().position(|planned| {
+            path.starts_with(&planned.path)
+                && (planned.method.is_empty() || planned.method == method)
+                && (planned.per_mille >= 1000 || ids.happens(planned.per_mille))
+        })?;
+        let planned = self.planned.get_mut(at)?;
+        let fault = planned.fault.clone();
+        planned.times = planned.times.saturating_sub(1);
+        if planned.times == 0 {
+            self.planned.remove(at);
+        }
+        Some(fault)
+    }
+
+    /// Whether this request is over the limit of its second.
+    pub fn over_limit(&mut self, limit: u32, now: i64) -> bool {
+        if now != self.second {
+            (self.second, self.in_second) = (now, 0);
+        }
+        self.in_second = self.in_second.saturating_add(1);
+        limit > 0 && self.in_second > limit
+    }
+
+    /// What becomes of an event's delivery.
+    pub fn fate(&self, event: &Value, now: i64, ids: &mut Ids) -> Fate {
+        let faults = &self.webhooks;
+        let named = |kind: &String| crate::events::matches(kind, text(event, "type"));
+        if !faults.types.is_empty() && !faults.types.iter().any(named) {
+            return Fate::Sent(1);
+        }
+        if ids.happens(faults.lost) {
+            return Fate::Lost;
+        }
+        if ids.happens(faults.withheld) {
+            return Fate::Later(now + faults.withheld_s);
+        }
+        Fate::Sent(if ids.happens(faults.doubled) { 2 } else { 1 })
+    }
+}
+
+#[cfg(test)]
+#[path = "faults_tests.rs"]
+mod tests;

@@ -1,0 +1,57 @@
+use super::{Fate, Fault, Faults, Planned, WebhookFaults};
+use crate::ids::Ids;
+use serde_json::json;
+
+#[test]
+fn a_planned_fault_befalls_as_many_requests_as_asked_and_no_others() {
+    let mut faults = Faults::default();
+    let mut ids = Ids::new(1);
+    faults.plan(Planned {
+        method: "POST".into(),
+        ..Planned::next(Fault::ErrorAfter, "/v1/prices", 2)
+    });
+    for (method, path, expected) in [
+        ("POST", "/v1/products", None),
+        ("GET", "/v1/prices/price_1", None),
+        ("POST", "/v1/prices", Some(Fault::ErrorAfter)),
+        ("POST", "/v1/prices/price_1", Some(Fault::ErrorAfter)),
+        ("POST", "/v1/prices", None),
+    ] {
+        assert_eq!(faults.take(method, path, &mut ids), expected, "{method} {path}");
+    }
+}
+
+#[test]
+fn deliveries_fare_as_the_faults_say() {
+    let mut ids = Ids::new(1);
+    let event = json!({"type": "invoice.paid"});
+    for (webhooks, expected) in [
+        (WebhookFaults::default(), Fate::Sent(1)),
+        (WebhookFaults { lost: 1000, ..Default::default() }, Fate::Lost),
+        (
+            WebhookFaults { lost: 1000, types: vec!["charge.*".into()], ..Default::default() },
+            Fate::Sent(1),
+        ),
+        (
+            WebhookFaults { lost: 1000, types: vec!["invoice.*".into()], ..Default::default() },
+            Fate::Lost,
+        ),
+        (WebhookFaults { doubled: 1000, ..Default::default() }, Fate::Sent(2)),
+        (
+            WebhookFaults { withheld: 1000, withheld_s: 86_400, ..Default::default() },
+            Fate::Later(86_405),
+        ),
+    ] {
+        let faults = Faults { webhooks: webhooks.clone(), ..Faults::default() };
+        assert_eq!(faults.fate(&event, 5, &mut ids), expected, "{webhooks:?}");
+    }
+}
+
+#[test]
+fn a_second_has_its_limit() {
+    let mut faults = Faults::default();
+    let over: Vec<bool> = (0..4).map(|_| faults.over_limit(3, 7)).collect();
+    assert_eq!(over, [false, false, false, true]);
+    assert!(!faults.over_limit(3, 8), "another second");
+    assert!((0..100).all(|_| !faults.over_limit(0, 9)), "no limit");
+}
