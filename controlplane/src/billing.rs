@@ -14,11 +14,13 @@ pub mod claims;
 pub mod connect;
 pub mod error;
 pub mod free;
+pub mod metrics;
 pub mod money;
 pub mod pages;
 pub mod settings;
 pub mod settle;
 pub mod stripe;
+pub mod sweep;
 pub mod webhooks;
 pub mod worker;
 

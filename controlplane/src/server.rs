@@ -20,10 +20,11 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiSettings, App};
+use crate::billing::sweep::Sweeper;
 use crate::billing::webhooks::{WebhookSecrets, Webhooks};
 use crate::billing::worker::Worker;
 use crate::billing::{Billing, BillingSettings};
-use crate::billing::{catalogue, pages};
+use crate::billing::{catalogue, metrics as stripe_metrics, pages};
 use crate::secrets::Keyring;
 use crate::storage::{CONNECTIONS_DEFAULT, StorageError, Store, UrlError};
 use crate::sync::Sync;
@@ -142,6 +143,7 @@ impl Server {
         let billing = config.billing.map(|settings| Billing::new(settings, store.clone()));
         let billing = billing.transpose().map_err(Error::Billing)?;
         let arrived: Arc<Notify> = Arc::default();
+        let sweeper = billing.as_ref().map(|all| Sweeper::new(all.settler.clone()));
         let worker = billing.as_ref().map(|all| Worker::new(all.settler.clone(), arrived.clone()));
         let sweep = billing.clone().map(catalogue::sweep);
         let pages = billing.clone().map(pages::router).unwrap_or_default();
@@ -149,6 +151,7 @@ impl Server {
         let router = api::router(app).merge(pages);
         let (webhooks, carry) = Webhooks::new(store.clone(), config.webhook_secrets, arrived);
         let router = router.merge(sync.router()).merge(webhooks.router());
+        let router = router.merge(stripe_metrics::router(webhooks));
         let mut background = vec![
             tokio::spawn(carry),
             tokio::spawn(store.outbox().clone().publish()),
@@ -157,6 +160,7 @@ impl Server {
         background.extend(sweep.map(tokio::spawn));
         background.extend(worker.map(|worker| tokio::spawn(worker.run())));
         background.extend(sync.run());
+        background.extend(sweeper.map(|sweeper| tokio::spawn(sweeper.run())));
         background.extend(tls.clone().map(|tls| tokio::spawn(tls.follow_files())));
         Ok(Self { address, store, router, sync, tls, listener, background })
     }

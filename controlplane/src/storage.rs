@@ -31,6 +31,7 @@ mod stripe_calls;
 mod stripe_event_rows;
 mod stripe_inbox;
 mod stripe_leases;
+mod stripe_sweeps;
 mod tenant;
 
 pub use billing_lookups::OauthState;

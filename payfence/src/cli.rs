@@ -76,20 +76,20 @@ pub enum Command {
     Apply(ApplyArgs),
     /// Print what a control plane has as a policy file
     Export(RestArgs),
-    /// Bring what plans cost to Stripe
-    #[command(subcommand)]
-    Billing(BillingCommand),
     /// Make a token, or verify one's form
     #[command(subcommand)]
     Token(TokenCommand),
     /// Read the decision log that a node has on disk
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Bring what plans cost to Stripe, look at what Stripe told
+    #[command(subcommand)]
+    Billing(BillingCommand),
     /// Say whether this machine can run a node, and what to do where not
     Doctor(NodeArgs),
 }
 
-/// What `billing` can do.
+/// What to do about money.
 #[derive(Debug, Subcommand)]
 pub enum BillingCommand {
     /// Make products and prices of plans, and print what becomes of each
@@ -98,6 +98,12 @@ pub enum BillingCommand {
     /// Stripe by hand and stays so, x for what failed. Exit codes: 0 when all is as the plans say, 3 with --dry-run when something would
     /// change, 1 when something failed (running it again goes on).
     Sync(BillingSyncArgs),
+    /// List what Stripe told: when, id, state, type, object, attempts, note
+    Events(BillingEventsArgs),
+    /// Settle an event again, or all that were given up
+    Replay(BillingReplayArgs),
+    /// Compare with Stripe now, instead of when it is due
+    Sweep(RestArgs),
 }
 
 /// Flags of `billing sync`.
@@ -109,6 +115,31 @@ pub struct BillingSyncArgs {
     /// Stripe's test mode instead of live
     #[arg(long)]
     pub test: bool,
+    /// Which control plane, and whose key
+    #[command(flatten)]
+    pub rest: RestArgs,
+}
+
+/// Flags of `billing events`.
+#[derive(Debug, Args)]
+pub struct BillingEventsArgs {
+    /// In this state alone: waiting, done, ignored or dead
+    #[arg(long, value_name = "STATE", value_parser = ["waiting", "done", "ignored", "dead"])]
+    pub state: Option<String>,
+    /// Which control plane, and whose key
+    #[command(flatten)]
+    pub rest: RestArgs,
+}
+
+/// Flags of `billing replay`.
+#[derive(Debug, Args)]
+pub struct BillingReplayArgs {
+    /// The event, by its id here (sevt_…)
+    #[arg(required_unless_present = "dead")]
+    pub event: Option<String>,
+    /// All that were given up
+    #[arg(long, conflicts_with = "event")]
+    pub dead: bool,
     /// Which control plane, and whose key
     #[command(flatten)]
     pub rest: RestArgs,

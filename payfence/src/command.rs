@@ -14,6 +14,7 @@ use crate::cli::{BillingCommand, Command, JournalCommand, PolicyCommand, TokenCo
 use crate::failure::Failure;
 
 mod apply;
+mod billing_inbox;
 mod billing_sync;
 mod controlplane;
 mod dataplane_node;
@@ -45,6 +46,9 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Token(TokenCommand::Check { token }) => token_check::run(&token),
         Command::Journal(JournalCommand::Cat(args)) => journal::cat(&args),
         Command::Journal(JournalCommand::Verify(args)) => journal::verify(&args),
+        Command::Billing(BillingCommand::Events(args)) => billing_inbox::events(&args),
+        Command::Billing(BillingCommand::Replay(args)) => billing_inbox::replay(&args),
+        Command::Billing(BillingCommand::Sweep(args)) => billing_inbox::sweep(&args),
         Command::Doctor(args) => doctor::run(args),
     };
     outcome.map(|()| ExitCode::SUCCESS)

@@ -22,6 +22,7 @@ pub mod plans;
 pub mod resources;
 pub mod sites;
 pub mod stripe;
+pub mod stripe_events;
 pub mod subscriptions;
 pub mod tokens;
 
@@ -36,6 +37,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(token())
         .merge(node())
         .merge(billing())
+        .merge(stripe_events())
 }
 
 fn account() -> OpenApiRouter<App> {
@@ -144,4 +146,13 @@ fn node() -> OpenApiRouter<App> {
             nodes::list_tokens::list_node_tokens
         ))
         .routes(routes!(nodes::get_token::get_node_token, nodes::revoke_token::revoke_node_token))
+}
+
+fn stripe_events() -> OpenApiRouter<App> {
+    use stripe_events::{ask_sweep, get, list, list_sweeps, replay};
+    OpenApiRouter::new()
+        .routes(routes!(list::list_stripe_events))
+        .routes(routes!(get::get_stripe_event))
+        .routes(routes!(replay::replay_stripe_event))
+        .routes(routes!(list_sweeps::list_stripe_sweeps, ask_sweep::ask_stripe_sweep))
 }

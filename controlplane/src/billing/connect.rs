@@ -165,7 +165,8 @@ fn status_of(account: &StripeAccountObject) -> &'static str {
     }
 }
 
-fn fill(row: &mut StripeAccount, account: &StripeAccountObject) {
+/// Puts what Stripe says of an account into its row.
+pub(super) fn fill(row: &mut StripeAccount, account: &StripeAccountObject) {
     let settings = AccountSettings {
         card_payments: account.card_payments().map(ToOwned::to_owned),
         awaited: account.awaited(),

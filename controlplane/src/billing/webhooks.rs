@@ -7,7 +7,7 @@
 //! it again would not change that and Stripe switches off an endpoint that keeps failing; every outcome is counted by its cause.
 
 mod counters;
-mod envelope;
+pub(super) mod envelope;
 mod intake;
 mod secrets;
 mod signature;
@@ -46,6 +46,7 @@ pub struct Webhooks {
     intake: Intake,
     counters: Arc<Counters>,
     world: Arc<dyn World>,
+    store: Store,
 }
 
 impl Webhooks {
@@ -57,14 +58,20 @@ impl Webhooks {
         arrived: Arc<Notify>,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let world = store.world().clone();
-        let (intake, carry) = Intake::new(store, arrived);
-        (Self { secrets, intake, counters: Arc::default(), world }, carry)
+        let (intake, carry) = Intake::new(store.clone(), arrived);
+        (Self { secrets, intake, counters: Arc::default(), world, store }, carry)
     }
 
     /// What came so far.
     #[must_use]
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// Where events are kept.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The route.

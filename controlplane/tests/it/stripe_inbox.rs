@@ -10,9 +10,10 @@ use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
 use crate::billing::webhooks::{BODY_BYTES_MAX, WebhookSecrets, Webhooks, header_of};
-use crate::storage::{EventState, StripeAccount, StripeEvent};
+use crate::storage::{Arrived, EventState, StripeAccount, StripeEvent};
 use crate::world::{System, World as _};
 
+use super::client::Client;
 use super::place::{Place, actor};
 
 pub const SECRET: &str = "whsec_of_the_test_mode";
@@ -21,7 +22,6 @@ const LIVE_SECRET: &str = "whsec_of_the_live_mode";
 /// An endpoint with what carries its events on.
 pub struct Endpoint {
     pub webhooks: Webhooks,
-    pub arrived: Arc<Notify>,
     carrying: JoinHandle<()>,
 }
 
@@ -36,8 +36,8 @@ impl Endpoint {
         let secrets = WebhookSecrets::default().with_test(&format!("whsec_old\n{SECRET}")).unwrap();
         let secrets = Arc::new(secrets.with_live(LIVE_SECRET).unwrap());
         let arrived = Arc::new(Notify::new());
-        let (webhooks, carry) = Webhooks::new(place.store.clone(), secrets, arrived.clone());
-        Self { webhooks, arrived, carrying: tokio::spawn(carry) }
+        let (webhooks, carry) = Webhooks::new(place.store.clone(), secrets, arrived);
+        Self { webhooks, carrying: tokio::spawn(carry) }
     }
 
     pub async fn send(&self, mode: &str, header: &str, body: Vec<u8>) -> (StatusCode, String) {
@@ -74,11 +74,16 @@ pub fn event(id: &str, kind: &str, object: &str) -> Json {
 /// Our account, which has connected `acct_1` in both modes.
 pub async fn connect(place: &Place) -> String {
     let account = place.owner().await.get("/v1/account").await.id();
-    let mut change = place.store.change(&account, actor()).await.unwrap();
+    connect_as(place, &account, "acct_1").await;
+    account
+}
+
+async fn connect_as(place: &Place, account: &str, stripe_id: &str) {
+    let mut change = place.store.change(account, actor()).await.unwrap();
     for mode in ["test", "live"] {
         let row = StripeAccount {
             mode: mode.to_owned(),
-            stripe_id: "acct_1".to_owned(),
+            stripe_id: stripe_id.to_owned(),
             status: "ready".to_owned(),
             settings: "{}".to_owned(),
             ..StripeAccount::default()
@@ -86,7 +91,29 @@ pub async fn connect(place: &Place) -> String {
         change.insert(row).await.unwrap();
     }
     change.commit().await.unwrap();
-    account
+}
+
+/// An event of a caller's account, which names a Stripe account of its own.
+pub async fn told(place: &Place, client: &Client) -> String {
+    let account = client.get("/v1/account").await.id();
+    let known = place.store.tenant(&account).all::<StripeAccount>(10, |query| query).await.unwrap();
+    if known.is_empty() {
+        connect_as(place, &account, "acct_told").await;
+    }
+    let stripe_account = known.first().map_or("acct_told", |row| row.stripe_id.as_str());
+    let arrived = Arrived {
+        mode: "test",
+        stripe_account: stripe_account.to_owned(),
+        event_id: "evt_told".to_owned(),
+        kind: "invoice.paid".to_owned(),
+        livemode: false,
+        event_at_s: 0,
+        object_id: Some("in_told".to_owned()),
+        object_kind: None,
+        subject: Some("invoice/in_told".to_owned()),
+    };
+    place.store.keep_stripe_events(&[arrived]).await.unwrap();
+    kept(place, &account).await.remove(0).id
 }
 
 async fn kept(place: &Place, account: &str) -> Vec<StripeEvent> {
@@ -240,4 +267,29 @@ pub async fn old_events_are_forgotten(place: Place) {
     let ids: Vec<String> =
         kept(&place, &account).await.into_iter().map(|row| row.event_id).collect();
     assert_eq!(ids, ["evt_2", "evt_3"], "what waits stays, and what is young");
+}
+
+pub async fn events_are_listed_and_replayed_and_sweeps_asked_for(place: Place) {
+    let owner = place.owner().await;
+    let id = told(&place, &owner).await;
+    let job = place.store.claim_stripe_jobs(1, 60_000).await.unwrap().remove(0);
+    place.store.bury_stripe_job(&job, "no such invoice").await.unwrap();
+
+    let dead = owner.get("/v1/stripe/events?state=dead").await.expect(200);
+    assert_eq!(dead.json["data"][0]["id"], id.as_str());
+    assert_eq!(dead.json["data"][0]["note"], "no such invoice");
+    let empty = owner.get("/v1/stripe/events?state=waiting").await.expect(200);
+    assert_eq!(empty.json["data"], json!([]));
+    let replayed = owner.post(&format!("/v1/stripe/events/{id}/replay"), json!({})).await;
+    assert_eq!(replayed.expect(200).json["state"], "waiting");
+    let again = place.store.claim_stripe_jobs(1, 60_000).await.unwrap();
+    assert_eq!((again.len(), again[0].attempts), (1, 1));
+
+    for _ in 0..2 {
+        let asked = owner.post("/v1/stripe/sweeps", json!({})).await.expect(200);
+        assert_eq!(asked.json["data"].as_array().unwrap().len(), 4, "two kinds of two modes");
+    }
+    let listed = owner.get("/v1/stripe/sweeps").await.expect(200);
+    assert_eq!(listed.json["data"].as_array().unwrap().len(), 4);
+    assert!(listed.json["data"][0]["asked_at"].is_string());
 }

@@ -102,6 +102,7 @@ pub async fn no_route_reaches_another_account(place: Place) {
     let (owner, stranger) = (place.owner().await, place.stranger().await);
     let mut ids = samples::make(&owner).await;
     ids.extend(rows_of_billing(&place, &owner, &ids).await);
+    ids.insert("stripe_event_id", super::stripe_inbox::told(&place, &owner).await);
     let document = api::document();
     let steps = steps(&document, &ids);
     assert!(steps.len() >= 5, "the document lists {} operations", steps.len());

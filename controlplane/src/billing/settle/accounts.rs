@@ -5,32 +5,23 @@
 //! refuse us; an old such event finds an account that was connected again, and changes nothing.
 
 use super::{Owner, SettleError, Settled, Settler, Under};
-use crate::billing::stripe::{StripeAccountObject, StripeError};
+use crate::billing::connect;
+use crate::billing::stripe::StripeError;
 use crate::storage::{Job, StripeAccount};
 
 const DEAUTHORIZED: &str = "account.application.deauthorized";
 
-/// Words for where a connected account stands.
-pub mod status {
-    /// Its owner has to tell Stripe more.
-    pub const PENDING: &str = "pending";
-    /// It can take payments.
-    pub const READY: &str = "ready";
-    /// Stripe lets it take none.
-    pub const RESTRICTED: &str = "restricted";
-    /// We may not act for it any more.
-    pub const LOST: &str = "lost";
-}
+const LOST: &str = "lost";
 
 impl Settler {
     pub(super) async fn account(&self, owner: &Owner, job: &Job) -> Result<Settled, SettleError> {
         let is_told = job.events.iter().any(|event| event.kind == DEAUTHORIZED);
-        let word = match self.stripe.account(owner.mode, &owner.stripe_account).await {
-            Ok(account) => readiness(&account),
+        let fetched = match self.stripe.account(owner.mode, &owner.stripe_account).await {
+            Ok(account) => Some(account),
             Err(StripeError::Refused(refusal))
                 if is_told && matches!(refusal.status, 403 | 404) =>
             {
-                status::LOST
+                None
             }
             Err(error) => return Err(error.into()),
         };
@@ -43,27 +34,18 @@ impl Settler {
         let before = before.filter(|row| row.lost_at_ms.is_none());
         if let Some(before) = before {
             let mut after = before.clone();
-            word.clone_into(&mut after.status);
-            after.lost_at_ms = (word == status::LOST).then(|| change.now_ms());
+            match &fetched {
+                Some(account) => connect::fill(&mut after, account),
+                None => {
+                    LOST.clone_into(&mut after.status);
+                    after.lost_at_ms = Some(change.now_ms());
+                }
+            }
             if after != before {
                 change.update(&before, after).await?;
             }
         }
         Under { subscription: None, job: Some(job) }.commit(change).await?;
         Ok(Settled::Written)
-    }
-}
-
-/// Whether an account can sell, in our words.
-#[must_use]
-pub fn readiness(account: &StripeAccountObject) -> &'static str {
-    if account.is_ready() {
-        return status::READY;
-    }
-    let is_closed = account.closed == Some(true);
-    match account.card_payments() {
-        _ if is_closed => status::RESTRICTED,
-        Some("restricted" | "unsupported") => status::RESTRICTED,
-        _ => status::PENDING,
     }
 }

@@ -38,9 +38,9 @@ struct Data {
 #[derive(Debug, Default, Deserialize)]
 struct Object {
     #[serde(default)]
-    id: Option<String>,
+    id: Json,
     #[serde(default)]
-    object: Option<String>,
+    object: Json,
     #[serde(default, rename = "type")]
     kind: Json,
     /// Of an invoice: what it is for.
@@ -59,7 +59,7 @@ struct Object {
 pub fn read(body: &[u8], mode: &'static str) -> Option<Arrived> {
     let wire: Wire = serde_json::from_slice(body).ok()?;
     let object = wire.data.and_then(|data| data.object).or(wire.related_object).unwrap_or_default();
-    let object_id = object.id.as_deref().filter(|id| is_name(id)).map(ToOwned::to_owned);
+    let object_id = name_of(&object.id);
     let of_account = wire.kind.starts_with("v2.core.account");
     let stripe_account = match wire.account {
         Some(account) => account,
@@ -74,14 +74,14 @@ pub fn read(body: &[u8], mode: &'static str) -> Option<Arrived> {
         return None;
     }
     let subject = subject(&wire.kind, &object, object_id.as_deref(), &stripe_account);
-    let object_kind = object.object.or_else(|| object.kind.as_str().map(ToOwned::to_owned));
+    let object_kind = name_of(&object.object).or_else(|| name_of(&object.kind));
     Some(Arrived {
         mode,
         event_at_s: seconds(&wire.created),
         stripe_account,
         event_id: wire.id,
         livemode: wire.livemode,
-        object_kind: object_kind.filter(|kind| is_name(kind)),
+        object_kind,
         kind: wire.kind,
         object_id,
         subject,
