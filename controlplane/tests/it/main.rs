@@ -11,12 +11,15 @@ mod away;
 mod client;
 mod entitlements;
 mod members;
+mod money;
 mod openapi;
 mod outbox;
 mod parts;
 mod place;
 mod postgres;
 mod samples;
+mod settle;
+mod shuffle;
 mod storage;
 mod stripe_inbox;
 mod sync;
@@ -111,6 +114,19 @@ cases! {
         a_job_is_tried_again_and_given_up,
         old_events_are_forgotten,
         events_are_listed_and_replayed_and_sweeps_asked_for;
+    settle:
+        a_paid_checkout_gives_one_subscription_and_one_claim,
+        a_worker_that_dies_anywhere_leaves_nothing_half,
+        every_status_is_followed,
+        trials_and_payments_that_come_later,
+        money_that_comes_later_or_never,
+        plans_move_up_at_once_and_down_with_the_period,
+        disputes_hold_and_refunds_end,
+        what_was_never_told_is_found,
+        a_lost_account_serves_until_the_period_ends,
+        stripe_away_is_waited_for_and_nonsense_is_given_up;
+    shuffle:
+        the_end_is_the_same_in_any_order;
     tenancy:
         no_route_reaches_another_account;
 }
