@@ -17,7 +17,7 @@ use crate::billing::stripe::{
 };
 use crate::billing::sweep::Sweeper;
 use crate::billing::worker::Worker;
-use crate::billing::{Billing, BillingSettings, checkout, connect};
+use crate::billing::{Billing, BillingSettings, catalogue, checkout, connect};
 use crate::storage::{
     Checkout, Customer, EventRecord, KeyClaim, StripeAccount, StripeReversal, StripeSubscription,
     Subscription,
@@ -144,14 +144,9 @@ impl Shop {
     /// Moves a subscription to a plan's price.
     pub async fn move_to(&self, subscription: &str, plan: &str) {
         let stripe = &self.billing.stripe;
-        let offer =
-            crate::billing::catalogue::offer_of(&self.tenant().get(plan).await.unwrap().unwrap());
-        let row = crate::billing::catalogue::ensure(
-            &self.billing,
-            &self.account,
-            &offer.unwrap().unwrap(),
-            Mode::Test,
-        );
+        let row = self.tenant().get(plan).await.unwrap().unwrap();
+        let offer = catalogue::offer_of(&row).unwrap().unwrap();
+        let row = catalogue::ensure(&self.billing, &self.account, &offer, Mode::Test);
         let price = row.await.unwrap().price_id;
         let fetched = stripe.subscription(&self.scope(), subscription).await.unwrap();
         let item = fetched.licensed().unwrap().id.clone();
