@@ -4,7 +4,7 @@
 //! Always holds: a list is newest first, a page has at most 100 rows, and `has_more` is true only if there are more.
 
 use crate::error::StripeError;
-use crate::json::{at, int, text};
+use crate::json::{int, text};
 use crate::params::Params;
 use crate::state::State;
 use serde_json::{Value, json};
@@ -101,9 +101,7 @@ impl Call<'_> {
     ) -> Result<impl Fn(&Value, &str) -> bool + use<>, StripeError> {
         let wanted = self.params.text(param)?;
         Ok(move |row: &Value, path: &str| {
-            wanted.as_deref().is_none_or(|wanted| {
-                text(row, path) == wanted || at(row, path).to_string() == wanted
-            })
+            wanted.as_deref().is_none_or(|wanted| text(row, path) == wanted)
         })
     }
 }

@@ -17,6 +17,7 @@ use crate::routes;
 use crate::state::{PLATFORM, State};
 use http::HeaderMap;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 /// Longest idempotency key, in characters.
 const KEY_CHARS_MAX: usize = 255;
@@ -197,10 +198,16 @@ fn checked(
     Ok(answer(status, body, request_id))
 }
 
-/// What was asked, to be compared with a later use of the same key.
+/// What was asked, as a digest, to be compared with a later use of the same key.
 fn asked(request: &Request<'_>) -> String {
-    let body = String::from_utf8_lossy(request.body);
-    format!("{} {}?{} {body}", request.method, request.path, request.query)
+    let mut digest = Sha256::new();
+    for part in [request.method, request.path, request.query] {
+        digest.update(part);
+        // No method, path or query holds this byte, so parts cannot run into one another.
+        digest.update([0]);
+    }
+    digest.update(request.body);
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn check_key(state: &State, request: &Request<'_>) -> Result<(), StripeError> {
