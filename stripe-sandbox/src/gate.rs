@@ -159,7 +159,9 @@ fn checked(
     check_key(state, request)?;
     check_version(request)?;
     let account = account_of(state, request)?;
-    let key = request.header("idempotency-key").filter(|_| request.method != "GET");
+    // A key on v1's GET or DELETE has no effect.
+    let keyed = request.method == "POST" || (request.is_v2() && request.method == "DELETE");
+    let key = request.header("idempotency-key").filter(|_| keyed);
     if key.is_some_and(|key| key.is_empty() || key.chars().count() > KEY_CHARS_MAX) {
         return Err(StripeError::invalid("Idempotency-Key must have 1 to 255 characters"));
     }

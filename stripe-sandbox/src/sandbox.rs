@@ -276,14 +276,17 @@ impl Sandbox {
 
     /// An object as the API shows it. The platform's account is `""`.
     pub fn object(&self, account: &str, kind: &str, id: &str) -> Option<Value> {
-        self.shared.state.lock().get(account, kind, id).map(|value| crate::json::shown(&value))
+        let state = self.shared.state.lock();
+        state.get(account, kind, id).map(|value| state.shown(&value))
     }
 
     /// All objects of a kind, oldest first. The platform's account is `""`.
     pub fn objects(&self, account: &str, kind: &str) -> Vec<Value> {
         let state = self.shared.state.lock();
         let table = state.table(account, kind);
-        table.map_or_else(Vec::new, |table| table.oldest(None).map(crate::json::shown).collect())
+        table.map_or_else(Vec::new, |table| {
+            table.oldest(None).map(|value| state.shown(value)).collect()
+        })
     }
 
     /// The machine's time, by which webhooks are signed unless the configuration says otherwise.

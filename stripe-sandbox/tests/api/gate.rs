@@ -79,6 +79,10 @@ async fn a_key_gives_the_same_answer_again_and_another_question_is_refused() {
         (other.status, other.body["error"]["type"].as_str()),
         (400, Some("idempotency_error"))
     );
+    for _ in 0..2 {
+        let read = world.send("GET", "/v1/products", "", &key).await;
+        assert_eq!((read.status, read.headers.contains_key("idempotent-replayed")), (200, false));
+    }
     world.pass(24 * 3600);
     let late = world.send("POST", "/v1/products", "name=b", &key).await;
     assert_eq!(late.status, 200, "after a day the key is free: {}", late.body);
