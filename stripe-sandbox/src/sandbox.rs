@@ -76,6 +76,9 @@ impl Sandbox {
             Some(seed) => seed,
             None => getrandom::u64().map_err(StartError::Seed)?,
         };
+        // Where others build reqwest without a provider of its own, a client cannot be made before there is one. Whoever was first
+        // chose the same.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(config.webhook_timeout_s))
             .redirect(reqwest::redirect::Policy::none())
