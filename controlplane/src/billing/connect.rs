@@ -378,6 +378,7 @@ pub async fn oauth_end(billing: &Billing, state: &str, code: &str) -> BillingRes
 pub fn page_status(error: &BillingError) -> StatusCode {
     match error {
         BillingError::NotFound(_) => StatusCode::NOT_FOUND,
+        BillingError::Field(..) => StatusCode::UNPROCESSABLE_ENTITY,
         error if error.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,
         BillingError::Broken(_) | BillingError::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::CONFLICT,

@@ -123,7 +123,7 @@ pub async fn plans_are_brought_without_a_hand(place: Place) {
     let shop = Shop::open(place).await;
     let account = shop.connect().await;
     let (site, plan) = shop.plan("pro", 1000, price(1900)).await;
-    shop.sandbox.plan_fault(Planned::next(Fault::ErrorAfter, "/v1/products", 2));
+    shop.sandbox.plan_fault(Planned::next(Fault::ErrorBefore, "/v1/products", 3));
     assert_eq!(sweep_once(&shop.billing).await.unwrap(), 0);
     shop.sandbox.clear_faults();
     assert_eq!(sweep_once(&shop.billing).await.unwrap(), 1);
