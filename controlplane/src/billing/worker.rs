@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::settle::{SettleError, Settled, Settler};
@@ -43,12 +43,11 @@ impl Worker {
 
     /// Works until it is dropped.
     pub async fn run(self) {
-        let permits = Arc::new(Semaphore::new(JOBS_MAX));
         let mut running = JoinSet::new();
         let mut is_away = false;
         loop {
             while running.try_join_next().is_some() {}
-            let free = permits.available_permits();
+            let free = JOBS_MAX.saturating_sub(running.len());
             let jobs = match free {
                 0 => Ok(Vec::new()),
                 free => self.claim(free as u64).await,
@@ -58,11 +57,8 @@ impl Worker {
                     is_away = false;
                     let count = jobs.len();
                     for job in jobs {
-                        let (worker, permits) = (self.clone(), permits.clone());
-                        running.spawn(async move {
-                            let _permit = permits.acquire_owned().await;
-                            worker.work(&job).await;
-                        });
+                        let worker = self.clone();
+                        running.spawn(async move { worker.work(&job).await });
                     }
                     count
                 }

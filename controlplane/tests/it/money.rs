@@ -54,6 +54,8 @@ impl Shop {
 
     /// One with another sandbox, or another price of the small plan.
     pub async fn with(place: &Place, configure: impl FnOnce(&mut Config), price: Json) -> Self {
+        // The sandbox's own client takes the process's provider; a second one changes nothing.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut config = Config::fixed(System.now_ms() / 1_000, 7);
         configure(&mut config);
         let sandbox = Sandbox::start(config).await.unwrap();

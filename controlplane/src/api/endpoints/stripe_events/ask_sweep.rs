@@ -70,7 +70,10 @@ async fn ask(
             .filter(column::StripeSweep::Mode.eq(account.mode.as_str()))
             .filter(column::StripeSweep::Kind.eq(kind))
     });
-    let known = known.await?;
+    let known = match known.await? {
+        Some(row) => change.lock::<StripeSweep>(&row.id).await?,
+        None => None,
+    };
     let asked_at_ms = Some(change.now_ms());
     Ok(match known {
         Some(before) => {
