@@ -64,7 +64,9 @@ impl From<SettleError> for BillingError {
         match error {
             SettleError::Storage(error) => Self::Storage(error),
             SettleError::Stripe(error) => Self::Stripe(error),
-            SettleError::Busy => Self::Storage(StorageError::Unavailable(error.to_string())),
+            SettleError::Busy | SettleError::TooEarly => {
+                Self::Storage(StorageError::Unavailable(error.to_string()))
+            }
             SettleError::Permanent(text) => Self::Broken(text),
         }
     }

@@ -40,6 +40,9 @@ pub enum SettleError {
     /// Another settles the same subscription just now.
     #[error("another worker has it")]
     Busy,
+    /// What it is about was bought here, and is not known yet.
+    #[error("what it is about is not known yet")]
+    TooEarly,
     /// It will not be otherwise the next time.
     #[error("{0}")]
     Permanent(String),
@@ -53,7 +56,8 @@ impl SettleError {
             Self::Storage(
                 StorageError::Unavailable(_) | StorageError::Stale | StorageError::Taken(_),
             )
-            | Self::Busy => true,
+            | Self::Busy
+            | Self::TooEarly => true,
             Self::Storage(StorageError::Broken(_)) | Self::Permanent(_) => false,
             Self::Stripe(error) => error.is_temporary(),
         }

@@ -136,7 +136,8 @@ cases! {
         trials_and_payments_that_come_later,
         money_that_comes_later_or_never,
         plans_move_up_at_once_and_down_with_the_period,
-        disputes_hold_and_refunds_end,
+        disputes_hold,
+        full_refunds_end,
         what_was_never_told_is_found,
         a_lost_account_serves_until_the_period_ends,
         stripe_away_is_waited_for_and_nonsense_is_given_up;

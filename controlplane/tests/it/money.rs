@@ -196,11 +196,16 @@ impl Shop {
 
     /// Compares everything with Stripe, and settles what that finds.
     pub async fn sweep(&self) {
-        self.place.store.raw("UPDATE stripe_leases SET until_ms = 0").await;
+        self.hint().await;
+        self.settle().await;
+    }
+
+    /// Compares everything with Stripe, and settles nothing.
+    pub async fn hint(&self) {
+        self.place.store.raw("UPDATE stripe_leases SET until_ms = 0 WHERE name = 'sweep'").await;
         self.place.store.raw("UPDATE stripe_sweeps SET finished_at_ms = 0").await;
         let sweeper = Sweeper::new(self.billing.settler.clone());
         while sweeper.pass().await.unwrap() {}
-        self.settle().await;
     }
 
     pub async fn subscriptions(&self) -> Vec<Subscription> {

@@ -6,24 +6,18 @@
 
 use super::{Owner, SettleError, Settled, Settler, Under};
 use crate::billing::connect;
-use crate::billing::stripe::StripeError;
+use crate::billing::stripe::EventQuery;
 use crate::storage::{Job, StripeAccount};
 
 const DEAUTHORIZED: &str = "account.application.deauthorized";
-
 const LOST: &str = "lost";
 
 impl Settler {
     pub(super) async fn account(&self, owner: &Owner, job: &Job) -> Result<Settled, SettleError> {
         let is_told = job.events.iter().any(|event| event.kind == DEAUTHORIZED);
-        let fetched = match self.stripe.account(owner.mode, &owner.stripe_account).await {
-            Ok(account) => Some(account),
-            Err(StripeError::Refused(refusal))
-                if is_told && matches!(refusal.status, 403 | 404) =>
-            {
-                None
-            }
-            Err(error) => return Err(error.into()),
+        let fetched = match is_told && self.is_lost(owner).await? {
+            true => None,
+            false => Some(self.stripe.account(owner.mode, &owner.stripe_account).await?),
         };
         let found = self.store.stripe_account_named(&owner.stripe_account, owner.mode.as_str());
         let Some(found) = found.await?.filter(|row| row.account_id == owner.account_id) else {
@@ -47,5 +41,16 @@ impl Settler {
         }
         Under { subscription: None, job: Some(job) }.commit(change).await?;
         Ok(Settled::Written)
+    }
+
+    /// Whether Stripe refuses to let us act for the account: asked with a call on its behalf, since a platform may be shown
+    /// accounts that it made when it may do nothing with them any more.
+    async fn is_lost(&self, owner: &Owner) -> Result<bool, SettleError> {
+        let query = EventQuery { limit: Some(1), ..EventQuery::default() };
+        match self.stripe.events(&owner.scope(), &query).await {
+            Ok(_) => Ok(false),
+            Err(error) if error.is_access_lost() => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 }

@@ -24,6 +24,8 @@ pub const CHECKOUT_KEY: &str = "checkout_id";
 pub const SESSION_CLAIM_MS: i64 = 3_600_000;
 /// How long whoever has the link may.
 pub const LINK_CLAIM_MS: i64 = 30 * 86_400_000;
+/// Why nothing follows from a subscription whose checkout is not known to be paid.
+pub(super) const NOT_PAID: &str = "its checkout is not paid";
 const FAILED: &str = "checkout.session.async_payment_failed";
 
 /// Words for where a checkout stands.
@@ -137,7 +139,6 @@ impl Settler {
         fetched: Fetched,
         under: Under<'_>,
     ) -> Result<Settled, SettleError> {
-        const NOT_YET: &str = "its checkout is not paid";
         let tenant = self.store.tenant(&owner.account_id);
         let checkout = tenant.get::<Checkout>(checkout_id).await?;
         let checkout = checkout.filter(|row| row.mode == owner.mode.as_str());
@@ -146,12 +147,12 @@ impl Settler {
         };
         // Where the answer was lost, the session's own event brings its id.
         let Some(session_id) = checkout.session_id.clone() else {
-            return Ok(Settled::Nothing(NOT_YET));
+            return Ok(Settled::Nothing(NOT_PAID));
         };
         let session = self.stripe.session(&owner.scope(), &session_id).await?;
         let is_its = session.subscription.as_deref() == Some(fetched.id.as_str());
         if !session.is_paid() || !is_its {
-            return Ok(Settled::Nothing(NOT_YET));
+            return Ok(Settled::Nothing(NOT_PAID));
         }
         let failed_at_s = self.failed_at_s(owner, &fetched).await?;
         let bought = Bought { checkout, session: &session, fetched, failed_at_s };

@@ -7,8 +7,9 @@
 
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
+use super::checkout::NOT_PAID;
 use super::subscription::{known, site_of};
-use super::{Owner, SettleError, Settled, Settler, is_missing};
+use super::{Owner, SettleError, Settled, Settler, Under, is_missing};
 use crate::billing::stripe::{Cancellation, StripeError};
 use crate::storage::{Change, Job, StripeReversal, StripeSubscription, Subscription, column};
 
@@ -110,9 +111,28 @@ impl Settler {
         };
         let invoice = self.stripe.invoice(&scope, &invoice_id).await?;
         let Some(id) = invoice.subscription() else { return Ok(None) };
-        let tenant = self.store.tenant(&owner.account_id);
-        let facts = known(&tenant, owner.mode, id).await?;
+        let facts = self.known_by_now(owner, id).await?;
         Ok(facts.map(|facts| For { facts, invoice_id }))
+    }
+
+    /// What is known of a subscription; one that was bought here and not told of yet is settled first.
+    async fn known_by_now(
+        &self,
+        owner: &Owner,
+        id: &str,
+    ) -> Result<Option<StripeSubscription>, SettleError> {
+        let tenant = self.store.tenant(&owner.account_id);
+        if let Some(facts) = known(&tenant, owner.mode, id).await? {
+            return Ok(Some(facts));
+        }
+        let lease = self.take(owner, id).await?;
+        let under = Under { subscription: Some(&lease), job: None };
+        let settled = self.subscription(owner, id, under).await;
+        self.let_go(&lease, &settled).await;
+        if settled? == Settled::Nothing(NOT_PAID) {
+            return Err(SettleError::TooEarly);
+        }
+        Ok(known(&tenant, owner.mode, id).await?)
     }
 
     /// Writes a reversal as it is now.
