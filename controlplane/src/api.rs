@@ -25,10 +25,12 @@ pub mod problem;
 pub mod rate;
 pub mod time;
 
+use crate::billing::{Billing, BillingError};
 use crate::secrets::Keyring;
 use crate::storage::Store;
 use crate::world::World;
 use gate::Gate;
+use problem::Problem;
 use rate::{Limiter, RateLimit};
 
 /// What endpoints are given.
@@ -42,6 +44,8 @@ pub struct App {
     pub world: Arc<dyn World>,
     /// What the operator set.
     pub settings: ApiSettings,
+    /// Money, where it is set up.
+    pub billing: Option<Billing>,
 }
 
 /// What the operator can set of the API.
@@ -63,7 +67,22 @@ impl App {
     pub fn new(store: Store, keyring: Arc<Keyring>, settings: ApiSettings) -> Self {
         let world = store.world().clone();
         let gate = Gate::new(store, Limiter::new(settings.rate_limit));
-        Self { gate, keyring, world, settings }
+        Self { gate, keyring, world, settings, billing: None }
+    }
+
+    /// The same with money.
+    #[must_use]
+    pub fn with_billing(self, billing: Option<Billing>) -> Self {
+        Self { billing, ..self }
+    }
+
+    /// Money.
+    ///
+    /// # Errors
+    /// 409 where it is not set up.
+    pub fn billing(&self) -> Result<&Billing, Problem> {
+        let why = "the control plane was started without a secret key of Stripe";
+        self.billing.as_ref().ok_or_else(|| BillingError::NotSetUp(why).into())
     }
 }
 

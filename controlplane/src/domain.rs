@@ -7,6 +7,7 @@ pub mod object;
 pub mod permission;
 pub mod plan_terms;
 pub mod policy_text;
+pub mod price;
 pub mod private_address;
 pub mod shapes;
 pub mod site;

@@ -26,9 +26,11 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod billing;
 pub mod domain;
 pub mod ids;
 pub mod init;
+pub mod notify;
 pub mod secrets;
 pub mod server;
 pub mod storage;

@@ -16,10 +16,15 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiSettings, App};
+use crate::billing::sweep::Sweeper;
+use crate::billing::webhooks::{WebhookSecrets, Webhooks};
+use crate::billing::worker::Worker;
+use crate::billing::{Billing, BillingSettings};
+use crate::billing::{catalogue, metrics as stripe_metrics, pages};
 use crate::secrets::Keyring;
 use crate::storage::{CONNECTIONS_DEFAULT, StorageError, Store, UrlError};
 use crate::sync::Sync;
@@ -51,6 +56,10 @@ pub struct Config {
     pub keyring: Arc<Keyring>,
     /// What the API is told.
     pub api: ApiSettings,
+    /// What billing is told; without, nothing can be sold.
+    pub billing: Option<BillingSettings>,
+    /// What Stripe signs its webhooks with.
+    pub webhook_secrets: Arc<WebhookSecrets>,
     /// Where bases of the policy are written, which nodes fetch. They keep no name there, so that nothing is left of them.
     pub folder: PathBuf,
 }
@@ -67,6 +76,9 @@ pub enum Error {
     /// The certificate or its key is of no use.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// There can be no client of Stripe.
+    #[error("cannot call Stripe: {0}")]
+    Billing(String),
     /// The address cannot be had.
     #[error("cannot listen on {address}: {cause}; choose another with --listen")]
     Listen {
@@ -128,13 +140,27 @@ impl Server {
             tracing::warn!(%address, "keys and node tokens are sent in plain text to an address that others can reach; give --tls-cert and --tls-key, or listen on loopback behind a TLS proxy");
         }
         let sync = Sync::new(store.clone(), config.keyring.clone(), config.folder);
-        let router = api::router(App::new(store.clone(), config.keyring, config.api));
-        let router = router.merge(sync.router());
+        let billing = config.billing.map(|settings| Billing::new(settings, store.clone()));
+        let billing = billing.transpose().map_err(Error::Billing)?;
+        let arrived: Arc<Notify> = Arc::default();
+        let sweeper = billing.as_ref().map(|all| Sweeper::new(all.settler.clone()));
+        let worker = billing.as_ref().map(|all| Worker::new(all.settler.clone(), arrived.clone()));
+        let sweep = billing.clone().map(catalogue::sweep);
+        let pages = billing.clone().map(pages::router).unwrap_or_default();
+        let app = App::new(store.clone(), config.keyring, config.api).with_billing(billing);
+        let router = api::router(app).merge(pages);
+        let (webhooks, carry) = Webhooks::new(store.clone(), config.webhook_secrets, arrived);
+        let router = router.merge(sync.router()).merge(webhooks.router());
+        let router = router.merge(stripe_metrics::router(webhooks));
         let mut background = vec![
+            tokio::spawn(carry),
             tokio::spawn(store.outbox().clone().publish()),
             tokio::spawn(prune(store.clone())),
         ];
+        background.extend(sweep.map(tokio::spawn));
+        background.extend(worker.map(|worker| tokio::spawn(worker.run())));
         background.extend(sync.run());
+        background.extend(sweeper.map(|sweeper| tokio::spawn(sweeper.run())));
         background.extend(tls.clone().map(|tls| tokio::spawn(tls.follow_files())));
         Ok(Self { address, store, router, sync, tls, listener, background })
     }

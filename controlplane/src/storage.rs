@@ -13,6 +13,8 @@ use sea_orm::{
     TransactionTrait as _,
 };
 
+mod billing_lookups;
+mod billing_rows;
 mod change;
 mod connect;
 mod error;
@@ -25,8 +27,17 @@ mod policy_rows;
 mod rekey;
 mod rows;
 mod schema;
+mod stripe_calls;
+mod stripe_event_rows;
+mod stripe_inbox;
+mod stripe_leases;
+mod stripe_sweeps;
 mod tenant;
 
+pub use billing_lookups::OauthState;
+pub use billing_rows::{
+    Checkout, KeyClaim, PlanPrice, StripeAccount, StripeCustomer, StripeSubscription,
+};
 pub use change::{Actor, Change};
 pub use connect::{CONNECTIONS_DEFAULT, UrlError};
 pub use error::{StorageError, StorageResult};
@@ -36,10 +47,22 @@ pub use nodes::{Admission, KnownNode, NodeReport, Start};
 pub use outbox::{Outbox, OutboxEntry};
 pub use policy_rows::{PolicyReader, SiteRows, SubscriptionRows};
 pub use rows::{
-    Account, Adjustment, AdminKey, AuditEntry, Columns, Customer, Member, Node, NodeToken, Plan,
-    PlanRevision, Resource, Site, Stamp, Subscription, TenantRow, Token, column,
+    Account, Adjustment, AdminKey, AuditEntry, Columns, Customer, EventRecord, Mail, Member, Node,
+    NodeToken, Plan, PlanRevision, Resource, Site, Stamp, Subscription, TenantRow, Token,
+    WebhookDelivery, WebhookEndpoint,
 };
+pub use stripe_calls::{StripeCall, StripeCallBegun};
+pub use stripe_event_rows::{StripeEvent, StripeReversal, StripeSweep};
+pub use stripe_inbox::{Arrived, EventState, InboxState, Job, JobEvent, Kept, lease_name};
+pub use stripe_leases::Lease;
 pub use tenant::{Page, Tenant, Window};
+
+/// The columns of each table, for filters.
+pub mod column {
+    pub use super::billing_rows::column::*;
+    pub use super::rows::column::*;
+    pub use super::stripe_event_rows::column::*;
+}
 
 use crate::secrets::Keyring;
 use crate::world::World;
@@ -201,6 +224,8 @@ impl Store {
     pub async fn prune(&self) -> StorageResult<(u64, u64)> {
         let now_ms = self.world.now_ms();
         let answers = idempotency::prune(&self.database, now_ms).await?;
+        self.prune_stripe().await?;
+        self.prune_inbox().await?;
         Ok((answers, outbox::prune(&self.database, now_ms, outbox::KEPT_MIN).await?))
     }
 

@@ -10,10 +10,12 @@ use std::process::ExitCode;
 
 use dataplane::offcore::policy_source::{self, Loaded};
 
-use crate::cli::{Command, JournalCommand, PolicyCommand, TokenCommand};
+use crate::cli::{BillingCommand, Command, JournalCommand, PolicyCommand, TokenCommand};
 use crate::failure::Failure;
 
 mod apply;
+mod billing_inbox;
+mod billing_sync;
 mod controlplane;
 mod dataplane_node;
 mod dev;
@@ -31,8 +33,9 @@ mod token_new;
 /// Whatever makes it fail.
 pub fn run(command: Command) -> Result<ExitCode, Failure> {
     let outcome = match command {
-        // The one whose success has two codes.
+        // Those whose success has two codes.
         Command::Apply(args) => return apply::run(&args),
+        Command::Billing(BillingCommand::Sync(args)) => return billing_sync::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Dev(args) => dev::run(args),
         Command::Dataplane(args) => dataplane_node::run(args),
@@ -43,6 +46,9 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Token(TokenCommand::Check { token }) => token_check::run(&token),
         Command::Journal(JournalCommand::Cat(args)) => journal::cat(&args),
         Command::Journal(JournalCommand::Verify(args)) => journal::verify(&args),
+        Command::Billing(BillingCommand::Events(args)) => billing_inbox::events(&args),
+        Command::Billing(BillingCommand::Replay(args)) => billing_inbox::replay(&args),
+        Command::Billing(BillingCommand::Sweep(args)) => billing_inbox::sweep(&args),
         Command::Doctor(args) => doctor::run(args),
     };
     outcome.map(|()| ExitCode::SUCCESS)

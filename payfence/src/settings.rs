@@ -26,6 +26,7 @@ use crate::cli::{
 };
 use crate::failure::Failure;
 
+pub mod billing;
 pub mod controlplane;
 pub mod journal;
 pub mod tls;

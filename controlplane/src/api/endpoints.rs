@@ -12,6 +12,7 @@ pub mod accounts;
 pub mod adjustments;
 pub mod admin_keys;
 pub mod audit;
+pub mod checkouts;
 pub mod customers;
 pub mod entitlements;
 pub mod fields;
@@ -20,6 +21,8 @@ pub mod nodes;
 pub mod plans;
 pub mod resources;
 pub mod sites;
+pub mod stripe;
+pub mod stripe_events;
 pub mod subscriptions;
 pub mod tokens;
 
@@ -33,6 +36,8 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(customer())
         .merge(token())
         .merge(node())
+        .merge(billing())
+        .merge(stripe_events())
 }
 
 fn account() -> OpenApiRouter<App> {
@@ -71,6 +76,27 @@ fn site() -> OpenApiRouter<App> {
             plans::update::update_plan,
             plans::archive::archive_plan
         ))
+}
+
+fn billing() -> OpenApiRouter<App> {
+    use subscriptions::{cancel, move_plan, portal};
+    OpenApiRouter::new()
+        .routes(routes!(
+            stripe::connect::connect_stripe_account,
+            stripe::get::get_stripe_account,
+            stripe::disconnect::disconnect_stripe_account
+        ))
+        .routes(routes!(stripe::authorize::authorize_stripe_account))
+        .routes(routes!(stripe::fee::set_stripe_fee))
+        .routes(routes!(plans::prices::list_plan_prices))
+        .routes(routes!(plans::sync::sync_billing))
+        .routes(routes!(checkouts::create::create_checkout, checkouts::list::list_checkouts))
+        .routes(routes!(checkouts::get::get_checkout))
+        .routes(routes!(portal::open_portal))
+        .routes(routes!(move_plan::preview_plan))
+        .routes(routes!(move_plan::change_plan))
+        .routes(routes!(cancel::cancel_subscription))
+        .routes(routes!(cancel::resume_subscription))
 }
 
 fn customer() -> OpenApiRouter<App> {
@@ -120,4 +146,13 @@ fn node() -> OpenApiRouter<App> {
             nodes::list_tokens::list_node_tokens
         ))
         .routes(routes!(nodes::get_token::get_node_token, nodes::revoke_token::revoke_node_token))
+}
+
+fn stripe_events() -> OpenApiRouter<App> {
+    use stripe_events::{ask_sweep, get, list, list_sweeps, replay};
+    OpenApiRouter::new()
+        .routes(routes!(list::list_stripe_events))
+        .routes(routes!(get::get_stripe_event))
+        .routes(routes!(replay::replay_stripe_event))
+        .routes(routes!(list_sweeps::list_stripe_sweeps, ask_sweep::ask_stripe_sweep))
 }

@@ -186,6 +186,15 @@ fn bearer(parts: &Parts) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
+/// That a caller may do something to its account, for what cannot be done in one transaction.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// The account.
+    pub account_id: String,
+    /// Who it is that acts.
+    pub actor: Actor,
+}
+
 /// The store, behind its checks.
 #[derive(Clone, Debug)]
 pub struct Gate {
@@ -207,6 +216,24 @@ impl Gate {
     pub fn read(&self, caller: &Caller, area: Area) -> Result<Tenant<'_>, Problem> {
         caller.check(area, false)?;
         Ok(self.store.tenant(&caller.account_id))
+    }
+
+    /// That the caller may write in this area, for work that asks Stripe in between.
+    ///
+    /// # Errors
+    /// 403 where the caller may not.
+    pub fn grant(&self, caller: &Caller, area: Area) -> Result<Grant, Problem> {
+        caller.check(area, true)?;
+        Ok(Grant { account_id: caller.account_id.clone(), actor: caller.actor() })
+    }
+
+    /// That the caller may do what only the operator may.
+    ///
+    /// # Errors
+    /// 403 where the caller is no operator.
+    pub fn grant_operator(&self, caller: &Caller) -> Result<Grant, Problem> {
+        caller.check_operator()?;
+        Ok(Grant { account_id: caller.account_id.clone(), actor: caller.actor() })
     }
 
     /// A change of the caller's rows.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
 use super::object;
+use super::price::PriceDraft;
 use super::shapes::{HostName, MethodName, OriginPin, PatternName, WebOrigin};
 
 /// A unit of time.
@@ -58,6 +59,26 @@ pub struct Hsts {
     /// Onto the lists that browsers come with.
     #[serde(default)]
     pub preload: bool,
+}
+
+/// What follows from a dispute about a payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDispute {
+    /// It is written down.
+    Flag,
+    /// The subscription is refused until it is decided for the owner.
+    Suspend,
+}
+
+/// What follows from giving a whole payment back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFullRefund {
+    /// It is written down.
+    Keep,
+    /// The subscription is ended.
+    Cancel,
 }
 
 /// What can be said of a site. A field that is left out has the default of the policy file.
@@ -142,6 +163,35 @@ pub struct SiteDraft {
     /// What happens while it cannot be known whether units are left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_ledger_loss: Option<LedgerLoss>,
+    /// What follows from a dispute about a payment, `flag` where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_dispute: Option<OnDispute>,
+    /// What follows from giving a whole payment back, `keep` where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_full_refund: Option<OnFullRefund>,
+}
+
+impl SiteDraft {
+    /// The site as the policy file has it: without what is of money.
+    #[must_use]
+    pub fn policy_keys(&self) -> Map<String, Json> {
+        let mut keys = keys_of(self);
+        keys.remove("on_dispute");
+        keys.remove("on_full_refund");
+        keys
+    }
+
+    /// Whether a dispute suspends.
+    #[must_use]
+    pub fn suspends_on_dispute(&self) -> bool {
+        self.on_dispute == Some(OnDispute::Suspend)
+    }
+
+    /// Whether a full refund ends the subscription.
+    #[must_use]
+    pub fn cancels_on_full_refund(&self) -> bool {
+        self.on_full_refund == Some(OnFullRefund::Cancel)
+    }
 }
 
 /// What a path pattern asks for.
@@ -254,6 +304,13 @@ pub struct PlanDraft {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_items = 1, value_type = Option<Vec<PatternName>>)]
     pub resources: Option<Vec<String>>,
+    /// What it costs; left out: it is not for sale. Not part of the policy file.
+    #[serde(
+        default,
+        deserialize_with = "object::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub price: Option<PriceDraft>,
 }
 
 impl PlanDraft {
@@ -263,6 +320,7 @@ impl PlanDraft {
         let mut keys = keys_of(self);
         keys.remove("reference");
         keys.remove("name");
+        keys.remove("price");
         keys.insert("id".to_owned(), reference.into());
         keys
     }

@@ -152,6 +152,17 @@ impl Change {
         Ok(row)
     }
 
+    /// Inserts a row that itself records what happened (an event, a delivery, a mail): no audit or outbox entry is written
+    /// for it.
+    ///
+    /// # Errors
+    /// As [`Change::insert`].
+    pub async fn record<R: TenantRow>(&mut self, mut row: R) -> StorageResult<R> {
+        let id = if row.id().is_empty() { self.new_id::<R>() } else { row.id().to_owned() };
+        row.stamp(Stamp::New { id: &id, account_id: &self.account_id, now_ms: self.now_ms });
+        insert_row(row, &self.transaction).await
+    }
+
     /// Changes a row to `after`, if it still is as `before`. Its head stays, but for version and time.
     ///
     /// # Errors

@@ -59,7 +59,7 @@ pub enum Stamp<'a> {
 }
 
 /// JSON text becomes JSON, so that an audit entry shows it as such.
-fn unfold(mut facts: Json) -> Json {
+pub(super) fn unfold(mut facts: Json) -> Json {
     if let Some(settings) = facts.get_mut("settings")
         && let Some(parsed) = settings.as_str().and_then(|text| serde_json::from_str(text).ok())
     {
@@ -156,6 +156,7 @@ macro_rules! rows {
         $(pub use super::$module::Column as $name;)*
     }};
 }
+pub(super) use rows;
 
 rows! {
     /// An organisation. Its `account_id` is its own id.
@@ -289,5 +290,51 @@ rows! {
         row_id: String,
         before: Option<String>,
         after: Option<String>,
+    }
+    /// Something that happened, as owners are told of it.
+    event_record EventRecord "events" "evt" {
+        kind: String,
+        subscription_id: Option<String>,
+        data: String,
+    }
+    /// Where an owner's own program is told of events.
+    webhook_endpoint WebhookEndpoint "webhook_endpoints" "whe" {
+        url: String,
+        description: Option<String>,
+        events: Option<String>,
+        #[serde(skip)]
+        sealed_secrets: Vec<u8>,
+        old_secret_until_ms: Option<i64>,
+        failing_since_ms: Option<i64>,
+        disabled_at_ms: Option<i64>,
+        disabled_reason: Option<String>,
+        archived_at_ms: Option<i64>,
+    }
+    /// One event on its way to one endpoint.
+    webhook_delivery WebhookDelivery "webhook_deliveries" "whd" {
+        endpoint_id: String,
+        event_id: String,
+        kind: String,
+        status: String,
+        attempts: i64,
+        begun_at_ms: i64,
+        next_at_ms: Option<i64>,
+        answer_status: Option<i64>,
+        error: Option<String>,
+        ended_at_ms: Option<i64>,
+    }
+    /// One e-mail on its way to one person.
+    mail Mail "mails" "mail" {
+        template: String,
+        event_id: String,
+        subscription_id: Option<String>,
+        recipient: Option<String>,
+        status: String,
+        attempts: i64,
+        next_at_ms: Option<i64>,
+        error: Option<String>,
+        ended_at_ms: Option<i64>,
+        #[serde(skip)]
+        recipient_hash: Option<Vec<u8>>,
     }
 }

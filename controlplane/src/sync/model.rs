@@ -12,7 +12,7 @@ use policy::token::TokenHash;
 
 use crate::domain::plan_terms;
 use crate::domain::policy_text::{Part, SiteText, check};
-use crate::domain::site::{PlanDraft, SiteDraft, keys_of};
+use crate::domain::site::{PlanDraft, SiteDraft};
 use crate::secrets::Keyring;
 use crate::storage::{
     Adjustment, Plan, PlanRevision, Resource, Site, SiteRows, SubscriptionRows, Token,
@@ -182,7 +182,7 @@ fn site_of(
         let plain = keyring.open(&site.id, sealed).map_err(|error| error.to_string())?;
         draft.origin_headers = Some(serde_json::from_slice(&plain).map_err(broken)?);
     }
-    let keys = keys_of(&draft);
+    let keys = draft.policy_keys();
     let resources: Vec<Part> = resources
         .iter()
         .map(|row| Ok((row.id.clone(), serde_json::from_str(&row.settings).map_err(broken)?)))

@@ -8,16 +8,23 @@
 mod api;
 mod audit;
 mod away;
+mod catalogue;
 mod client;
 mod entitlements;
 mod members;
+mod money;
 mod openapi;
 mod outbox;
 mod parts;
 mod place;
 mod postgres;
 mod samples;
+mod selling;
+mod settle;
+mod shop;
+mod shuffle;
 mod storage;
+mod stripe_inbox;
 mod sync;
 mod sync_node;
 mod tenancy;
@@ -26,7 +33,7 @@ mod tls;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 
-use place::Place;
+pub use place::Place;
 use postgres::Cluster;
 
 /// A case: its name, and what it does with a place.
@@ -82,6 +89,18 @@ cases! {
         terms_of_the_running_period_are_shown;
     away:
         a_server_answers_and_drains;
+    selling:
+        a_plan_is_bought_and_its_key_shown_once,
+        two_at_once_get_one_key,
+        a_claim_is_over_after_its_hour,
+        free_plans_need_no_stripe,
+        stripe_may_fail_at_each_step;
+    catalogue:
+        plans_follow_to_stripe,
+        subscriptions_move_and_end,
+        plans_are_brought_without_a_hand,
+        what_is_not_set_up_is_said,
+        an_existing_account_is_connected_once;
     tls:
         a_certificate_is_served_and_replaced;
     parts:
@@ -103,6 +122,27 @@ cases! {
         leases_never_exceed_the_limit,
         replies_reach_nodes_of_other_control_planes,
         dead_nodes_are_settled;
+    stripe_inbox:
+        only_what_stripe_signed_for_us_is_kept,
+        many_events_are_kept_once,
+        a_subject_is_one_job_of_one_worker,
+        a_job_is_tried_again_and_given_up,
+        old_events_are_forgotten,
+        events_are_listed_and_replayed_and_sweeps_asked_for;
+    settle:
+        a_paid_checkout_gives_one_subscription_and_one_claim,
+        a_worker_that_dies_anywhere_leaves_nothing_half,
+        every_status_is_followed,
+        trials_and_payments_that_come_later,
+        money_that_comes_later_or_never,
+        plans_move_up_at_once_and_down_with_the_period,
+        disputes_hold,
+        full_refunds_end,
+        what_was_never_told_is_found,
+        a_lost_account_serves_until_the_period_ends,
+        stripe_away_is_waited_for_and_nonsense_is_given_up;
+    shuffle:
+        the_end_is_the_same_in_any_order;
     tenancy:
         no_route_reaches_another_account;
 }

@@ -51,6 +51,8 @@ impl Place {
             tls: None,
             keyring: self.keyring.clone(),
             api: ApiSettings::default(),
+            billing: None,
+            webhook_secrets: Arc::default(),
             folder: std::env::temp_dir(),
         }
     }

@@ -4,9 +4,10 @@ use http::Method;
 use serde_json::Value as Json;
 
 use super::client::{Answer, Client};
-use super::place::Place;
+use super::place::{Place, actor};
 use super::samples::{self, Ids};
 use crate::api;
+use crate::storage::Checkout;
 
 /// A request of the walk.
 struct Step {
@@ -72,12 +73,36 @@ async fn seen(client: &Client, ids: &Ids) -> Vec<String> {
     // The operator's list of all accounts has the other account's own row, which it may change.
     let is_own = |step: &Step| step.method == Method::GET && step.path != "/v1/accounts";
     let reads: Vec<Step> = all.into_iter().filter(is_own).collect();
-    walk(client, &reads).await.into_iter().map(|answer| answer.text).collect()
+    // A refusal has the request's own id in it.
+    let told = |answer: Answer| match answer.status.is_success() {
+        true => answer.text,
+        false => answer.status.to_string(),
+    };
+    walk(client, &reads).await.into_iter().map(told).collect()
+}
+
+/// What only Stripe can bring about, written as it would be.
+async fn rows_of_billing(place: &Place, owner: &Client, ids: &Ids) -> Ids {
+    let account = owner.get("/v1/account").await.expect(200).id();
+    let mut change = place.store.change(&account, actor()).await.unwrap();
+    let checkout = Checkout {
+        site_id: ids["site_id"].clone(),
+        plan_id: ids["plan_id"].clone(),
+        mode: "test".to_owned(),
+        status: "new".to_owned(),
+        settings: r#"{"price_id":"price_1","success_url":"","cancel_url":""}"#.to_owned(),
+        ..Checkout::default()
+    };
+    let checkout = change.insert(checkout).await.unwrap();
+    change.commit().await.unwrap();
+    Ids::from([("account_id", account), ("checkout_id", checkout.id)])
 }
 
 pub async fn no_route_reaches_another_account(place: Place) {
     let (owner, stranger) = (place.owner().await, place.stranger().await);
-    let ids = samples::make(&owner).await;
+    let mut ids = samples::make(&owner).await;
+    ids.extend(rows_of_billing(&place, &owner, &ids).await);
+    ids.insert("stripe_event_id", super::stripe_inbox::told(&place, &owner).await);
     let document = api::document();
     let steps = steps(&document, &ids);
     assert!(steps.len() >= 5, "the document lists {} operations", steps.len());

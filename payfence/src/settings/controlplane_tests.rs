@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
+use crate::cli::BillingArgs;
 
 fn args(data_dir: &Path) -> ControlplaneArgs {
     ControlplaneArgs {
@@ -11,6 +12,9 @@ fn args(data_dir: &Path) -> ControlplaneArgs {
         tls_cert: None,
         tls_key: None,
         allow_private_origins: false,
+        billing: BillingArgs::default(),
+        stripe_webhook_secret_file: None,
+        stripe_live_webhook_secret_file: None,
         command: None,
     }
 }

@@ -7,6 +7,8 @@ pub mod archive;
 pub mod create;
 pub mod get;
 pub mod list;
+pub mod prices;
+pub mod sync;
 pub mod update;
 
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
@@ -98,7 +100,10 @@ pub async fn check_draft(
     let mut faults = Vec::new();
     check_text_opt("name", draft.name.as_deref(), &mut faults);
     check_reference(Some(reference), &mut faults);
-    let keys = keys_of(&draft_of(site, app)?);
+    if let Some(price) = &draft.price {
+        price.check(draft.overage, &mut faults);
+    }
+    let keys = draft_of(site, app)?.policy_keys();
     let resources = resource_keys(&resources_of(tenant, &site.id).await?)?;
     let plans = [(reference.to_owned(), draft.policy_keys(reference))];
     let text = SiteText { site: &keys, resources: &resources, plans: &plans, subscriptions: &[] };

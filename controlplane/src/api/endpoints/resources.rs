@@ -66,7 +66,7 @@ pub async fn check_rules(
     tenant: &Tenant<'_>,
     app: &App,
 ) -> Result<(), Problem> {
-    let keys = keys_of(&draft_of(site, app)?);
+    let keys = draft_of(site, app)?.policy_keys();
     let plans = plan_keys(&live_plans(tenant, &site.id).await?)?;
     let text = SiteText { site: &keys, resources, plans: &plans, subscriptions: &[] };
     let Err(faults) = check(&text, "sites.resources") else { return Ok(()) };

@@ -84,7 +84,7 @@ pub fn check_draft(
     resources: &[Part],
     app: &App,
 ) -> Result<model::Site, Problem> {
-    let keys = keys_of(draft);
+    let keys = draft.policy_keys();
     let text = SiteText { site: &keys, resources, plans: &[], subscriptions: &[] };
     let site = check(&text, "sites").map_err(Problem::fields)?;
     if !app.settings.allow_private_origins {

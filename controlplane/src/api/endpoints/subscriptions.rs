@@ -4,9 +4,13 @@
 //! Always holds: site, customer and reference stay, since use is counted under them; plan and site belong together.
 
 pub mod archive;
+pub mod bought;
+pub mod cancel;
 pub mod create;
 pub mod get;
 pub mod list;
+pub mod move_plan;
+pub mod portal;
 pub mod update;
 
 use serde::{Deserialize, Serialize};

@@ -166,7 +166,7 @@ async fn policy_faults(
 ) -> Result<Vec<Fault>, Problem> {
     let tenant = change.tenant();
     let site = tenant.get::<Site>(&row.site_id).await?.ok_or_else(|| Problem::not_found("site"))?;
-    let keys = keys_of(&site_draft(&site, app)?);
+    let keys = site_draft(&site, app)?.policy_keys();
     let resources = resource_keys(&resources_of(&tenant, &site.id).await?)?;
     let mut token = keys_of(terms);
     token.retain(|key, _| matches!(key.as_str(), "allow_from" | "resources"));

@@ -75,14 +75,19 @@ pub async fn update_plan(
     let before = before.ok_or_else(|| Problem::not_found("plan"))?;
     if_match.check(before.version)?;
     let applies = patch.take::<Applies>("applies")?.unwrap_or_default();
-    let draft = patch.onto(&plan_draft(&before)?)?;
+    let is = plan_draft(&before)?;
+    let draft = patch.onto(&is)?;
     if draft.reference.as_ref() != Some(&before.reference) {
         return Err(Problem::field("reference", "a plan keeps its reference"));
     }
     check_draft(&draft, &before.reference, &site, &change.tenant(), &app).await?;
     let now_ms = change.now_ms();
     let mut after = Plan { settings: settings(&draft), ..before.clone() };
+    let terms = |draft: &PlanDraft| PlanDraft { price: None, name: None, ..draft.clone() };
+    // What a plan costs and is called is nothing that running periods know.
+    let is_of_terms = terms(&draft) != terms(&is);
     match applies {
+        _ if !is_of_terms => {}
         Applies::Now => after.immediate_from_ms = now_ms,
         Applies::NextPeriod => {
             let kept = PlanRevision {

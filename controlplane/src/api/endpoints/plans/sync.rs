@@ -1,0 +1,56 @@
+//! `POST /v1/billing/sync`.
+//!
+//! In: a mode, whether only to look. Out: what was or would be done at Stripe, plan by plan.
+//! Always holds: with `dry_run` nothing is changed, here or there.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::api::App;
+use crate::api::extract::Posted;
+use crate::api::gate::Caller;
+use crate::api::openapi::Problems;
+use crate::api::problem::Problem;
+use crate::billing::catalogue::{Depth, SyncEntry, sync};
+use crate::billing::stripe::Mode;
+use crate::domain::permission::Area;
+
+/// What to bring to Stripe.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SyncDraft {
+    /// `live` where it is left out.
+    #[schema(required = false)]
+    pub mode: Mode,
+    /// Whether only to look.
+    #[schema(required = false)]
+    pub dry_run: bool,
+}
+
+/// What was or would be done.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct SyncView {
+    /// Test or live.
+    mode: Mode,
+    /// Whether it was only looked.
+    dry_run: bool,
+    /// The plans of which something becomes or became.
+    entries: Vec<SyncEntry>,
+}
+
+/// Bring plans to Stripe
+#[utoipa::path(post, path = "/billing/sync", tag = "billing", request_body = SyncDraft,
+    responses((status = 200, description = "What was or would be done", body = SyncView), Problems))]
+pub async fn sync_billing(
+    State(app): State<App>,
+    caller: Caller,
+    posted: Posted<SyncDraft>,
+) -> Result<Json<SyncView>, Problem> {
+    let SyncDraft { mode, dry_run } = posted.body;
+    let grant = app.gate.grant(&caller, Area::Plans)?;
+    let depth = if dry_run { Depth::DryRun } else { Depth::Whole };
+    let entries = sync(app.billing()?, &grant.account_id, mode, depth).await?;
+    Ok(Json(SyncView { mode, dry_run, entries }))
+}

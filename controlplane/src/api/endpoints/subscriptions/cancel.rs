@@ -1,0 +1,63 @@
+//! `POST /v1/subscriptions/{subscription_id}/cancel` and `…/resume`.
+//!
+//! In: when. Out: the subscription as it is then.
+//! Always holds: what was paid for is served to its end, unless it is canceled at once.
+
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::bought::writable;
+use super::{SubscriptionView, view_of};
+use crate::api::App;
+use crate::api::answer::Shown;
+use crate::api::extract::{Named, Posted};
+use crate::api::gate::Caller;
+use crate::api::openapi::Problems;
+use crate::api::problem::Problem;
+use crate::billing::change::When;
+
+/// When it ends.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CancelDraft {
+    /// `period_end` where it is left out.
+    pub when: Option<When>,
+}
+
+/// Nothing to say.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeDraft {}
+
+/// Cancel a subscription that was bought
+#[utoipa::path(post, path = "/subscriptions/{subscription_id}/cancel", tag = "billing", request_body = CancelDraft,
+    params(("subscription_id" = String, Path, description = "The subscription")),
+    responses((status = 200, description = "The subscription", body = SubscriptionView), Problems))]
+pub async fn cancel_subscription(
+    State(app): State<App>,
+    caller: Caller,
+    Named(subscription_id): Named<String>,
+    posted: Posted<CancelDraft>,
+) -> Result<Shown<SubscriptionView>, Problem> {
+    let (billing, bought) = writable(&app, &caller, &subscription_id).await?;
+    bought.cancel(billing, posted.body.when.unwrap_or(When::PeriodEnd)).await?;
+    let row = bought.row(billing).await?;
+    Ok(Shown { view: view_of(&row), version: row.version })
+}
+
+/// Take back a cancellation
+#[utoipa::path(post, path = "/subscriptions/{subscription_id}/resume", tag = "billing", request_body = ResumeDraft,
+    params(("subscription_id" = String, Path, description = "The subscription")),
+    responses((status = 200, description = "The subscription", body = SubscriptionView), Problems))]
+pub async fn resume_subscription(
+    State(app): State<App>,
+    caller: Caller,
+    Named(subscription_id): Named<String>,
+    _posted: Posted<ResumeDraft>,
+) -> Result<Shown<SubscriptionView>, Problem> {
+    let (billing, bought) = writable(&app, &caller, &subscription_id).await?;
+    bought.resume(billing).await?;
+    let row = bought.row(billing).await?;
+    Ok(Shown { view: view_of(&row), version: row.version })
+}

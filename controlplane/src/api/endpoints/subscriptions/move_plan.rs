@@ -1,0 +1,100 @@
+//! `POST /v1/subscriptions/{subscription_id}/preview` and `…/change`.
+//!
+//! In: a plan. Out: what moving to it costs; the subscription, moved.
+//! Always holds: a plan that allows as much or more counts at once and is paid for its share of the period; one that allows less
+//! counts from the period's end.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::bought::writable;
+use super::{SubscriptionView, view_of};
+use crate::api::App;
+use crate::api::answer::Shown;
+use crate::api::extract::{Named, Posted};
+use crate::api::gate::Caller;
+use crate::api::openapi::Problems;
+use crate::api::problem::Problem;
+use crate::billing::change::When;
+use crate::billing::money;
+
+/// Where to move.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveDraft {
+    /// A plan of the same site, with a price.
+    pub plan_id: String,
+    /// The `at` of a preview, so that what it said is what is paid.
+    pub at: Option<i64>,
+}
+
+/// A line of what would be paid.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct PreviewLine {
+    /// In the currency's smallest unit; negative for what is credited.
+    amount: i64,
+    /// What it is for.
+    description: Option<String>,
+}
+
+/// What moving would do.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct PreviewView {
+    /// When the plan would count.
+    when: When,
+    /// What would be paid now, in the currency's smallest unit.
+    amount_due: i64,
+    /// Three letters.
+    currency: Option<String>,
+    /// The same for people.
+    amount_due_shown: Option<String>,
+    /// What it is made of.
+    lines: Vec<PreviewLine>,
+    /// The moment that it holds for, Unix seconds.
+    at: i64,
+}
+
+/// Preview another plan
+#[utoipa::path(post, path = "/subscriptions/{subscription_id}/preview", tag = "billing", request_body = MoveDraft,
+    params(("subscription_id" = String, Path, description = "The subscription")),
+    responses((status = 200, description = "What moving to the plan would cost now", body = PreviewView), Problems))]
+pub async fn preview_plan(
+    State(app): State<App>,
+    caller: Caller,
+    Named(subscription_id): Named<String>,
+    posted: Posted<MoveDraft>,
+) -> Result<Json<PreviewView>, Problem> {
+    let (billing, bought) = writable(&app, &caller, &subscription_id).await?;
+    let preview = bought.preview(billing, &posted.body.plan_id).await?;
+    let invoice = preview.invoice.unwrap_or_default();
+    let currency = Some(invoice.currency).filter(|currency| !currency.is_empty());
+    let lines = invoice.lines.data.into_iter();
+    let lines =
+        lines.map(|line| PreviewLine { amount: line.amount, description: line.description });
+    Ok(Json(PreviewView {
+        when: preview.when,
+        amount_due: invoice.amount_due,
+        amount_due_shown: currency.as_deref().map(|code| money::shown(invoice.amount_due, code)),
+        currency,
+        lines: lines.collect(),
+        at: preview.at_s,
+    }))
+}
+
+/// Move to another plan
+#[utoipa::path(post, path = "/subscriptions/{subscription_id}/change", tag = "billing", request_body = MoveDraft,
+    params(("subscription_id" = String, Path, description = "The subscription")),
+    responses((status = 200, description = "The subscription", body = SubscriptionView), Problems))]
+pub async fn change_plan(
+    State(app): State<App>,
+    caller: Caller,
+    Named(subscription_id): Named<String>,
+    posted: Posted<MoveDraft>,
+) -> Result<Shown<SubscriptionView>, Problem> {
+    let (billing, bought) = writable(&app, &caller, &subscription_id).await?;
+    bought.move_to(billing, &posted.body.plan_id, posted.body.at).await?;
+    let row = bought.row(billing).await?;
+    Ok(Shown { view: view_of(&row), version: row.version })
+}

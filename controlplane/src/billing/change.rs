@@ -1,0 +1,324 @@
+//! Changes of a subscription that was bought: another plan, its end, its going on; and the customer portal.
+//!
+//! In: a subscription, what it is to be. Out: the same at Stripe, fetched and written down here at once.
+//! Always holds: Stripe is asked what is before it is told what is to be, so that a change that was made is not made again; a
+//! plan that allows as much or more counts at once and is prorated, one that allows less counts from the period's end, so
+//! nobody is blocked by it in the middle.
+
+use sea_orm::{ColumnTrait as _, QueryFilter as _};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::catalogue::{self, make::settle};
+use super::settle::Owner;
+use super::settle::state::allows_as_much;
+use super::stripe::{
+    Cancellation, Invoice, ItemChange, Mode, PortalRequest, PreviewDetails, PreviewRequest, Scope,
+    Subscription as Fetched, SubscriptionUpdate,
+};
+use super::{Billing, BillingError, BillingResult, calls};
+use crate::domain::site::PlanDraft;
+use crate::ids::new_id;
+use crate::storage::{Plan, PlanPrice, StripeSubscription, Subscription, column};
+
+/// When a change counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// At once.
+    Now,
+    /// From the end of the period that was paid.
+    PeriodEnd,
+}
+
+/// A subscription that was bought, and where.
+#[derive(Debug)]
+pub struct Bought {
+    account_id: String,
+    row: Subscription,
+    known: StripeSubscription,
+    scope: Scope,
+}
+
+/// What moving to a plan would do.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    /// When it would count.
+    pub when: When,
+    /// What would be paid, and for what; for a change at once.
+    pub invoice: Option<Invoice>,
+    /// The moment that the amounts are for, Unix seconds.
+    pub at_s: i64,
+}
+
+/// What is needed to move to a plan.
+struct Move {
+    when: When,
+    price: PlanPrice,
+    items: Vec<ItemChange>,
+    is_done: bool,
+}
+
+/// A subscription of the account's that was bought through Stripe.
+///
+/// # Errors
+/// When there is none, it was not bought, or the account is not connected.
+pub async fn find(billing: &Billing, account_id: &str, id: &str) -> BillingResult<Bought> {
+    let tenant = billing.store.tenant(account_id);
+    let row = tenant.get::<Subscription>(id).await?;
+    let row = row.ok_or(BillingError::NotFound("subscription"))?;
+    let known = tenant
+        .one::<StripeSubscription>(|query| {
+            query.filter(column::StripeSubscription::SubscriptionId.eq(id))
+        })
+        .await?;
+    let known = known.ok_or_else(|| {
+        BillingError::Conflict(
+            "the subscription was not bought through Stripe; change it with PATCH".to_owned(),
+        )
+    })?;
+    let mode = Mode::of(&known.mode).unwrap_or_default();
+    let scope = billing.scope(account_id, mode).await?;
+    Ok(Bought { account_id: account_id.to_owned(), row, known, scope })
+}
+
+impl Bought {
+    /// What moving to a plan of the same site would cost. Nothing is changed.
+    ///
+    /// # Errors
+    /// When the plan is none that can be moved to, or Stripe or the database cannot be asked.
+    pub async fn preview(&self, billing: &Billing, plan_id: &str) -> BillingResult<Preview> {
+        let to = self.plan_move(billing, plan_id).await?;
+        let at_s = billing.store.world().now_ms() / 1_000;
+        if to.when == When::PeriodEnd || to.is_done {
+            return Ok(Preview { when: to.when, invoice: None, at_s });
+        }
+        let request = PreviewRequest {
+            subscription: self.known.stripe_id.clone(),
+            subscription_details: Some(PreviewDetails {
+                items: to.items,
+                proration_behavior: Some("always_invoice".to_owned()),
+                proration_date: Some(at_s),
+            }),
+        };
+        let key = new_id("pf", &**billing.store.world());
+        let invoice = billing.stripe.preview_invoice(&self.scope, &request, &key).await?;
+        Ok(Preview { when: to.when, invoice: Some(invoice), at_s })
+    }
+
+    /// Moves to another plan of the same site; with the moment of a preview, for what that said.
+    ///
+    /// # Errors
+    /// As [`Bought::preview`]; when the payment is refused. Done again, it goes on.
+    pub async fn move_to(
+        &self,
+        billing: &Billing,
+        plan_id: &str,
+        at_s: Option<i64>,
+    ) -> BillingResult<When> {
+        let to = self.plan_move(billing, plan_id).await?;
+        if !to.is_done {
+            let is_now = to.when == When::Now;
+            let request = SubscriptionUpdate {
+                items: to.items,
+                proration_behavior: Some(if is_now { "always_invoice" } else { "none" }.to_owned()),
+                proration_date: at_s.filter(|_| is_now),
+                // A plan that is not paid for is not given: the change waits at Stripe for its payment.
+                payment_behavior: is_now.then(|| "pending_if_incomplete".to_owned()),
+                ..SubscriptionUpdate::default()
+            };
+            let price_id = to.price.price_id.clone();
+            let is_there = |fetched: &Fetched| {
+                fetched.licensed().map(|item| &item.price.id) == price_id.as_ref()
+            };
+            self.update(billing, &format!("move/{plan_id}"), &request, is_there).await?;
+        }
+        self.look(billing).await?;
+        Ok(to.when)
+    }
+
+    /// Ends it, at once or with the period.
+    ///
+    /// # Errors
+    /// When Stripe or the database cannot be asked. Done again, it goes on.
+    pub async fn cancel(&self, billing: &Billing, when: When) -> BillingResult<()> {
+        let fetched = self.fetch(billing).await?;
+        match when {
+            _ if is_over(&fetched) => {}
+            When::PeriodEnd if fetched.cancel_at_period_end => {}
+            When::PeriodEnd => self.set_end(billing, true).await?,
+            When::Now => {
+                let request = Cancellation { invoice_now: Some(true), prorate: None };
+                let id = &self.known.stripe_id;
+                match billing.stripe.cancel_subscription(&self.scope, id, request).await {
+                    Err(error) if error.is_missing() => {}
+                    // It may be over all the same.
+                    Err(error) if error.is_uncertain() && is_over(&self.fetch(billing).await?) => {
+                        tracing::debug!(%error, "a cancellation was done all the same");
+                    }
+                    outcome => drop(outcome?),
+                }
+            }
+        }
+        self.look(billing).await
+    }
+
+    /// Takes back that it ends with the period.
+    ///
+    /// # Errors
+    /// When it is over, or Stripe or the database cannot be asked. Done again, it goes on.
+    pub async fn resume(&self, billing: &Billing) -> BillingResult<()> {
+        let fetched = self.fetch(billing).await?;
+        if is_over(&fetched) {
+            let text = "the subscription is over; the customer can buy again with a new checkout";
+            return Err(BillingError::Conflict(text.to_owned()));
+        }
+        if fetched.cancel_at_period_end {
+            self.set_end(billing, false).await?;
+        }
+        self.look(billing).await
+    }
+
+    /// A way into Stripe's portal for the customer, where they change their card and see invoices.
+    ///
+    /// # Errors
+    /// When Stripe or the database cannot be asked.
+    pub async fn portal(
+        &self,
+        billing: &Billing,
+        return_url: Option<String>,
+    ) -> BillingResult<String> {
+        let facts: serde_json::Value =
+            serde_json::from_str(&self.known.facts).map_err(BillingError::damaged)?;
+        let customer = match facts.get("customer").and_then(|id| id.as_str()) {
+            Some(id) => id.to_owned(),
+            None => {
+                let fetched = self.fetch(billing).await?;
+                fetched.customer.ok_or(BillingError::NotFound("customer at Stripe"))?
+            }
+        };
+        let request = PortalRequest { customer, return_url, flow_data: None };
+        // It makes nothing that lasts, so its key need not be stored.
+        let key = new_id("pf", &**billing.store.world());
+        Ok(billing.stripe.create_portal_session(&self.scope, &request, &key).await?.url)
+    }
+
+    /// Our row as it is now.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn row(&self, billing: &Billing) -> BillingResult<Subscription> {
+        let row = billing.store.tenant(&self.account_id).get(&self.row.id).await?;
+        row.ok_or(BillingError::NotFound("subscription"))
+    }
+
+    async fn fetch(&self, billing: &Billing) -> BillingResult<Fetched> {
+        Ok(billing.stripe.subscription(&self.scope, &self.known.stripe_id).await?)
+    }
+
+    async fn set_end(&self, billing: &Billing, is_to_end: bool) -> BillingResult<()> {
+        let request = SubscriptionUpdate {
+            cancel_at_period_end: Some(is_to_end),
+            ..SubscriptionUpdate::default()
+        };
+        let is_there = |fetched: &Fetched| fetched.cancel_at_period_end == is_to_end;
+        self.update(billing, &format!("end/{is_to_end}"), &request, is_there).await
+    }
+
+    /// Updates at Stripe what was looked at and is not so; where the outcome is not known, looks once more.
+    async fn update(
+        &self,
+        billing: &Billing,
+        what: &str,
+        request: &SubscriptionUpdate,
+        is_there: impl Fn(&Fetched) -> bool,
+    ) -> BillingResult<()> {
+        let (store, id) = (&billing.store, &self.known.stripe_id);
+        let purpose = format!("{what}/{id}");
+        let key = calls::again_or_anew(store, &self.account_id, &purpose, request).await?;
+        let outcome = billing.stripe.update_subscription(&self.scope, id, request, &key).await;
+        if let Err(error) = &outcome
+            && error.is_uncertain()
+            && self.fetch(billing).await.is_ok_and(|fetched| is_there(&fetched))
+        {
+            tracing::debug!(%error, "a change was made all the same");
+            return Ok(calls::done(store, &self.account_id, &purpose, id).await?);
+        }
+        settle(billing, &self.account_id, &purpose, outcome).await.map(drop)
+    }
+
+    /// Writes down here what Stripe has now.
+    async fn look(&self, billing: &Billing) -> BillingResult<()> {
+        let owner = Owner {
+            account_id: self.account_id.clone(),
+            mode: self.scope.mode,
+            stripe_account: self.scope.stripe_account.clone().unwrap_or_default(),
+        };
+        billing.settler.look_at_subscription(&owner, &self.known.stripe_id).await?;
+        Ok(())
+    }
+
+    async fn plan_move(&self, billing: &Billing, plan_id: &str) -> BillingResult<Move> {
+        let tenant = billing.store.tenant(&self.account_id);
+        let to = tenant.get::<Plan>(plan_id).await?;
+        let to = to.filter(|to| to.site_id == self.row.site_id && to.archived_at_ms.is_none());
+        let to = to.ok_or(BillingError::NotFound("plan of this site"))?;
+        let from = tenant.get::<Plan>(&self.row.plan_id).await?;
+        let from = from.ok_or(BillingError::NotFound("plan"))?;
+        let offer = catalogue::offer_of(&to)?.filter(|offer| !offer.price.is_free());
+        let offer = offer.ok_or_else(|| {
+            let text =
+                "the plan has no price to move to; cancel instead, and take the free plan then";
+            BillingError::Conflict(text.to_owned())
+        })?;
+        let price = catalogue::ensure(billing, &self.account_id, &offer, self.scope.mode).await?;
+        let fetched = self.fetch(billing).await?;
+        if is_over(&fetched) {
+            return Err(BillingError::Conflict("the subscription is over".to_owned()));
+        }
+        let licensed = fetched.licensed();
+        let licensed = licensed.ok_or_else(|| {
+            BillingError::Broken("a subscription without a plan's price".to_owned())
+        })?;
+        let draft = |plan: &Plan| -> BillingResult<PlanDraft> {
+            serde_json::from_str(&plan.settings).map_err(BillingError::damaged)
+        };
+        let when = match allows_as_much(&draft(&to)?, &draft(&from)?) {
+            true => When::Now,
+            false => When::PeriodEnd,
+        };
+        let interval = licensed.price.recurring.as_ref().map(|recurring| &*recurring.interval);
+        if when == When::PeriodEnd && interval != Some(offer.price.interval.as_str()) {
+            let text = "a plan that allows less and is paid at other intervals would count at once; cancel at the period's end and buy it then";
+            return Err(BillingError::Conflict(text.to_owned()));
+        }
+        let is_done = Some(&licensed.price.id) == price.price_id.as_ref();
+        let items = items(&fetched, &price);
+        Ok(Move { when, price, items, is_done })
+    }
+}
+
+fn is_over(fetched: &Fetched) -> bool {
+    matches!(fetched.status.as_str(), "canceled" | "incomplete_expired")
+}
+
+/// The parts as they are to be; each names the part that it changes, or Stripe would add one.
+fn items(fetched: &Fetched, price: &PlanPrice) -> Vec<ItemChange> {
+    let licensed = fetched.licensed().map(|item| item.id.clone());
+    let mut items =
+        vec![ItemChange { id: licensed, price: price.price_id.clone(), ..ItemChange::default() }];
+    match (fetched.metered(), &price.metered_price_id) {
+        (None, None) => {}
+        (Some(item), None) => items.push(ItemChange {
+            id: Some(item.id.clone()),
+            deleted: Some(true),
+            ..ItemChange::default()
+        }),
+        (item, Some(metered)) => items.push(ItemChange {
+            id: item.map(|item| item.id.clone()),
+            price: Some(metered.clone()),
+            ..ItemChange::default()
+        }),
+    }
+    items
+}

@@ -1,0 +1,122 @@
+//! Why something of billing was not done.
+//!
+//! In: errors of storage, of Stripe, our own. Out: [`BillingError`], and problems of the API.
+//! Always holds: whoever can do something about it is told what; a call that may have been done is told apart from one that was
+//! refused, since the first goes on by itself when it is sent again.
+
+use http::StatusCode;
+
+use super::calls::CallError;
+use super::settle::SettleError;
+use super::stripe::{Mode, StripeError};
+use crate::api::problem::Problem;
+use crate::storage::StorageError;
+
+/// After how long a call that found Stripe away is sent again, seconds.
+const RETRY_AFTER_S: u64 = 5;
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum BillingError {
+    /// The control plane has no keys, or no address for buyers.
+    #[error("billing is not set up: {0}")]
+    NotSetUp(&'static str),
+    /// The account has no Stripe account of this mode.
+    #[error("no Stripe account is connected in {0} mode; connect one with POST /v1/stripe/account")]
+    NotConnected(Mode),
+    /// Not as things are.
+    #[error("{0}")]
+    Conflict(String),
+    /// There is none.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// A field is wrong.
+    #[error("{0}: {1}")]
+    Field(&'static str, String),
+    /// The database.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Stripe.
+    #[error(transparent)]
+    Stripe(#[from] StripeError),
+    /// A row or an answer that cannot be read.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// What billing returns.
+pub type BillingResult<T> = Result<T, BillingError>;
+
+impl From<CallError> for BillingError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Storage(error) => Self::Storage(error),
+            CallError::Stripe(error) => Self::Stripe(error),
+            CallError::Changed(purpose) => {
+                Self::Broken(format!("the call `{purpose}` was begun with other parameters"))
+            }
+        }
+    }
+}
+
+impl From<SettleError> for BillingError {
+    fn from(error: SettleError) -> Self {
+        match error {
+            SettleError::Storage(error) => Self::Storage(error),
+            SettleError::Stripe(error) => Self::Stripe(error),
+            SettleError::Busy | SettleError::TooEarly => {
+                Self::Storage(StorageError::Unavailable(error.to_string()))
+            }
+            SettleError::Permanent(text) => Self::Broken(text),
+        }
+    }
+}
+
+impl BillingError {
+    /// A row that cannot be read.
+    pub fn damaged(error: impl std::fmt::Display) -> Self {
+        Self::Broken(error.to_string())
+    }
+
+    /// Whether the same may succeed later.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Stripe(error) => error.is_temporary(),
+            Self::Storage(error) => {
+                matches!(error, StorageError::Unavailable(_) | StorageError::Stale)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl From<BillingError> for Problem {
+    fn from(error: BillingError) -> Self {
+        match error {
+            BillingError::NotSetUp(_) | BillingError::Stripe(StripeError::NotSetUp(_)) => {
+                Self::new(StatusCode::CONFLICT, "billing_not_set_up", error.to_string())
+            }
+            BillingError::NotConnected(_) => {
+                Self::new(StatusCode::CONFLICT, "stripe_not_connected", error.to_string())
+            }
+            BillingError::Conflict(detail) => Self::conflict(detail),
+            BillingError::NotFound(what) => Self::not_found(what),
+            BillingError::Field(field, message) => Self::field(field, message),
+            BillingError::Storage(error) => error.into(),
+            BillingError::Stripe(error) if error.is_temporary() => {
+                tracing::warn!(%error, "a request found Stripe away");
+                let detail = "Stripe cannot be asked now; send the request again, with the same Idempotency-Key if it has one";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "stripe_unavailable", detail)
+                    .retry_after(RETRY_AFTER_S)
+            }
+            BillingError::Stripe(StripeError::Refused(refusal)) => Self::new(
+                StatusCode::CONFLICT,
+                "stripe_refused",
+                format!("Stripe: {}", refusal.message),
+            ),
+            BillingError::Stripe(error) => StorageError::Broken(error.to_string()).into(),
+            BillingError::Broken(text) => StorageError::Broken(text).into(),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! A subscription: fetched, and ours made the same.
+//!
+//! In: its id at Stripe, under its lease. Out: our row and what is known of Stripe's, in one change; nodes are told by it.
+//! Always holds: one that nobody bought here is left alone; what does not differ is not written, so that repeats leave no
+//! audit entries.
+
+use sea_orm::{ColumnTrait as _, QueryFilter as _};
+use serde_json::json;
+
+use super::checkout::CHECKOUT_KEY;
+use super::state::{self, Known, Terms};
+use super::{Owner, SettleError, Settled, Settler, Under, is_missing, notices};
+use crate::billing::stripe::{Mode, Subscription as Fetched};
+use crate::domain::site::{PlanDraft, SiteDraft};
+use crate::notify::{self, Event};
+use crate::storage::{
+    Change, Plan, PlanPrice, Site, StorageError, StripeReversal, StripeSubscription, Subscription,
+    Tenant, column,
+};
+
+/// Disputes of a subscription that are looked at.
+const DISPUTES_MAX: u64 = 1_000;
+/// What a dispute is over with, in the seller's favour.
+const LIFTED: &[&str] = &["won", "warning_closed", "prevented"];
+
+impl Settler {
+    pub(super) async fn subscription(
+        &self,
+        owner: &Owner,
+        id: &str,
+        under: Under<'_>,
+    ) -> Result<Settled, SettleError> {
+        let known = known(&self.store.tenant(&owner.account_id), owner.mode, id).await?;
+        let fetched = match self.stripe.subscription(&owner.scope(), id).await {
+            Ok(fetched) => fetched,
+            Err(error) if is_missing(&error) => match known {
+                // Test data can be deleted as a whole.
+                Some(_) => Fetched {
+                    id: id.to_owned(),
+                    status: "canceled".to_owned(),
+                    ..Fetched::default()
+                },
+                None => return Ok(Settled::Nothing("Stripe has no such subscription")),
+            },
+            Err(error) => return Err(error.into()),
+        };
+        if known.is_none() {
+            return match fetched.metadata.get(CHECKOUT_KEY) {
+                Some(checkout) => self.bought(owner, checkout, fetched.clone(), under).await,
+                None => Ok(Settled::Nothing("it was not bought here")),
+            };
+        }
+        let failed_at_s = self.failed_at_s(owner, &fetched).await?;
+        let notices = self.notices(owner, under.job).await?;
+        let mut change = self.change(owner).await?;
+        let written = overwrite(&mut change, owner, &fetched, failed_at_s).await?;
+        notices::tell(&mut change, &written, &fetched, &notices).await?;
+        under.commit(change).await?;
+        Ok(Settled::Written)
+    }
+
+    /// When the invoice was made that is not paid, Unix seconds.
+    pub(super) async fn failed_at_s(
+        &self,
+        owner: &Owner,
+        fetched: &Fetched,
+    ) -> Result<Option<i64>, SettleError> {
+        match &fetched.latest_invoice {
+            Some(invoice) if fetched.status == "past_due" => {
+                let invoice = self.stripe.invoice(&owner.scope(), invoice).await?;
+                Ok((invoice.created > 0).then_some(invoice.created))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// What is known of a subscription of Stripe's.
+pub(super) async fn known(
+    tenant: &Tenant<'_>,
+    mode: Mode,
+    id: &str,
+) -> Result<Option<StripeSubscription>, StorageError> {
+    tenant
+        .one::<StripeSubscription>(|query| {
+            query
+                .filter(column::StripeSubscription::StripeId.eq(id))
+                .filter(column::StripeSubscription::Mode.eq(mode.as_str()))
+        })
+        .await
+}
+
+/// Makes our rows what was fetched; our row as it then is.
+pub(super) async fn overwrite(
+    change: &mut Change,
+    owner: &Owner,
+    fetched: &Fetched,
+    failed_at_s: Option<i64>,
+) -> Result<Subscription, SettleError> {
+    let missing = || SettleError::Permanent("our row of the subscription is gone".to_owned());
+    let facts = known(&change.tenant(), owner.mode, &fetched.id).await?.ok_or_else(missing)?;
+    let row = change.lock::<Subscription>(&facts.subscription_id).await?.ok_or_else(missing)?;
+    let is_held = is_held(change, &row).await?;
+    let status = state::status(fetched, is_held).ok_or_else(|| {
+        SettleError::Permanent(format!("the status `{}` is not known", fetched.status))
+    })?;
+    let choice = choose_plan(change, owner, &row, &facts, fetched).await?;
+    let was_past_due = facts.stripe_status == "past_due";
+    let known_ms = row.past_due_since_ms.filter(|_| was_past_due);
+    let mut after = row.clone();
+    after.status = status.word();
+    after.plan_id = choice.plan_id;
+    after.past_due_since_ms = state::past_due_since_ms(fetched, known_ms, failed_at_s);
+    // One that Stripe says nothing more of keeps its periods.
+    after.period_anchor_ms = state::anchor_ms(fetched).or(row.period_anchor_ms);
+    let mut now = facts.clone();
+    fill(&mut now, fetched);
+    now.pending_plan_id = choice.pending_plan_id;
+    if now != facts {
+        now.fetched_at_ms = change.now_ms();
+        change.update(&facts, now).await?;
+    }
+    if after == row {
+        return Ok(row);
+    }
+    let after = change.update(&row, after).await?;
+    if let Some(event) = Event::of_subscription(Some(&row), &after) {
+        notify::enqueue(change, event).await?;
+    }
+    Ok(after)
+}
+
+/// Puts what was fetched into a row.
+pub(super) fn fill(row: &mut StripeSubscription, fetched: &Fetched) {
+    let (start_ms, end_ms) = state::period(fetched);
+    row.stripe_id.clone_from(&fetched.id);
+    row.stripe_status.clone_from(&fetched.status);
+    let licensed = fetched.licensed();
+    row.item_id = licensed.map(|item| item.id.clone()).or_else(|| row.item_id.clone());
+    row.price_id = licensed.map(|item| item.price.id.clone()).or_else(|| row.price_id.clone());
+    let metered = fetched.metered().map(|item| item.id.clone());
+    row.metered_item_id = metered.or_else(|| row.metered_item_id.clone());
+    row.period_start_ms = start_ms.or(row.period_start_ms);
+    row.period_end_ms = end_ms.or(row.period_end_ms);
+    row.cancel_at_ms = state::cancel_at_ms(fetched);
+    row.facts = json!({
+        "customer": fetched.customer,
+        "created": fetched.created,
+        "latest_invoice": fetched.latest_invoice,
+        "trial_end": fetched.trial_end,
+        "cancel_at_period_end": fetched.cancel_at_period_end,
+        "ended_at": fetched.ended_at,
+        "pause_collection": fetched.pause_collection,
+        "has_pending_update": fetched.pending_update.is_some(),
+    })
+    .to_string();
+}
+
+async fn choose_plan(
+    change: &Change,
+    owner: &Owner,
+    row: &Subscription,
+    facts: &StripeSubscription,
+    fetched: &Fetched,
+) -> Result<state::PlanChoice, SettleError> {
+    let tenant = change.tenant();
+    let current = plan_of(&tenant, &row.plan_id).await?;
+    let target = match priced_plan(&tenant, owner.mode, fetched, &row.site_id).await? {
+        Some(id) => Some((plan_of(&tenant, &id).await?, id)),
+        None => None,
+    };
+    let known = Known {
+        plan: Terms { id: &row.plan_id, draft: &current },
+        pending_plan_id: facts.pending_plan_id.as_deref(),
+        price_id: facts.price_id.as_deref(),
+        period_end_ms: facts.period_end_ms,
+    };
+    let target = target.as_ref().map(|(draft, id)| Terms { id, draft });
+    Ok(state::plan(known, target, fetched))
+}
+
+async fn plan_of(tenant: &Tenant<'_>, id: &str) -> Result<PlanDraft, SettleError> {
+    let plan = tenant.get::<Plan>(id).await?;
+    let plan = plan.ok_or_else(|| SettleError::Permanent(format!("the plan {id} is gone")))?;
+    serde_json::from_str(&plan.settings)
+        .map_err(|error| SettleError::Permanent(format!("the plan {id} cannot be read: {error}")))
+}
+
+/// The plan of this site that has the price which is paid in advance, retired prices included.
+pub(super) async fn priced_plan(
+    tenant: &Tenant<'_>,
+    mode: Mode,
+    fetched: &Fetched,
+    site_id: &str,
+) -> Result<Option<String>, StorageError> {
+    let Some(item) = fetched.licensed() else { return Ok(None) };
+    let price = tenant.one::<PlanPrice>(|query| {
+        query
+            .filter(column::PlanPrice::PriceId.eq(item.price.id.as_str()))
+            .filter(column::PlanPrice::Mode.eq(mode.as_str()))
+            .filter(column::PlanPrice::SiteId.eq(site_id))
+    });
+    Ok(price.await?.map(|row| row.plan_id))
+}
+
+/// The site's settings of money.
+pub(super) async fn site_of(tenant: &Tenant<'_>, id: &str) -> Result<SiteDraft, SettleError> {
+    let site = tenant.get::<Site>(id).await?;
+    let site = site.ok_or_else(|| SettleError::Permanent(format!("the site {id} is gone")))?;
+    serde_json::from_str(&site.settings)
+        .map_err(|error| SettleError::Permanent(format!("the site {id} cannot be read: {error}")))
+}
+
+/// Whether a dispute holds it, as its site says.
+async fn is_held(change: &Change, row: &Subscription) -> Result<bool, SettleError> {
+    let tenant = change.tenant();
+    if !site_of(&tenant, &row.site_id).await?.suspends_on_dispute() {
+        return Ok(false);
+    }
+    let disputes = tenant.all::<StripeReversal>(DISPUTES_MAX, |query| {
+        query
+            .filter(column::StripeReversal::SubscriptionId.eq(row.id.as_str()))
+            .filter(column::StripeReversal::Kind.eq("dispute"))
+    });
+    Ok(disputes.await?.iter().any(|dispute| !LIFTED.contains(&dispute.status.as_str())))
+}

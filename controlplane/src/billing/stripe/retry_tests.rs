@@ -1,0 +1,45 @@
+//! Which ends of a try are tried again, and the waits' bounds.
+
+use std::time::Duration;
+
+use super::{Ended, RetryRules, is_worth_retrying};
+
+#[test]
+fn what_stripe_says_wins_and_the_rest_goes_by_status() {
+    for (status, should_retry, code, expected) in [
+        (400, None, None, false),
+        (400, Some(true), None, true),
+        (402, None, Some("card_declined"), false),
+        (404, None, Some("resource_missing"), false),
+        (409, None, None, true),
+        (409, Some(false), None, false),
+        (429, None, None, false),
+        (429, None, Some("rate_limit"), false),
+        (429, None, Some("lock_timeout"), true),
+        (429, Some(true), None, true),
+        (500, None, None, true),
+        (500, Some(false), None, false),
+        (503, None, None, true),
+    ] {
+        let ended = Ended::Answered { status, should_retry, code };
+        assert_eq!(is_worth_retrying(ended), expected, "{ended:?}");
+    }
+    assert!(is_worth_retrying(Ended::Unanswered));
+}
+
+#[test]
+fn waits_double_up_to_a_bound_and_are_spread() {
+    let rules = RetryRules::default();
+    for (tried, random, expected_ms) in [
+        (1, 0, 250),
+        (1, u16::MAX, 500),
+        (2, u16::MAX, 1_000),
+        (3, u16::MAX, 2_000),
+        (4, u16::MAX, 4_000),
+        (5, u16::MAX, 5_000),
+        (5, 0, 2_500),
+        (u32::MAX, u16::MAX, 5_000),
+    ] {
+        assert_eq!(rules.wait(tried, random), Duration::from_millis(expected_ms), "{tried}");
+    }
+}

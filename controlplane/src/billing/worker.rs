@@ -1,0 +1,170 @@
+//! Working off what Stripe told.
+//!
+//! In: the inbox. Out: its subjects settled, several at once; what fails is tried again later, or given up.
+//! Always holds: at most [`JOBS_MAX`] subjects are worked on at once; a subject that fails waits longer each time, with
+//! jitter, so that what failed together does not come back together; after [`ATTEMPTS_MAX`] attempts, or where trying again
+//! cannot help, it is given up and listed. Any number of control planes may work at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::settle::{SettleError, Settled, Settler};
+use crate::storage::{Job, StorageError};
+
+/// Subjects at once: the client's own rate limit says how fast they are asked for.
+const JOBS_MAX: usize = 16;
+/// How often the inbox is looked at without having been told to.
+const POLL: Duration = Duration::from_secs(1);
+/// Attempts before a subject is given up: with the waits below about two days.
+pub const ATTEMPTS_MAX: i64 = 24;
+const WAIT_FIRST_MS: i64 = 2_000;
+const WAIT_MAX_MS: i64 = 4 * 3_600_000;
+/// How soon a subject is looked at again that another settles just now.
+const BUSY_WAIT_MS: i64 = 1_000;
+/// How long texts of errors are kept to, characters.
+const ERROR_CHARS_MAX: usize = 500;
+
+/// What works. Clones share the settler.
+#[derive(Clone, Debug)]
+pub struct Worker {
+    settler: Settler,
+    arrived: Arc<Notify>,
+}
+
+impl Worker {
+    /// One that begins when `arrived` tells of events, and looks by itself, too.
+    #[must_use]
+    pub fn new(settler: Settler, arrived: Arc<Notify>) -> Self {
+        Self { settler, arrived }
+    }
+
+    /// Works until it is dropped.
+    pub async fn run(self) {
+        let mut running = JoinSet::new();
+        let mut is_away = false;
+        loop {
+            while running.try_join_next().is_some() {}
+            let free = JOBS_MAX.saturating_sub(running.len());
+            let jobs = match free {
+                0 => Ok(Vec::new()),
+                free => self.claim(free as u64).await,
+            };
+            let count = match jobs {
+                Ok(jobs) => {
+                    is_away = false;
+                    let count = jobs.len();
+                    for job in jobs {
+                        let worker = self.clone();
+                        running.spawn(async move { worker.work(&job).await });
+                    }
+                    count
+                }
+                Err(error) => {
+                    if !is_away {
+                        tracing::warn!(%error, "the inbox of Stripe's events cannot be read; trying again until it can");
+                    }
+                    is_away = true;
+                    0
+                }
+            };
+            if count == 0 || count == free {
+                self.wait(&mut running).await;
+            }
+        }
+    }
+
+    /// Waits for an event, for a job that ended, or for the next look.
+    async fn wait(&self, running: &mut JoinSet<()>) {
+        let ended = async {
+            if running.join_next().await.is_none() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = self.arrived.notified() => {}
+            () = ended => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+
+    async fn claim(&self, jobs_max: u64) -> Result<Vec<Job>, StorageError> {
+        self.settler.store().claim_stripe_jobs(jobs_max, self.settler.lease_ms()).await
+    }
+
+    /// Settles everything that is due, one after another; says how many jobs that were.
+    ///
+    /// # Errors
+    /// When the inbox cannot be read.
+    pub async fn work_once(&self) -> Result<usize, StorageError> {
+        let mut count = 0;
+        loop {
+            let jobs = self.claim(JOBS_MAX as u64).await?;
+            if jobs.is_empty() {
+                return Ok(count);
+            }
+            count += jobs.len();
+            for job in jobs {
+                self.work(&job).await;
+            }
+        }
+    }
+
+    /// Settles one job, or says why not. Errors of the database leave it to the end of its lease.
+    async fn work(&self, job: &Job) {
+        let store = self.settler.store();
+        let outcome = self.settler.settle(job).await;
+        let kept = match outcome {
+            Ok(Settled::Written) => return,
+            Ok(Settled::Nothing(note)) => store.end_stripe_job(job, Some(note)).await,
+            Err(SettleError::Busy) => self.postpone(job, BUSY_WAIT_MS, "busy", false).await,
+            Err(error) => self.failed(job, &error).await,
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%error, subject = job.subject, "a job of Stripe's is left until its lease ends");
+        }
+    }
+
+    async fn failed(&self, job: &Job, error: &SettleError) -> Result<(), StorageError> {
+        let text: String = error.to_string().chars().take(ERROR_CHARS_MAX).collect();
+        if !error.is_temporary() || job.attempts >= ATTEMPTS_MAX {
+            tracing::warn!(%error, subject = job.subject, attempts = job.attempts, "gave up what Stripe told; see /v1/stripe/events?state=dead");
+            return self.settler.store().bury_stripe_job(job, &text).await;
+        }
+        tracing::debug!(%error, subject = job.subject, attempts = job.attempts, "a job of Stripe's is tried again later");
+        self.postpone(job, wait_ms(job.attempts), &text, true).await
+    }
+
+    async fn postpone(
+        &self,
+        job: &Job,
+        wait_ms: i64,
+        error: &str,
+        is_counted: bool,
+    ) -> Result<(), StorageError> {
+        let store = self.settler.store();
+        let mut random = [0u8; 2];
+        store.world().fill(&mut random);
+        let wait_ms = jittered(wait_ms, u16::from_le_bytes(random));
+        let due_at_ms = store.world().now_ms().saturating_add(wait_ms);
+        store.postpone_stripe_job(job, due_at_ms, error, is_counted).await
+    }
+}
+
+/// How long after so many attempts: twice as long each time, bounded.
+fn wait_ms(attempts: i64) -> i64 {
+    let doublings = u32::try_from(attempts.clamp(1, 30) - 1).unwrap_or_default();
+    WAIT_FIRST_MS.saturating_mul(1 << doublings).min(WAIT_MAX_MS)
+}
+
+/// Half of it at least, all of it at most.
+fn jittered(wait_ms: i64, random: u16) -> i64 {
+    let half = wait_ms / 2;
+    half + half * i64::from(random) / i64::from(u16::MAX)
+}
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

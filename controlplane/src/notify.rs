@@ -1,0 +1,88 @@
+//! What happened, told to those whom it concerns: the owner's programs (webhooks) and people (e-mail).
+//!
+//! In: a [`Change`] and an [`Event`]. Out: rows that workers take up after the change was committed.
+//! Always holds: an event is written in the transaction of the change that it tells of, so it is told if and only if
+//! the change was made; who is to be told is decided then; no secret is in an event.
+//!
+//! # To tell of something
+//! Call [`enqueue`] between changing the rows and committing. For subscriptions, [`Event::of_subscription`] says
+//! whether a change of the row is worth telling.
+
+use sea_orm::{ColumnTrait as _, QueryFilter as _};
+
+pub mod event;
+
+pub use event::{Event, EventKind, Invoice};
+
+use crate::storage::{
+    Change, EventRecord, Mail, StorageResult, WebhookDelivery, WebhookEndpoint, column,
+};
+
+/// Webhook endpoints of an account at most.
+pub const ENDPOINTS_MAX: u64 = 20;
+
+/// A delivery or mail that waits for its next attempt.
+pub const PENDING: &str = "pending";
+
+/// Tells of an event once the change is committed: writes it with a delivery for each endpoint that wants it and the
+/// mail that goes with it. Answers the event's id, which receivers know it by.
+///
+/// # Errors
+/// When the database cannot be asked; the change is then to be dropped.
+pub async fn enqueue(change: &mut Change, event: Event) -> StorageResult<String> {
+    let now_ms = change.now_ms();
+    let record = EventRecord {
+        kind: event.kind.as_str().to_owned(),
+        subscription_id: event.subscription_id.clone(),
+        data: event.data.to_string(),
+        ..EventRecord::default()
+    };
+    let record = change.record(record).await?;
+    for endpoint in listening(change, event.kind).await? {
+        let delivery = WebhookDelivery {
+            endpoint_id: endpoint.id,
+            event_id: record.id.clone(),
+            kind: record.kind.clone(),
+            status: PENDING.to_owned(),
+            begun_at_ms: now_ms,
+            next_at_ms: Some(now_ms),
+            ..WebhookDelivery::default()
+        };
+        change.record(delivery).await?;
+    }
+    if let Some(template) = event.kind.template() {
+        let mail = Mail {
+            template: template.to_owned(),
+            event_id: record.id.clone(),
+            subscription_id: event.subscription_id,
+            status: PENDING.to_owned(),
+            next_at_ms: Some(now_ms),
+            ..Mail::default()
+        };
+        change.record(mail).await?;
+    }
+    Ok(record.id)
+}
+
+/// The endpoints that want events of this kind.
+async fn listening(change: &Change, kind: EventKind) -> StorageResult<Vec<WebhookEndpoint>> {
+    if !kind.is_sent() {
+        return Ok(Vec::new());
+    }
+    let tenant = change.tenant();
+    let endpoints = tenant.all::<WebhookEndpoint>(ENDPOINTS_MAX, |query| {
+        query
+            .filter(column::WebhookEndpoint::DisabledAtMs.is_null())
+            .filter(column::WebhookEndpoint::ArchivedAtMs.is_null())
+    });
+    let mut endpoints = endpoints.await?;
+    endpoints.retain(|endpoint| wants(endpoint, kind));
+    Ok(endpoints)
+}
+
+/// Whether an endpoint wants events of this kind: without a list, all.
+fn wants(endpoint: &WebhookEndpoint, kind: EventKind) -> bool {
+    let Some(text) = &endpoint.events else { return true };
+    serde_json::from_str::<Vec<String>>(text)
+        .is_ok_and(|kinds| kinds.iter().any(|word| word == kind.as_str()))
+}
