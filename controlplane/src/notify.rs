@@ -10,12 +10,16 @@
 
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
+pub mod address;
+mod backoff;
 pub mod event;
+pub mod secret;
+pub mod webhooks;
 
 pub use event::{Event, EventKind, Invoice};
 
 use crate::storage::{
-    Change, EventRecord, Mail, StorageResult, WebhookDelivery, WebhookEndpoint, column,
+    Change, EventRecord, Mail, Member, StorageResult, WebhookDelivery, WebhookEndpoint, column,
 };
 
 /// Webhook endpoints of an account at most.
@@ -62,6 +66,30 @@ pub async fn enqueue(change: &mut Change, event: Event) -> StorageResult<String>
         change.record(mail).await?;
     }
     Ok(record.id)
+}
+
+/// Puts a mail to members of the account on its way, in the change that it tells of.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn mail_members(
+    change: &mut Change,
+    template: &str,
+    event_id: &str,
+    members: &[Member],
+) -> StorageResult<()> {
+    for member in members {
+        let mail = Mail {
+            template: template.to_owned(),
+            event_id: event_id.to_owned(),
+            recipient: Some(member.email.clone()),
+            status: PENDING.to_owned(),
+            next_at_ms: Some(change.now_ms()),
+            ..Mail::default()
+        };
+        change.record(mail).await?;
+    }
+    Ok(())
 }
 
 /// The endpoints that want events of this kind.

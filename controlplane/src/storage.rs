@@ -17,6 +17,7 @@ mod billing_lookups;
 mod billing_rows;
 mod change;
 mod connect;
+mod deliveries;
 mod error;
 mod idempotency;
 mod ledger;
@@ -40,6 +41,7 @@ pub use billing_rows::{
 };
 pub use change::{Actor, Change};
 pub use connect::{CONNECTIONS_DEFAULT, UrlError};
+pub use deliveries::{Attempted, DueDelivery, Take};
 pub use error::{StorageError, StorageResult};
 pub use idempotency::StoredAnswer;
 pub use ledger::Taken;

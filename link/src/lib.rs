@@ -16,5 +16,5 @@ pub mod row;
 pub mod ship;
 pub mod sink;
 pub mod spool;
-mod tls;
+pub mod tls;
 pub mod wire;

@@ -12,7 +12,7 @@ use rustls_pki_types::pem::PemObject;
 ///
 /// # Errors
 /// Text for a person: the file is missing or bad, or there are no authorities at all.
-pub(crate) fn client_config(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, String> {
+pub fn client_config(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, String> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = ca_file {

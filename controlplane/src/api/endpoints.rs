@@ -25,6 +25,7 @@ pub mod stripe;
 pub mod stripe_events;
 pub mod subscriptions;
 pub mod tokens;
+pub mod webhook_endpoints;
 
 use super::App;
 
@@ -38,6 +39,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(node())
         .merge(billing())
         .merge(stripe_events())
+        .merge(webhook())
 }
 
 fn account() -> OpenApiRouter<App> {
@@ -155,4 +157,18 @@ fn stripe_events() -> OpenApiRouter<App> {
         .routes(routes!(get::get_stripe_event))
         .routes(routes!(replay::replay_stripe_event))
         .routes(routes!(list_sweeps::list_stripe_sweeps, ask_sweep::ask_stripe_sweep))
+}
+
+fn webhook() -> OpenApiRouter<App> {
+    use webhook_endpoints::{archive, create, deliveries, get, list, replay, rotate, update};
+    OpenApiRouter::new()
+        .routes(routes!(create::create_webhook_endpoint, list::list_webhook_endpoints))
+        .routes(routes!(
+            get::get_webhook_endpoint,
+            update::update_webhook_endpoint,
+            archive::archive_webhook_endpoint
+        ))
+        .routes(routes!(rotate::rotate_webhook_secret))
+        .routes(routes!(deliveries::list_webhook_deliveries))
+        .routes(routes!(replay::replay_webhook_delivery))
 }

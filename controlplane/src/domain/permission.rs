@@ -87,6 +87,8 @@ pub enum Area {
     Usage,
     /// The audit log.
     Audit,
+    /// Where the owner's programs are told of events.
+    Webhooks,
 }
 
 impl Area {
@@ -103,6 +105,7 @@ impl Area {
         ("nodes", Self::Nodes),
         ("usage", Self::Usage),
         ("audit", Self::Audit),
+        ("webhooks", Self::Webhooks),
     ];
 
     /// Its word.

@@ -76,13 +76,10 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         && !within([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20)
 }
 
-/// Checks the host of an origin as it is written. A name may still resolve to a private address; that is for whoever
-/// resolves it.
-///
-/// # Errors
-/// What is allowed.
-pub fn check_host(host: &HostName) -> Result<(), String> {
-    let is_good = match host {
+/// Whether a host, as it is written, may be on the public internet. A name may still resolve to a private address.
+#[must_use]
+pub fn is_public_host(host: &HostName) -> bool {
+    match host {
         HostName::Address(address) => is_public(*address),
         HostName::Name(name) => {
             name.contains('.')
@@ -91,8 +88,16 @@ pub fn check_host(host: &HostName) -> Result<(), String> {
                         || name.strip_suffix(private).is_some_and(|rest| rest.ends_with('.'))
                 })
         }
-    };
-    if is_good {
+    }
+}
+
+/// Checks the host of an origin as it is written. A name may still resolve to a private address; that is for whoever
+/// resolves it.
+///
+/// # Errors
+/// What is allowed.
+pub fn check_host(host: &HostName) -> Result<(), String> {
+    if is_public_host(host) {
         return Ok(());
     }
     Err(format!(

@@ -6,6 +6,9 @@ use utoipa::openapi::schema::{Schema, Type};
 use utoipa::openapi::{ObjectBuilder, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
+/// The kinds of [`crate::notify::EventKind`] that are sent.
+const EVENT_PATTERN: &str = "^(subscription\\.(created|updated|ended)|quota\\.(80|100)_percent|token\\.(issued|revoked)|payment\\.(failed|action_required)|trial\\.ending|webhook_endpoint\\.disabled)$";
+
 macro_rules! shapes {
     ($($(#[$doc:meta])* $name:ident $text:literal $pattern:expr, $length_max:literal, $example:literal;)*) => {$(
         $(#[$doc])*
@@ -31,8 +34,10 @@ macro_rules! shapes {
 shapes! {
     /// A scope of an admin key.
     Scope "`AREA:read`, or `AREA:write`, which includes it."
-        "^(account|members|admin_keys|sites|plans|customers|subscriptions|tokens|nodes|usage|audit):(read|write)$",
+        "^(account|members|admin_keys|sites|plans|customers|subscriptions|tokens|nodes|usage|audit|webhooks):(read|write)$",
         32, "sites:read";
+    /// A kind of event.
+    EventName "A kind of event." EVENT_PATTERN, 64, "subscription.created";
     /// A pin of an origin's key.
     OriginPin "SHA-256 of a key (SubjectPublicKeyInfo) that the origin shows." "^sha256/[A-Za-z0-9+/]{43}=$", 51,
         "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";

@@ -10,7 +10,7 @@ use sea_orm::{
 };
 
 use super::error::{StorageError, StorageResult};
-use super::rows::{Entity, Site, column};
+use super::rows::{Entity, Site, WebhookEndpoint, column};
 use crate::secrets::Keyring;
 use crate::world::World;
 
@@ -19,6 +19,15 @@ const BATCH: u64 = 500;
 
 /// Seals every secret anew that an older key sealed.
 pub(super) async fn run(
+    database: &DatabaseConnection,
+    keyring: &Keyring,
+    world: &dyn World,
+) -> StorageResult<u64> {
+    let sites = sites(database, keyring, world).await?;
+    Ok(sites + webhook_endpoints(database, keyring, world).await?)
+}
+
+async fn sites(
     database: &DatabaseConnection,
     keyring: &Keyring,
     world: &dyn World,
@@ -49,9 +58,7 @@ async fn site_anew(
     let Some(sealed) = site.sealed_headers.as_ref().filter(|sealed| keyring.is_old(sealed)) else {
         return Ok(0);
     };
-    let plain = keyring.open(&site.id, sealed);
-    let plain = plain.map_err(|error| StorageError::Broken(error.to_string()))?;
-    let anew = keyring.seal(&site.id, &plain, world);
+    let anew = seal_anew(&site.id, sealed, keyring, world)?;
     let done = Entity::<Site>::update_many()
         .col_expr(column::Site::SealedHeaders, anew.into())
         .filter(column::Site::Key.eq(site.key))
@@ -60,4 +67,38 @@ async fn site_anew(
         .await?;
     // None where it was changed meanwhile: what is there now was sealed with the first key.
     Ok(done.rows_affected)
+}
+
+async fn webhook_endpoints(
+    database: &DatabaseConnection,
+    keyring: &Keyring,
+    world: &dyn World,
+) -> StorageResult<u64> {
+    use column::WebhookEndpoint as Column;
+    let (mut count, mut after) = (0, 0);
+    loop {
+        let query = Entity::<WebhookEndpoint>::find().filter(Column::Key.gt(after));
+        let rows = query.order_by_asc(Column::Key).limit(BATCH).all(database).await?;
+        let Some(last) = rows.last() else { return Ok(count) };
+        after = last.key;
+        for row in rows.iter().filter(|row| keyring.is_old(&row.sealed_secrets)) {
+            let anew = seal_anew(&row.id, &row.sealed_secrets, keyring, world)?;
+            let update = Entity::<WebhookEndpoint>::update_many()
+                .col_expr(Column::SealedSecrets, anew.into())
+                .filter(Column::Key.eq(row.key))
+                .filter(Column::SealedSecrets.eq(row.sealed_secrets.clone()));
+            count += update.exec(database).await?.rows_affected;
+        }
+    }
+}
+
+fn seal_anew(
+    row: &str,
+    sealed: &[u8],
+    keyring: &Keyring,
+    world: &dyn World,
+) -> StorageResult<Vec<u8>> {
+    let plain = keyring.open(row, sealed);
+    let plain = plain.map_err(|error| StorageError::Broken(error.to_string()))?;
+    Ok(keyring.seal(row, &plain, world))
 }

@@ -29,6 +29,7 @@ mod sync;
 mod sync_node;
 mod tenancy;
 mod tls;
+mod webhooks;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -143,6 +144,13 @@ cases! {
         stripe_away_is_waited_for_and_nonsense_is_given_up;
     shuffle:
         the_end_is_the_same_in_any_order;
+    webhooks:
+        changes_are_told_signed_and_once,
+        a_secret_is_replaced_with_an_overlap,
+        what_fails_is_tried_again_and_given_up,
+        an_endpoint_that_is_gone_is_left_alone,
+        webhooks_never_reach_the_operators_network,
+        an_account_has_a_bounded_number_of_endpoints;
     tenancy:
         no_route_reaches_another_account;
 }

@@ -20,6 +20,7 @@ use super::fields::{check_reference, instant_ms};
 use crate::api::problem::{Problem, is_taken};
 use crate::api::time::{shown, shown_opt};
 use crate::domain::policy_text::Fault;
+use crate::notify::{Event, enqueue};
 use crate::storage::{Change, Plan, StorageError, Subscription};
 
 /// Where a subscription stands, in Stripe's words.
@@ -157,6 +158,18 @@ pub async fn lock_live(change: &Change, id: &str) -> Result<Subscription, Proble
         return Err(Problem::conflict("the subscription is archived"));
     }
     Ok(row)
+}
+
+/// Tells owners of a change of a subscription's row, where it concerns them.
+pub async fn tell(
+    change: &mut Change,
+    before: Option<&Subscription>,
+    after: &Subscription,
+) -> Result<(), Problem> {
+    if let Some(event) = Event::of_subscription(before, after) {
+        enqueue(change, event).await?;
+    }
+    Ok(())
 }
 
 /// Says which field is taken.

@@ -6,7 +6,7 @@
 
 use axum::extract::State;
 
-use super::{SubscriptionView, lock_live, view_of};
+use super::{SubscriptionView, lock_live, tell, view_of};
 use crate::api::App;
 use crate::api::answer::Shown;
 use crate::api::extract::{IfMatch, Named};
@@ -31,6 +31,7 @@ pub async fn archive_subscription(
     if_match.check(before.version)?;
     let after = Subscription { archived_at_ms: Some(change.now_ms()), ..before.clone() };
     let row = change.update(&before, after).await?;
+    tell(&mut change, Some(&before), &row).await?;
     change.commit().await?;
     Ok(Shown { view: view_of(&row), version: row.version })
 }

@@ -6,7 +6,7 @@
 use axum::extract::State;
 use axum::response::Response;
 
-use super::{SubscriptionDraft, SubscriptionView, explain_taken, fill, share_plan, view_of};
+use super::{SubscriptionDraft, SubscriptionView, explain_taken, fill, share_plan, tell, view_of};
 use crate::api::App;
 use crate::api::answer::Made;
 use crate::api::extract::Posted;
@@ -44,6 +44,7 @@ pub async fn create_subscription(
     };
     fill(&mut row, &draft)?;
     let row = change.insert(row).await.map_err(explain_taken)?;
+    tell(&mut change, None, &row).await?;
     let location = format!("/v1/subscriptions/{}", row.id);
     let made = Made { view: view_of(&row), version: row.version, location, secret: None };
     made.commit(change).await

@@ -5,7 +5,9 @@
 
 use axum::extract::State;
 
-use super::{SubscriptionDraft, SubscriptionView, draft_of, fill, lock_live, share_plan, view_of};
+use super::{
+    SubscriptionDraft, SubscriptionView, draft_of, fill, lock_live, share_plan, tell, view_of,
+};
 use crate::api::App;
 use crate::api::answer::Shown;
 use crate::api::extract::{IfMatch, Named, Patched};
@@ -48,6 +50,7 @@ pub async fn update_subscription(
     let mut after = before.clone();
     fill(&mut after, &draft)?;
     let row = change.update(&before, after).await?;
+    tell(&mut change, Some(&before), &row).await?;
     change.commit().await?;
     Ok(Shown { view: view_of(&row), version: row.version })
 }

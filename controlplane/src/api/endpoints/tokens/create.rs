@@ -19,6 +19,7 @@ use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
 use crate::domain::permission::Area;
 use crate::domain::shapes::{Network, PatternName};
+use crate::notify::{Event, enqueue};
 use crate::storage::{Subscription, Token};
 use crate::world::World;
 
@@ -71,6 +72,7 @@ pub async fn create_token(
     };
     fill(&mut row, &terms, &change, &app).await?;
     let row = change.insert(row).await.map_err(explain_taken)?;
+    enqueue(&mut change, Event::token_issued(&row, None)).await?;
     touch(&mut change, subscription).await?;
     let location = format!("/v1/tokens/{}", row.id);
     let made =

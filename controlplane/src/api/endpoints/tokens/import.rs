@@ -21,6 +21,7 @@ use crate::api::problem::Problem;
 use crate::domain::permission::Area;
 use crate::domain::policy_text::Fault;
 use crate::domain::shapes::{Network, PatternName};
+use crate::notify::{Event, enqueue};
 use crate::storage::Token;
 
 /// Characters of a key that may be kept to know it by.
@@ -100,6 +101,7 @@ pub async fn import_token(
     };
     fill(&mut row, &terms, &change, &app).await?;
     let row = change.insert(row).await.map_err(explain_taken)?;
+    enqueue(&mut change, Event::token_issued(&row, None)).await?;
     touch(&mut change, subscription).await?;
     let location = format!("/v1/tokens/{}", row.id);
     let made = Made { view: view_of(&row, &caller), version: row.version, location, secret: None };

@@ -13,6 +13,7 @@ use crate::api::gate::Caller;
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
 use crate::domain::permission::Area;
+use crate::notify::{Event, enqueue};
 use crate::storage::{Subscription, Token};
 
 /// Revoke a token
@@ -38,6 +39,7 @@ pub async fn revoke_token(
     }
     let after = Token { revoked_at_ms: Some(change.now_ms()), ..before.clone() };
     let row = change.update(&before, after).await?;
+    enqueue(&mut change, Event::token_revoked(&row)).await?;
     touch(&mut change, subscription).await?;
     change.commit().await?;
     Ok(Shown { view: view_of(&row, &caller), version: row.version })

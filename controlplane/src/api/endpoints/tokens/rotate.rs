@@ -20,6 +20,7 @@ use crate::api::gate::Caller;
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
 use crate::domain::permission::Area;
+use crate::notify::{Event, enqueue};
 use crate::storage::Token;
 
 /// How long the old token goes on where nobody says: a day.
@@ -84,6 +85,7 @@ pub async fn rotate_token(
         ..old.clone()
     };
     change.update(&old, after).await?;
+    enqueue(&mut change, Event::token_issued(&row, Some(&old.id))).await?;
     touch(&mut change, subscription).await?;
     let location = format!("/v1/tokens/{}", row.id);
     let made =
