@@ -8,18 +8,29 @@
 //! Call [`enqueue`] between changing the rows and committing. For subscriptions, [`Event::of_subscription`] says
 //! whether a change of the row is worth telling.
 
+use std::sync::Arc;
+
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
+use tokio::task::JoinHandle;
 
 pub mod address;
-mod backoff;
+pub mod backoff;
 pub mod event;
+pub mod mail;
+pub mod quota;
 pub mod secret;
 pub mod webhooks;
 
 pub use event::{Event, EventKind, Invoice};
 
+use mail::{MailSender, MailSettings};
+use quota::QuotaTeller;
+use webhooks::{WebhookClient, WebhookSender};
+
+use crate::secrets::Keyring;
 use crate::storage::{
-    Change, EventRecord, Mail, Member, StorageResult, WebhookDelivery, WebhookEndpoint, column,
+    Change, EventRecord, Mail, Member, StorageResult, Store, WebhookDelivery, WebhookEndpoint,
+    column,
 };
 
 /// Webhook endpoints of an account at most.
@@ -90,6 +101,29 @@ pub async fn mail_members(
         change.record(mail).await?;
     }
     Ok(())
+}
+
+/// What workers are told.
+#[derive(Clone, Debug)]
+pub struct NotifySettings {
+    /// The keys that endpoints' secrets are sealed with.
+    pub keyring: Arc<Keyring>,
+    /// Whether webhooks may go to the operator's own network.
+    pub allow_private_webhooks: bool,
+    /// What mails are sent with.
+    pub mail: MailSettings,
+}
+
+/// Starts what sends webhooks and mails and looks for quotas that are used up.
+///
+/// # Errors
+/// Text for a person: the mail server's URL is of no use, or there are no certificate authorities.
+pub fn workers(store: &Store, settings: &NotifySettings) -> Result<Vec<JoinHandle<()>>, String> {
+    let client = WebhookClient::new(settings.allow_private_webhooks)?;
+    let webhooks = WebhookSender::new(store.clone(), settings.keyring.clone(), client);
+    let mails = MailSender::new(store.clone(), settings.mail.clone())?;
+    let quota = QuotaTeller::new(store.clone());
+    Ok(vec![tokio::spawn(webhooks.run()), tokio::spawn(mails.run()), tokio::spawn(quota.run())])
 }
 
 /// The endpoints that want events of this kind.

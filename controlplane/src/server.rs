@@ -25,6 +25,8 @@ use crate::billing::webhooks::{WebhookSecrets, Webhooks};
 use crate::billing::worker::Worker;
 use crate::billing::{Billing, BillingSettings};
 use crate::billing::{catalogue, metrics as stripe_metrics, pages};
+use crate::notify::mail::MailSettings;
+use crate::notify::{self, NotifySettings};
 use crate::secrets::Keyring;
 use crate::storage::{CONNECTIONS_DEFAULT, StorageError, Store, UrlError};
 use crate::sync::Sync;
@@ -60,6 +62,8 @@ pub struct Config {
     pub billing: Option<BillingSettings>,
     /// What Stripe signs its webhooks with.
     pub webhook_secrets: Arc<WebhookSecrets>,
+    /// What mails are sent with.
+    pub mail: MailSettings,
     /// Where bases of the policy are written, which nodes fetch. They keep no name there, so that nothing is left of them.
     pub folder: PathBuf,
 }
@@ -79,6 +83,9 @@ pub enum Error {
     /// There can be no client of Stripe.
     #[error("cannot call Stripe: {0}")]
     Billing(String),
+    /// Mails or webhooks cannot be sent.
+    #[error("{0}")]
+    Notify(String),
     /// The address cannot be had.
     #[error("cannot listen on {address}: {cause}; choose another with --listen")]
     Listen {
@@ -140,6 +147,11 @@ impl Server {
             tracing::warn!(%address, "keys and node tokens are sent in plain text to an address that others can reach; give --tls-cert and --tls-key, or listen on loopback behind a TLS proxy");
         }
         let sync = Sync::new(store.clone(), config.keyring.clone(), config.folder);
+        let notifying = NotifySettings {
+            keyring: config.keyring.clone(),
+            allow_private_webhooks: config.api.allow_private_webhooks,
+            mail: config.mail,
+        };
         let billing = config.billing.map(|settings| Billing::new(settings, store.clone()));
         let billing = billing.transpose().map_err(Error::Billing)?;
         let arrived: Arc<Notify> = Arc::default();
@@ -161,6 +173,7 @@ impl Server {
         background.extend(worker.map(|worker| tokio::spawn(worker.run())));
         background.extend(sync.run());
         background.extend(sweeper.map(|sweeper| tokio::spawn(sweeper.run())));
+        background.extend(notify::workers(&store, &notifying).map_err(Error::Notify)?);
         background.extend(tls.clone().map(|tls| tokio::spawn(tls.follow_files())));
         Ok(Self { address, store, router, sync, tls, listener, background })
     }
@@ -247,6 +260,9 @@ async fn prune(store: Store) {
         tokio::time::sleep(PRUNE_INTERVAL).await;
         if let Err(error) = store.prune().await {
             tracing::debug!(%error, "old answers stay for now");
+        }
+        if let Err(error) = store.prune_notifications().await {
+            tracing::debug!(%error, "old events stay for now");
         }
     }
 }

@@ -17,10 +17,12 @@ mod billing_lookups;
 mod billing_rows;
 mod change;
 mod connect;
+mod crossings;
 mod deliveries;
 mod error;
 mod idempotency;
 mod ledger;
+mod mails;
 mod migrate;
 mod nodes;
 pub mod outbox;
@@ -41,6 +43,7 @@ pub use billing_rows::{
 };
 pub use change::{Actor, Change};
 pub use connect::{CONNECTIONS_DEFAULT, UrlError};
+pub use crossings::{Crossing, NamedEntitlement, PERCENTS};
 pub use deliveries::{Attempted, DueDelivery, Take};
 pub use error::{StorageError, StorageResult};
 pub use idempotency::StoredAnswer;
@@ -50,8 +53,8 @@ pub use outbox::{Outbox, OutboxEntry};
 pub use policy_rows::{PolicyReader, SiteRows, SubscriptionRows};
 pub use rows::{
     Account, Adjustment, AdminKey, AuditEntry, Columns, Customer, EventRecord, Mail, Member, Node,
-    NodeToken, Plan, PlanRevision, Resource, Site, Stamp, Subscription, TenantRow, Token,
-    WebhookDelivery, WebhookEndpoint,
+    NodeToken, Plan, PlanRevision, Resource, Site, Stamp, Subscription, TenantRow,
+    Token, WebhookDelivery, WebhookEndpoint,
 };
 pub use stripe_calls::{StripeCall, StripeCallBegun};
 pub use stripe_event_rows::{StripeEvent, StripeReversal, StripeSweep};

@@ -16,6 +16,7 @@ use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbBackend, Statement, V
 use super::error::{StorageError, StorageResult};
 use super::policy_rows::VALUES_MAX;
 use super::{Store, begin_write};
+use super::crossings;
 
 const FORMAT: u8 = 1;
 /// Locks over all accounts; an account's is chosen by its id.
@@ -61,6 +62,7 @@ impl Store {
         let unix_ms = now_ms(&transaction, &*self.world).await?;
         let now = LedgerNow { unix_ms, authority: Authority::Ledger };
         let mut accounts = load(&transaction, &ids).await?;
+        let before = crossings::reached(accounts.iter());
         let mut posted = Vec::new();
         for request in requests {
             // Terms without a version are of a node that has forgotten all of it: where there is no account, there is
@@ -75,6 +77,7 @@ impl Store {
             account.prune(unix_ms.div_euclid(1_000), KEEP_S);
         }
         store(&transaction, &accounts, unix_ms).await?;
+        crossings::note(&before, &accounts, unix_ms, &transaction).await?;
         transaction.commit().await?;
         Ok(Taken { unix_ms, posted })
     }
@@ -105,10 +108,12 @@ impl Store {
             let now = LedgerNow { unix_ms: taken.unix_ms, authority: Authority::Ledger };
             let mut accounts = load(&transaction, &ids).await?;
             accounts.retain(|_, account| knows(account, node));
+            let before = crossings::reached(accounts.iter());
             for account in accounts.values_mut() {
                 taken.posted.extend(account.declare_dead(node, now));
             }
             store(&transaction, &accounts, taken.unix_ms).await?;
+            crossings::note(&before, &accounts, taken.unix_ms, &transaction).await?;
             transaction.commit().await?;
         }
     }

@@ -11,6 +11,7 @@ mod away;
 mod catalogue;
 mod client;
 mod entitlements;
+mod mails;
 mod members;
 mod money;
 mod openapi;
@@ -18,6 +19,7 @@ mod outbox;
 mod parts;
 mod place;
 mod postgres;
+mod quota;
 mod samples;
 mod selling;
 mod settle;
@@ -151,6 +153,15 @@ cases! {
         an_endpoint_that_is_gone_is_left_alone,
         webhooks_never_reach_the_operators_network,
         an_account_has_a_bounded_number_of_endpoints;
+    mails:
+        a_mail_is_sent_once_and_tried_again,
+        what_cannot_be_sent_is_left,
+        a_customer_without_an_address_is_sent_nothing,
+        nobody_is_sent_too_many_mails,
+        a_key_link_is_made_when_it_is_sent;
+    quota:
+        each_part_of_a_quota_is_told_once,
+        a_quota_used_up_at_once_is_told_as_that_alone;
     tenancy:
         no_route_reaches_another_account;
 }

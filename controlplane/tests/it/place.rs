@@ -6,6 +6,7 @@ use axum::Router;
 
 use crate::api::{self, ApiSettings, App};
 use crate::init;
+use crate::notify::mail::MailSettings;
 use crate::secrets::Keyring;
 use crate::server::Config;
 use crate::storage::{Actor, Store};
@@ -53,6 +54,7 @@ impl Place {
             api: ApiSettings::default(),
             billing: None,
             webhook_secrets: Arc::default(),
+            mail: MailSettings::default(),
             folder: std::env::temp_dir(),
         }
     }
