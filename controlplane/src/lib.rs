@@ -31,6 +31,8 @@ pub mod domain;
 pub mod ids;
 pub mod init;
 pub mod notify;
+pub mod overage;
+pub mod reconcile;
 pub mod secrets;
 pub mod server;
 pub mod storage;

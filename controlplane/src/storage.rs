@@ -26,7 +26,9 @@ mod mails;
 mod migrate;
 mod nodes;
 pub mod outbox;
+mod overage;
 mod policy_rows;
+mod reconcile;
 mod rekey;
 mod rows;
 mod schema;
@@ -50,10 +52,12 @@ pub use idempotency::StoredAnswer;
 pub use ledger::Taken;
 pub use nodes::{Admission, KnownNode, NodeReport, Start};
 pub use outbox::{Outbox, OutboxEntry};
+pub use overage::{OverageBook, OverageDue};
 pub use policy_rows::{PolicyReader, SiteRows, SubscriptionRows};
+pub use reconcile::Reconciled;
 pub use rows::{
     Account, Adjustment, AdminKey, AuditEntry, Columns, Customer, EventRecord, Mail, Member, Node,
-    NodeToken, Plan, PlanRevision, Resource, Site, Stamp, Subscription, TenantRow,
+    NodeToken, OverageEvent, Plan, PlanRevision, Resource, Site, Stamp, Subscription, TenantRow,
     Token, WebhookDelivery, WebhookEndpoint,
 };
 pub use stripe_calls::{StripeCall, StripeCallBegun};

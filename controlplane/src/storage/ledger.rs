@@ -16,7 +16,7 @@ use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbBackend, Statement, V
 use super::error::{StorageError, StorageResult};
 use super::policy_rows::VALUES_MAX;
 use super::{Store, begin_write};
-use super::crossings;
+use super::{crossings, overage};
 
 const FORMAT: u8 = 1;
 /// Locks over all accounts; an account's is chosen by its id.
@@ -78,6 +78,7 @@ impl Store {
         }
         store(&transaction, &accounts, unix_ms).await?;
         crossings::note(&before, &accounts, unix_ms, &transaction).await?;
+        overage::note(&before, &accounts, unix_ms, &transaction).await?;
         transaction.commit().await?;
         Ok(Taken { unix_ms, posted })
     }
@@ -114,6 +115,7 @@ impl Store {
             }
             store(&transaction, &accounts, taken.unix_ms).await?;
             crossings::note(&before, &accounts, taken.unix_ms, &transaction).await?;
+            overage::note(&before, &accounts, taken.unix_ms, &transaction).await?;
             transaction.commit().await?;
         }
     }

@@ -323,6 +323,24 @@ rows! {
         error: Option<String>,
         ended_at_ms: Option<i64>,
     }
+    /// One increment of a period's overage on its way to Stripe.
+    overage_event OverageEvent "overage_events" "ovg" {
+        subscription_id: String,
+        entitlement: Vec<u8>,
+        period_id: i64,
+        from_units: i64,
+        to_units: i64,
+        mode: String,
+        meter_id: Option<String>,
+        event_name: String,
+        stripe_customer_id: String,
+        at_s: i64,
+        status: String,
+        attempts: i64,
+        next_at_ms: Option<i64>,
+        error: Option<String>,
+        sent_at_ms: Option<i64>,
+    }
     /// One e-mail on its way to one person.
     mail Mail "mails" "mail" {
         template: String,

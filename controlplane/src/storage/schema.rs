@@ -28,6 +28,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "0010_billing", sql: include_str!("schema/0010_billing.sql") },
     Step { name: "0011_stripe_inbox", sql: include_str!("schema/0011_stripe_inbox.sql") },
     Step { name: "0012_notifications", sql: include_str!("schema/0012_notifications.sql") },
+    Step { name: "0013_overage", sql: include_str!("schema/0013_overage.sql") },
 ];
 
 /// A step's statements for one of the two databases.

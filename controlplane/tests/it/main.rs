@@ -16,10 +16,12 @@ mod members;
 mod money;
 mod openapi;
 mod outbox;
+mod overage;
 mod parts;
 mod place;
 mod postgres;
 mod quota;
+mod reconcile;
 mod samples;
 mod selling;
 mod settle;
@@ -159,6 +161,13 @@ cases! {
         a_customer_without_an_address_is_sent_nothing,
         nobody_is_sent_too_many_mails,
         a_key_link_is_made_when_it_is_sent;
+    overage:
+        increments_are_told_once_whatever_happens,
+        what_stripe_does_not_sell_is_left;
+    reconcile:
+        log_ledger_and_entitlement_are_compared,
+        stripe_is_compared_with_what_subscribers_are_given,
+        a_day_is_reconciled_once;
     quota:
         each_part_of_a_quota_is_told_once,
         a_quota_used_up_at_once_is_told_as_that_alone;

@@ -1,0 +1,162 @@
+//! What was told to Stripe, what Stripe says, and what subscribers are given for it.
+//!
+//! In: a subscription that is paid for through Stripe. Out: differences.
+//! Always holds: overage counts as late two hours after its period, when every invoice is final; a subscription is asked of
+//! Stripe itself, since what we last heard of it is what is in question.
+
+use sea_orm::{ColumnTrait as _, QueryFilter as _};
+
+use super::{Reconciler, Report, Subject};
+use crate::billing::stripe::{Mode, Scope as StripeScope, SummaryQuery};
+use crate::storage::{
+    OverageBook, OverageEvent, StorageResult, StripeAccount, StripeSubscription, column,
+};
+
+/// When every invoice of a period is final, seconds after it.
+const FINAL_S: i64 = 7_200;
+/// Increments of one subscription that are looked at.
+const EVENTS_MAX: u64 = 10_000;
+
+impl Reconciler {
+    pub(super) async fn told_and_stripe(
+        &self,
+        subject: &Subject<'_>,
+        scope: &super::Scope,
+        report: &mut Report,
+    ) -> StorageResult<()> {
+        let row = subject.subscription;
+        let tenant = self.store.tenant(&row.account_id);
+        let paid = tenant.one::<StripeSubscription>(|query| {
+            query.filter(column::StripeSubscription::SubscriptionId.eq(row.id.as_str()))
+        });
+        let Some(paid) = paid.await? else { return Ok(()) };
+        for book in self.store.overage_of(subject.entitlement).await? {
+            if scope.period.is_none_or(|asked| asked == book.period_id) {
+                told(subject, &book, report);
+            }
+        }
+        let events = tenant.all::<OverageEvent>(EVENTS_MAX, |query| {
+            query
+                .filter(column::OverageEvent::SubscriptionId.eq(row.id.as_str()))
+                .filter(column::OverageEvent::Status.ne("pending"))
+        });
+        let events = events.await?;
+        for event in events.iter().filter(|event| event.status == "refused") {
+            let units = event.to_units.saturating_sub(event.from_units).to_string();
+            let cause = event.error.clone().unwrap_or_default();
+            let cause = format!("Stripe refused the increment: {cause}");
+            report.add(
+                subject,
+                Some(event.period_id),
+                "ledger/stripe",
+                units,
+                "0".to_owned(),
+                cause,
+            );
+        }
+        let connected = tenant.one::<StripeAccount>(|query| {
+            query
+                .filter(column::StripeAccount::Mode.eq(paid.mode.as_str()))
+                .filter(column::StripeAccount::LostAtMs.is_null())
+        });
+        let (Some(mode), Some(connected)) = (Mode::of(&paid.mode), connected.await?) else {
+            report
+                .unavailable
+                .insert(format!("Stripe: account {} is not connected", row.account_id));
+            return Ok(());
+        };
+        let stripe_scope = StripeScope::connected(mode, &connected.stripe_id);
+        self.status(subject, &paid, &stripe_scope, report).await;
+        if let Some(last) = events.iter().rev().find(|event| event.status == "sent") {
+            self.counted(subject, last, &events, &stripe_scope, report).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether subscribers have what Stripe says that they pay for.
+    async fn status(
+        &self,
+        subject: &Subject<'_>,
+        paid: &StripeSubscription,
+        scope: &StripeScope,
+        report: &mut Report,
+    ) {
+        let Some(stripe) = &self.stripe else { return };
+        let theirs = match stripe.subscription(scope, &paid.stripe_id).await {
+            Ok(found) => found.status,
+            Err(error) => {
+                report.unavailable.insert(format!("Stripe: {error}"));
+                return;
+            }
+        };
+        let ours = &subject.subscription.status;
+        let is_over = subject.subscription.archived_at_ms.is_some();
+        let agrees = *ours == theirs || (is_over && theirs == "canceled");
+        if !agrees {
+            let cause = if theirs == paid.stripe_status {
+                "the subscription was changed here since Stripe was last asked"
+            } else {
+                "an event of Stripe's did not come or waits among the dead letters; fetch it again with POST /v1/stripe/events/…/replay"
+            };
+            report.add(subject, None, "entitlement/stripe", ours.clone(), theirs, cause);
+        }
+    }
+
+    /// Whether the meter has counted what it was told, from the first increment to the last.
+    async fn counted(
+        &self,
+        subject: &Subject<'_>,
+        last: &OverageEvent,
+        events: &[OverageEvent],
+        scope: &StripeScope,
+        report: &mut Report,
+    ) -> StorageResult<()> {
+        let (Some(stripe), Some(meter)) = (&self.stripe, &last.meter_id) else { return Ok(()) };
+        let sent =
+            events.iter().filter(|event| event.status == "sent" && event.meter_id == last.meter_id);
+        let from_s = sent.map(|event| event.at_s).min().unwrap_or(last.at_s);
+        let (from_s, until_s) = (from_s.div_euclid(60) * 60, last.at_s.div_euclid(60) * 60 + 60);
+        // Stripe counts a little later than it takes.
+        if subject.now_ms.div_euclid(1_000) < until_s.saturating_add(FINAL_S) {
+            return Ok(());
+        }
+        let query = SummaryQuery {
+            customer: last.stripe_customer_id.clone(),
+            start_time: from_s,
+            end_time: until_s,
+            limit: Some(100),
+            starting_after: None,
+        };
+        let counted: f64 = match stripe.event_summaries(scope, meter, &query).await {
+            Ok(list) => list.data.iter().map(|summary| summary.aggregated_value).sum(),
+            Err(error) => {
+                report.unavailable.insert(format!("Stripe: {error}"));
+                return Ok(());
+            }
+        };
+        let told = self.store.overage_sent(last, from_s, until_s).await?;
+        // Whole units far below 2^53.
+        if (counted - told as f64).abs() >= 0.5 {
+            let cause = "the meter has dropped or doubled events: look at its event errors in the Stripe dashboard";
+            let (first, second) = (told.to_string(), format!("{counted:.0}"));
+            report.add(subject, None, "ledger/stripe", first, second, cause);
+        }
+        Ok(())
+    }
+}
+
+/// Whether all overage of a period that is over was told.
+fn told(subject: &Subject<'_>, book: &OverageBook, report: &mut Report) {
+    let is_final = subject.now_ms.div_euclid(1_000) >= book.period_end_s.saturating_add(FINAL_S);
+    let is_capped = book.error.as_deref() == Some(crate::overage::CAPPED);
+    let is_free = book.error.as_deref() == Some(crate::overage::FREE);
+    if !is_final || book.over_units <= book.told_units || is_capped || is_free {
+        return;
+    }
+    let cause = match &book.error {
+        Some(error) => format!("overage waits: {error}"),
+        None => "overage waits to be told; Stripe may be away".to_owned(),
+    };
+    let (first, second) = (book.over_units.to_string(), book.told_units.to_string());
+    report.add(subject, Some(book.period_id), "ledger/stripe", first, second, cause);
+}

@@ -1,0 +1,129 @@
+//! What a reconciliation reads over all accounts, and what came of it.
+//!
+//! In: a place to go on from. Out: subscriptions with their sites; the ledger's accounts with their ages; figures.
+//! Always holds: nothing that is reconciled is changed; a day is reconciled by one control plane.
+
+use policy::budget::ledger::Account;
+use sea_orm::{
+    ColumnTrait as _, Condition, ConnectionTrait as _, EntityTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, Statement, Value,
+};
+
+use super::Store;
+use super::error::StorageResult;
+use super::rows::{Entity, Site, Subscription, column};
+
+/// Days of which results are kept.
+const KEPT_DAYS: i64 = 400;
+
+/// What came of the last reconciliation that ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// When it ended, Unix milliseconds.
+    pub ended_at_ms: i64,
+    /// Subscriptions that were looked at.
+    pub checked: i64,
+    /// What did not agree.
+    pub differences: i64,
+}
+
+impl Store {
+    /// Subscriptions after this key, by key, of one site or of all.
+    ///
+    /// # Errors
+    /// When the database cannot be asked; so for all below.
+    pub async fn subscriptions_after(
+        &self,
+        key: i64,
+        site_id: Option<&str>,
+        count: u64,
+    ) -> StorageResult<Vec<Subscription>> {
+        let mut query = Entity::<Subscription>::find().filter(column::Subscription::Key.gt(key));
+        if let Some(site_id) = site_id {
+            query = query.filter(column::Subscription::SiteId.eq(site_id));
+        }
+        let query = query.order_by_asc(column::Subscription::Key).limit(count);
+        Ok(query.all(&self.database).await?)
+    }
+
+    /// The sites with these ids.
+    pub async fn sites_by_id(&self, ids: Vec<String>) -> StorageResult<Vec<Site>> {
+        let query = Entity::<Site>::find().filter(column::Site::Id.is_in(ids));
+        Ok(query.all(&self.database).await?)
+    }
+
+    /// The site with this id or slug.
+    pub async fn site_called(&self, name: &str) -> StorageResult<Option<Site>> {
+        let is_named =
+            Condition::any().add(column::Site::Id.eq(name)).add(column::Site::Slug.eq(name));
+        let query = Entity::<Site>::find().filter(is_named).order_by_desc(column::Site::Key);
+        Ok(query.one(&self.database).await?)
+    }
+
+    /// An account of the ledger, and when it last changed, by the ledger's clock.
+    pub async fn ledger_account_at(
+        &self,
+        entitlement: u128,
+    ) -> StorageResult<Option<(Account, i64)>> {
+        let Some(account) = self.ledger_account(entitlement).await? else { return Ok(None) };
+        let sql = "SELECT updated_at_ms FROM ledger_accounts WHERE entitlement = $1";
+        let backend = self.database.get_database_backend();
+        let values = [entitlement.to_be_bytes().to_vec().into()];
+        let row = self.database.query_one_raw(Statement::from_sql_and_values(backend, sql, values));
+        let at_ms = row.await?.map(|row| row.try_get("", "updated_at_ms")).transpose()?;
+        Ok(Some((account, at_ms.unwrap_or_default())))
+    }
+
+    /// Units that the decision log has charged a subscription in a period.
+    pub async fn decisions_charged(
+        &self,
+        site_key: i64,
+        reference: &str,
+        period_id: i64,
+    ) -> StorageResult<i64> {
+        let sql = "SELECT CAST(COALESCE(SUM(d.charge), 0) AS BIGINT) AS units FROM usage_days d JOIN usage_keys k \
+                   ON k.site_key = d.site_key AND k.id = d.key_id WHERE d.site_key = $1 AND k.subscription = $2 AND d.period = $3";
+        let values: [Value; 3] = [site_key.into(), reference.into(), period_id.into()];
+        let backend = self.database.get_database_backend();
+        let row = self.database.query_one_raw(Statement::from_sql_and_values(backend, sql, values));
+        Ok(row.await?.map(|row| row.try_get("", "units")).transpose()?.unwrap_or_default())
+    }
+
+    /// Begins a day's reconciliation; false where another control plane did.
+    pub async fn begin_reconciliation(&self, day: i64) -> StorageResult<bool> {
+        let backend = self.database.get_database_backend();
+        let forget = "DELETE FROM reconciliations WHERE day < $1";
+        let old = [day.saturating_sub(KEPT_DAYS).into()];
+        self.database.execute_raw(Statement::from_sql_and_values(backend, forget, old)).await?;
+        let sql = "INSERT INTO reconciliations (day, begun_at_ms) VALUES ($1, $2) ON CONFLICT (day) DO NOTHING";
+        self.changes_one(sql, [day.into(), self.world.now_ms().into()]).await
+    }
+
+    /// Writes down what came of a day's.
+    pub async fn end_reconciliation(
+        &self,
+        day: i64,
+        checked: i64,
+        differences: i64,
+    ) -> StorageResult<()> {
+        let sql = "UPDATE reconciliations SET ended_at_ms = $2, checked = $3, differences = $4 WHERE day = $1";
+        let now_ms = self.world.now_ms();
+        self.changes_one(sql, [day.into(), now_ms.into(), checked.into(), differences.into()])
+            .await?;
+        Ok(())
+    }
+
+    /// What came of the last one that ended.
+    pub async fn last_reconciliation(&self) -> StorageResult<Option<Reconciled>> {
+        let sql = "SELECT ended_at_ms, checked, differences FROM reconciliations WHERE ended_at_ms IS NOT NULL \
+                   ORDER BY day DESC LIMIT 1";
+        let backend = self.database.get_database_backend();
+        let row = self.database.query_one_raw(Statement::from_string(backend, sql)).await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(Reconciled {
+            ended_at_ms: row.try_get("", "ended_at_ms")?,
+            checked: row.try_get("", "checked")?,
+            differences: row.try_get("", "differences")?,
+        }))
+    }
+}
