@@ -89,9 +89,10 @@ impl OverageTeller {
         let due = OverageDue { interval_ms: INTERVAL_MS, close_s: CLOSE_S };
         let mut taken = 0;
         for _ in 0..ROUNDS_MAX {
-            let books = self.store.overage_due(due, BATCH).await?;
+            let mut books = self.store.overage_due(due, BATCH).await?;
             if books.iter().any(|book| book.owner.is_none()) {
                 crate::notify::quota::learn_names(&self.store).await?;
+                books = self.store.overage_due(due, BATCH).await?;
             }
             for book in &books {
                 self.store_increment(book).await?;
@@ -210,7 +211,7 @@ fn identifier(event: &OverageEvent) -> String {
 /// Whether Stripe says that it has the identifier already.
 fn is_known(error: &StripeError) -> bool {
     let StripeError::Refused(refusal) = error else { return false };
-    refusal.param.as_deref() == Some("identifier") || refusal.message.contains("already exists")
+    error.code() == Some("duplicate_meter_event") || refusal.message.contains("already exists")
 }
 
 /// Has a subscription's overage told now. Called when Stripe says that its invoice is being made (`invoice.upcoming`,

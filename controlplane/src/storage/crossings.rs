@@ -28,11 +28,16 @@ pub(super) type Before = BTreeMap<(u128, PeriodId), Reached>;
 /// Use and limit of one period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reached {
-    used: u64,
-    limit: Option<u64>,
+    pub(super) used: u64,
+    pub(super) limit: Option<u64>,
 }
 
 impl Reached {
+    /// Whether more is used than the limit.
+    pub(super) fn is_over(self) -> bool {
+        self.limit.is_some_and(|limit| self.used > limit)
+    }
+
     /// Whether this part of the limit is used. A limit of nothing is never used up: nothing was given.
     fn is_at(self, percent: i64) -> bool {
         self.limit.is_some_and(|limit| {

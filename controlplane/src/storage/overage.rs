@@ -34,11 +34,16 @@ pub(super) async fn note(
     for (id, account) in accounts {
         for books in &account.books {
             let then = before.get(&(*id, books.period.id)).copied();
-            let has_changed = then.is_none_or(|then| then != super::crossings::of(account, books));
-            if !has_changed {
+            let now = super::crossings::of(account, books);
+            let is_current = books.period.id == account.current.id;
+            // Within its limit the running period is written down once, and again when the limit changes.
+            let is_news = then.is_none_or(|then| match is_current {
+                true => then.limit != now.limit || then.is_over() || now.is_over(),
+                false => true,
+            });
+            if then == Some(now) || !is_news {
                 continue;
             }
-            let is_current = books.period.id == account.current.id;
             match (is_current, account.terms.limit, account.terms.overage) {
                 (true, Some(limit), Overage::Allow { cap }) => {
                     open(*id, books, signed(limit), cap.map(signed), unix_ms, transaction).await?;

@@ -163,7 +163,8 @@ cases! {
         a_key_link_is_made_when_it_is_sent;
     overage:
         increments_are_told_once_whatever_happens,
-        what_stripe_does_not_sell_is_left;
+        what_stripe_does_not_sell_is_left,
+        late_use_is_measured_by_the_limit_of_its_period;
     reconcile:
         log_ledger_and_entitlement_are_compared,
         stripe_is_compared_with_what_subscribers_are_given,

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
 use parking_lot::Mutex;
+use policy::budget::{Calendar, EntitlementId, Period, Unit};
 use serde_json::json;
 
 use super::place::{Place, actor};
@@ -57,7 +58,7 @@ async fn count(State(meter): State<Meter>, body: String) -> Response {
     meter.calls.lock().push(form.clone());
     let identifier = form["identifier"].clone();
     if meter.known.lock().contains(&identifier) {
-        let error = json!({ "error": { "type": "invalid_request_error", "param": "identifier", "message": "taken" } });
+        let error = json!({ "error": { "type": "invalid_request_error", "code": "duplicate_meter_event", "message": "no" } });
         return (StatusCode::BAD_REQUEST, axum::Json(error)).into_response();
     }
     meter.known.lock().push(identifier.clone());
@@ -167,7 +168,7 @@ pub async fn increments_are_told_once_whatever_happens(place: Place) {
     assert_eq!(teller.tell_all().await.unwrap(), 0);
     assert_eq!(meter.total(), 500);
     meter.is_broken.store(false, Ordering::Relaxed);
-    forward(1);
+    clock.0.fetch_add(60_000, Ordering::Relaxed);
     assert_eq!(teller.tell_all().await.unwrap(), 1);
     assert_eq!(meter.total(), 500, "counted once");
     // An invoice is being made.
@@ -210,4 +211,41 @@ pub async fn what_stripe_does_not_sell_is_left(place: Place) {
     clock.0.fetch_add(2 * HOUR_MS, Ordering::Relaxed);
     assert_eq!(teller.tell_all().await.unwrap(), 1);
     assert_eq!(meter.total(), 300);
+}
+
+pub async fn late_use_is_measured_by_the_limit_of_its_period(place: Place) {
+    let calendar = Calendar { unit: Unit::Second, anchor_s: None };
+    let id = EntitlementId(9 << 90);
+    let store = &place.store;
+    let now_s = async || store.ledger_now_ms().await.unwrap().div_euclid(1_000);
+    let first = Period::first(&calendar, now_s().await);
+    let mut stamp_us = 1;
+    let mut report = async |period: Period, limit: u64, used: u64| {
+        stamp_us += 1;
+        let terms = quota::terms(limit, Some(limit), calendar);
+        let request = quota::request(id, period, terms, used, stamp_us);
+        store.take_requests(1, 1, &[request]).await.unwrap();
+        store.ledger_account(id.0).await.unwrap().unwrap()
+    };
+    let book = async |period: Period| {
+        let books = store.overage_of(id.0).await.unwrap();
+        books.into_iter().find(|book| book.period_id == period.id.0 as i64)
+    };
+    let deadline = now_s().await + 60;
+    // A report may come when its second is over.
+    let mut opened = report(first, 1_000, 900).await.current;
+    while book(opened).await.is_none_or(|book| book.used_units != 900) {
+        assert!(now_s().await < deadline, "no report came in time");
+        opened = report(Period::first(&calendar, now_s().await), 1_000, 900).await.current;
+    }
+    let mut current = opened;
+    while current.id == opened.id {
+        assert!(now_s().await < deadline, "no period came after {opened:?}");
+        current = report(Period::first(&calendar, now_s().await), 1_000, 0).await.current;
+    }
+    // A period after it has a plan that gives more.
+    report(current, 5_000, 0).await;
+    report(opened, 5_000, 1_400).await;
+    let late = book(opened).await.unwrap();
+    assert_eq!((late.limit_units, late.used_units, late.over_units), (1_000, 1_400, 400));
 }

@@ -2,7 +2,7 @@
 
 use policy::budget::ledger::Account;
 use policy::budget::message::{LeaseRequest, Totals};
-use policy::budget::{Calendar, Overage, Period, Terms, Unit};
+use policy::budget::{Calendar, EntitlementId, Overage, Period, Terms, Unit};
 use policy::ids::entitlement_id;
 use serde_json::json;
 
@@ -19,7 +19,36 @@ struct Node {
     stamp_us: u64,
     version: u64,
     limit: Option<u64>,
-    overage: Overage,
+}
+
+/// Terms that allow overage.
+pub fn terms(version: u64, limit: Option<u64>, calendar: Calendar) -> Terms {
+    let overage = Overage::Allow { cap: None };
+    Terms { version, limit, overage, calendar, rate: None, concurrency: None }
+}
+
+/// A report of so much use.
+pub fn request(
+    id: EntitlementId,
+    period: Period,
+    terms: Terms,
+    used: u64,
+    stamp_us: u64,
+) -> LeaseRequest {
+    LeaseRequest {
+        id,
+        period,
+        terms,
+        totals: Totals { charged: used, ..Totals::default() },
+        returned: 0,
+        granted: used,
+        need: 0,
+        demand: 0,
+        closed: false,
+        carried: Default::default(),
+        stamp_us,
+        share: None,
+    }
 }
 
 impl Node {
@@ -30,27 +59,8 @@ impl Node {
         let now_s = self.start_ms.div_euclid(1_000);
         let calendar = Calendar { unit: Unit::Month, anchor_s: Some(now_s - 86_400) };
         let id = entitlement_id("walked", &self.reference);
-        let request = LeaseRequest {
-            id,
-            period: Period::first(&calendar, now_s),
-            terms: Terms {
-                version: self.version,
-                limit: self.limit,
-                overage: self.overage,
-                calendar,
-                rate: None,
-                concurrency: None,
-            },
-            totals: Totals { charged: used, ..Totals::default() },
-            returned: 0,
-            granted: used,
-            need: 0,
-            demand: 0,
-            closed: false,
-            carried: Default::default(),
-            stamp_us: self.stamp_us,
-            share: None,
-        };
+        let terms = terms(self.version, self.limit, calendar);
+        let request = request(id, Period::first(&calendar, now_s), terms, used, self.stamp_us);
         self.store.take_requests(1, 1, &[request]).await.unwrap();
         self.store.ledger_account(id.0).await.unwrap().unwrap()
     }
@@ -75,7 +85,6 @@ pub async fn node(place: &Place) -> (String, String, impl AsyncFnMut(u64, Option
         stamp_us: 0,
         version: 1,
         limit: Some(1_000),
-        overage: Overage::Allow { cap: None },
     };
     let report = async move |used: u64, limit: Option<Option<u64>>| {
         if let Some(limit) = limit {
@@ -88,6 +97,9 @@ pub async fn node(place: &Place) -> (String, String, impl AsyncFnMut(u64, Option
     (account, subscription, report)
 }
 
+/// Units used, a changed limit, and the events that have been told then, in all.
+type Step<'a> = (u64, Option<Option<u64>>, &'a [&'a str]);
+
 async fn kinds(place: &Place, account: &str) -> Vec<String> {
     let tenant = place.store.tenant(account);
     let events = tenant.all::<EventRecord>(1_000, |query| query).await.unwrap();
@@ -99,8 +111,7 @@ pub async fn each_part_of_a_quota_is_told_once(place: Place) {
     let (account, subscription, mut report) = node(&place).await;
     let teller = QuotaTeller::new(place.store.clone());
     let (part, whole) = ("quota.80_percent", "quota.100_percent");
-    // Used, a changed limit; what has been told then, in all.
-    let steps: [(u64, Option<Option<u64>>, &[&str]); 9] = [
+    let steps: [Step<'_>; 9] = [
         (799, None, &[]),
         (800, None, &[part]),
         (900, None, &[part]),
