@@ -30,6 +30,7 @@ pub mod billing;
 pub mod domain;
 pub mod ids;
 pub mod init;
+pub mod metrics;
 pub mod notify;
 pub mod overage;
 pub mod reconcile;

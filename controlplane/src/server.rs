@@ -20,13 +20,17 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiSettings, App};
+use crate::billing::stripe::Stripe;
 use crate::billing::sweep::Sweeper;
 use crate::billing::webhooks::{WebhookSecrets, Webhooks};
 use crate::billing::worker::Worker;
 use crate::billing::{Billing, BillingSettings};
 use crate::billing::{catalogue, metrics as stripe_metrics, pages};
+use crate::metrics;
 use crate::notify::mail::MailSettings;
 use crate::notify::{self, NotifySettings};
+use crate::overage::OverageTeller;
+use crate::reconcile::{self, Reconciler, SummedDecisions};
 use crate::secrets::Keyring;
 use crate::storage::{CONNECTIONS_DEFAULT, StorageError, Store, UrlError};
 use crate::sync::Sync;
@@ -159,11 +163,12 @@ impl Server {
         let worker = billing.as_ref().map(|all| Worker::new(all.settler.clone(), arrived.clone()));
         let sweep = billing.clone().map(catalogue::sweep);
         let pages = billing.clone().map(pages::router).unwrap_or_default();
+        let stripe = billing.as_ref().map(|billing| billing.stripe.clone());
         let app = App::new(store.clone(), config.keyring, config.api).with_billing(billing);
         let router = api::router(app).merge(pages);
         let (webhooks, carry) = Webhooks::new(store.clone(), config.webhook_secrets, arrived);
         let router = router.merge(sync.router()).merge(webhooks.router());
-        let router = router.merge(stripe_metrics::router(webhooks));
+        let router = router.merge(stripe_metrics::router(webhooks)).merge(metrics::router(store.clone()));
         let mut background = vec![
             tokio::spawn(carry),
             tokio::spawn(store.outbox().clone().publish()),
@@ -174,6 +179,7 @@ impl Server {
         background.extend(sync.run());
         background.extend(sweeper.map(|sweeper| tokio::spawn(sweeper.run())));
         background.extend(notify::workers(&store, &notifying).map_err(Error::Notify)?);
+        background.extend(money(&store, stripe));
         background.extend(tls.clone().map(|tls| tokio::spawn(tls.follow_files())));
         Ok(Self { address, store, router, sync, tls, listener, background })
     }
@@ -221,6 +227,16 @@ impl Server {
         }
         self.store.close().await;
     }
+}
+
+/// Starts what tells Stripe of overage and compares what everybody says.
+fn money(store: &Store, stripe: Option<Stripe>) -> Vec<JoinHandle<()>> {
+    let teller = stripe.clone().map(|stripe| OverageTeller::new(store.clone(), stripe));
+    let decisions = Box::new(SummedDecisions(store.clone()));
+    let reconciler = Reconciler::new(store.clone(), stripe, decisions);
+    let mut tasks = vec![reconcile::spawn_daily(reconciler)];
+    tasks.extend(teller.map(OverageTeller::spawn));
+    tasks
 }
 
 /// Whether what is sent can be read by others on the way.

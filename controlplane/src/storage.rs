@@ -54,7 +54,7 @@ pub use nodes::{Admission, KnownNode, NodeReport, Start};
 pub use outbox::{Outbox, OutboxEntry};
 pub use overage::{OverageBook, OverageDue};
 pub use policy_rows::{PolicyReader, SiteRows, SubscriptionRows};
-pub use reconcile::Reconciled;
+pub use reconcile::{Reconciled, Waiting};
 pub use rows::{
     Account, Adjustment, AdminKey, AuditEntry, Columns, Customer, EventRecord, Mail, Member, Node,
     NodeToken, OverageEvent, Plan, PlanRevision, Resource, Site, Stamp, Subscription, TenantRow,

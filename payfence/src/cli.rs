@@ -22,6 +22,10 @@ use policy::decision::Reason;
 
 use crate::logging::LogFormat;
 
+mod notify;
+
+pub use notify::{DoctorArgs, NotifyArgs, ReconcileArgs};
+
 /// The longest name of a node.
 const NODE_NAME_BYTES_MAX: usize = 128;
 /// The least that segments can be kept in.
@@ -86,7 +90,9 @@ pub enum Command {
     #[command(subcommand)]
     Billing(BillingCommand),
     /// Say whether this machine can run a node, and what to do where not
-    Doctor(NodeArgs),
+    Doctor(DoctorArgs),
+    /// Compare decision log, ledger, entitlements and Stripe; ends with 1 where they do not agree
+    Reconcile(ReconcileArgs),
 }
 
 /// What to do about money.
@@ -249,6 +255,9 @@ pub struct ControlplaneArgs {
     /// What is needed to sell plans
     #[command(flatten)]
     pub billing: BillingArgs,
+    /// How people and programs are told of what happens
+    #[command(flatten)]
+    pub notify: NotifyArgs,
     /// What to do instead of serving
     #[command(subcommand)]
     pub command: Option<ControlplaneCommand>,

@@ -24,6 +24,7 @@ mod export;
 mod journal;
 mod policy_check;
 mod policy_explain;
+mod reconcile;
 mod token_check;
 mod token_new;
 
@@ -36,6 +37,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         // Those whose success has two codes.
         Command::Apply(args) => return apply::run(&args),
         Command::Billing(BillingCommand::Sync(args)) => return billing_sync::run(&args),
+        Command::Reconcile(args) => return reconcile::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Dev(args) => dev::run(args),
         Command::Dataplane(args) => dataplane_node::run(args),

@@ -29,6 +29,7 @@ use crate::failure::Failure;
 pub mod billing;
 pub mod controlplane;
 pub mod journal;
+pub mod mail;
 pub mod tls;
 
 /// The file looked for in the working directory.

@@ -27,7 +27,40 @@ pub struct Reconciled {
     pub differences: i64,
 }
 
+/// What waits, over all accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Deliveries of webhooks.
+    pub deliveries: i64,
+    /// Mails.
+    pub mails: i64,
+    /// Crossed quotas.
+    pub crossings: i64,
+    /// Periods with overage that was not told.
+    pub overage: i64,
+}
+
 impl Store {
+    /// What waits.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn waiting(&self) -> StorageResult<Waiting> {
+        let sql = "SELECT (SELECT count(*) FROM webhook_deliveries WHERE next_at_ms IS NOT NULL) AS deliveries, \
+                   (SELECT count(*) FROM mails WHERE next_at_ms IS NOT NULL) AS mails, \
+                   (SELECT count(*) FROM quota_crossings WHERE told_at_ms IS NULL) AS crossings, \
+                   (SELECT count(*) FROM overage_books WHERE over_units > told_units) AS overage";
+        let backend = self.database.get_database_backend();
+        let row = self.database.query_one_raw(Statement::from_string(backend, sql)).await?;
+        let Some(row) = row else { return Ok(Waiting::default()) };
+        Ok(Waiting {
+            deliveries: row.try_get("", "deliveries")?,
+            mails: row.try_get("", "mails")?,
+            crossings: row.try_get("", "crossings")?,
+            overage: row.try_get("", "overage")?,
+        })
+    }
+
     /// Subscriptions after this key, by key, of one site or of all.
     ///
     /// # Errors

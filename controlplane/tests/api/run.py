@@ -60,11 +60,17 @@ def rows(caller):
     ids["subscription_id"] = caller.made("/v1/subscriptions", subscription)
     adjustments = f"/v1/subscriptions/{ids['subscription_id']}/adjustments"
     ids["adjustment_id"] = caller.made(adjustments, {"units": 5, "reason": "held"})
+    endpoint = {"url": "https://hooks.example.com/held", "events": ["token.issued"]}
+    ids["webhook_endpoint_id"] = caller.made("/v1/webhook-endpoints", endpoint)
     ids["token_id"] = caller.made("/v1/tokens", {"subscription_id": ids["subscription_id"]})
     ids["admin_key_id"] = caller.made("/v1/admin_keys", {"label": "held", "role": "viewer"})
     ids["member_id"] = caller.made("/v1/members", {"email": "held@example.com", "role": "owner"})
     ids["node_id"] = caller.made("/v1/nodes", {"name": "held"})
     ids["node_token_id"] = caller.made(f"/v1/nodes/{ids['node_id']}/tokens", {})
+    deliveries = caller.session.get(
+        f"{caller.url}/v1/webhook-endpoints/{ids['webhook_endpoint_id']}/deliveries", timeout=30
+    )
+    ids["delivery_id"] = deliveries.json()["data"][0]["id"]
     return ids
 
 

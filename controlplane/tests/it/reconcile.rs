@@ -49,7 +49,7 @@ fn found(report: &Report) -> Vec<(&str, &str, &str)> {
 
 pub async fn log_ledger_and_entitlement_are_compared(place: Place) {
     let (_, subscription, mut report_use) = quota::node(&place).await;
-    report_use(500, None).await;
+    report_use(500, Some(Some(1_005))).await;
     let early = run(&place, Box::new(Fixed(1)), None).await;
     assert_eq!(found(&early), [], "use of this minute is on its way");
     settle(&place).await;
@@ -80,13 +80,13 @@ pub async fn log_ledger_and_entitlement_are_compared(place: Place) {
     report_use(500, Some(Some(2_000))).await;
     settle(&place).await;
     let report = run(&place, Box::new(Fixed(500)), None).await;
-    assert_eq!(found(&report), [("ledger/entitlement", "2000", "1000")]);
+    assert_eq!(found(&report), [("ledger/entitlement", "2000", "1005")]);
 }
 
 pub async fn stripe_is_compared_with_what_subscribers_are_given(place: Place) {
     let (account, subscription, mut report_use) = quota::node(&place).await;
     overage::sell(&place.store, &account, &subscription).await;
-    report_use(1_200, None).await;
+    report_use(1_205, Some(Some(1_005))).await;
     settle(&place).await;
     let status = Arc::new(Mutex::new("active".to_owned()));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -105,22 +105,22 @@ pub async fn stripe_is_compared_with_what_subscribers_are_given(place: Place) {
         ..StripeSettings::default()
     };
     let stripe = Stripe::new(settings, Arc::new(System)).unwrap();
-    let clean = run(&place, Box::new(Fixed(1_200)), Some(stripe.clone())).await;
+    let clean = run(&place, Box::new(Fixed(1_205)), Some(stripe.clone())).await;
     assert_eq!((found(&clean).len(), clean.unavailable.len()), (0, 0), "{clean:?}");
     "canceled".clone_into(&mut status.lock());
-    let report = run(&place, Box::new(Fixed(1_200)), Some(stripe.clone())).await;
+    let report = run(&place, Box::new(Fixed(1_205)), Some(stripe.clone())).await;
     assert_eq!(found(&report), [("entitlement/stripe", "active", "canceled")]);
     "active".clone_into(&mut status.lock());
     // The period ended long ago, and its overage was never told.
     place.store.raw("UPDATE overage_books SET period_end_s = 1, error = 'no connection'").await;
-    let report = run(&place, Box::new(Fixed(1_200)), Some(stripe)).await;
+    let report = run(&place, Box::new(Fixed(1_205)), Some(stripe)).await;
     assert_eq!(found(&report), [("ledger/stripe", "200", "0")]);
     assert!(report.differences[0].cause.contains("no connection"));
 }
 
 pub async fn a_day_is_reconciled_once(place: Place) {
     let (_, _, mut report_use) = quota::node(&place).await;
-    report_use(500, None).await;
+    report_use(500, Some(Some(1_005))).await;
     settle(&place).await;
     let reconciler = |store| Reconciler::new(store, None, Box::new(Fixed(1)));
     let first = reconciler(place.store.clone());
@@ -130,4 +130,8 @@ pub async fn a_day_is_reconciled_once(place: Place) {
     assert_eq!(reports.len(), 1, "by one of them");
     let last = place.store.last_reconciliation().await.unwrap().unwrap();
     assert_eq!((last.checked, last.differences), (1, 1));
+    let text = crate::metrics::text(&place.store).await.unwrap();
+    for line in ["payfence_reconciliation_differences 1\n", "payfence_mails_waiting 0\n"] {
+        assert!(text.contains(line), "{text}");
+    }
 }

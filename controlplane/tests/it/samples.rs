@@ -25,6 +25,8 @@ pub async fn make(client: &Client) -> Ids {
     let adjustments = format!("/v1/subscriptions/{subscription}/adjustments");
     let adjustment = json!({ "units": 5, "reason": "walked" });
     let adjustment = client.post(&adjustments, adjustment).await.expect(201).id();
+    let endpoint = json!({ "url": "https://hooks.example.com/walked" });
+    let endpoint = client.post("/v1/webhook-endpoints", endpoint).await.expect(201).id();
     let token = json!({ "subscription_id": subscription });
     let token = client.post("/v1/tokens", token).await.expect(201).id();
     let key = json!({ "label": "walked", "role": "viewer" });
@@ -34,10 +36,6 @@ pub async fn make(client: &Client) -> Ids {
     let node_token = client.post(&tokens, json!({})).await.expect(201).id();
     let member = json!({ "email": "walked@example.com", "role": "viewer" });
     let member = client.post("/v1/members", member).await.expect(201).id();
-    let endpoint = json!({ "url": "https://hooks.example.com/walked" });
-    let endpoint = client.post("/v1/webhook-endpoints", endpoint).await.expect(201).id();
-    let extra = json!({ "subscription_id": subscription, "label": "told" });
-    client.post("/v1/tokens", extra).await.expect(201);
     let deliveries = client.get(&format!("/v1/webhook-endpoints/{endpoint}/deliveries")).await;
     let delivery = deliveries.json["data"][0]["id"].as_str().expect("a delivery").to_owned();
     ids.extend([

@@ -12,12 +12,13 @@ use dataplane::preflight::{self, Problem};
 use link::control::check_token_file;
 
 use super::load_policy;
-use crate::cli::NodeArgs;
+use crate::cli::{DoctorArgs, NodeArgs};
 use crate::failure::{Failure, Outcome};
 use crate::{output, settings};
 
 mod certificates;
 mod journal;
+mod stripe;
 
 /// What came of looking at one thing.
 #[derive(Debug)]
@@ -30,9 +31,10 @@ enum Finding {
     Broken(Problem),
 }
 
-pub fn run(args: NodeArgs) -> Outcome {
-    let args = settings::with_file(args, Path::new("."))?;
-    let findings = examine(&args);
+pub fn run(args: DoctorArgs) -> Outcome {
+    let node = settings::with_file(args.node, Path::new("."))?;
+    let mut findings = examine(&node);
+    findings.extend(stripe::examine(&args.billing));
     for (thing, finding) in &findings {
         match finding {
             Finding::Well(found) => output::line(format_args!("ok    {thing}: {found}")),

@@ -18,7 +18,7 @@ use controlplane::server::Config;
 use controlplane::tls::TlsFiles;
 use controlplane::world::System;
 
-use super::{DATA_DIR, billing};
+use super::{DATA_DIR, billing, mail};
 use crate::cli::ControlplaneArgs;
 use crate::failure::Failure;
 
@@ -38,23 +38,32 @@ pub fn config(args: &ControlplaneArgs) -> Result<Config, Failure> {
     let data_dir = args.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR));
     let keyring = Arc::new(keyring(args, &data_dir)?);
     make_directory(&data_dir)?;
-    let database_url = match &args.database_url {
-        Some(url) => url.clone(),
-        None => format!("sqlite://{}", data_dir.join(DATABASE_FILE).display()),
-    };
+    let database_url = database_url(args.database_url.as_deref(), &data_dir);
+    let billing = billing::settings(&args.billing)?;
+    let public_url = billing.as_ref().and_then(|billing| billing.public_url.clone());
     Ok(Config {
+        mail: mail::settings(&args.notify, public_url)?,
         database_url,
         listen: args.listen.unwrap_or(LISTEN_DEFAULT),
         tls: tls(args)?,
-        billing: billing::settings(&args.billing)?,
+        billing,
         keyring,
         folder: data_dir,
         api: ApiSettings {
             allow_private_origins: args.allow_private_origins,
+            allow_private_webhooks: args.notify.allow_private_webhooks,
             ..ApiSettings::default()
         },
         webhook_secrets: Arc::new(webhook_secrets(args)?),
     })
+}
+
+/// The database that is meant, where none was named too.
+pub fn database_url(url: Option<&str>, data_dir: &Path) -> String {
+    match url {
+        Some(url) => url.to_owned(),
+        None => format!("sqlite://{}", data_dir.join(DATABASE_FILE).display()),
+    }
 }
 
 fn tls(args: &ControlplaneArgs) -> Result<Option<TlsFiles>, Failure> {

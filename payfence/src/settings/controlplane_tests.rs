@@ -1,7 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
-use crate::cli::BillingArgs;
+use crate::cli::{BillingArgs, NotifyArgs};
 
 fn args(data_dir: &Path) -> ControlplaneArgs {
     ControlplaneArgs {
@@ -15,6 +15,7 @@ fn args(data_dir: &Path) -> ControlplaneArgs {
         billing: BillingArgs::default(),
         stripe_webhook_secret_file: None,
         stripe_live_webhook_secret_file: None,
+        notify: NotifyArgs::default(),
         command: None,
     }
 }

@@ -4,13 +4,8 @@
 //! Always holds: its secret is made here, when the letter is written, and only its hash is kept; the newest link alone is
 //! good; a claim that was redeemed gets none.
 
-use sha2::{Digest as _, Sha256};
-
-use crate::ids::new_id;
+use crate::billing::claims::{LINK_MS, link_url, new_link};
 use crate::storage::{Actor, KeyClaim, StorageResult, Store};
-
-/// How long a link is good.
-pub const LINK_MS: i64 = 7 * 86_400_000;
 
 /// Makes a claim's link; the inner error where there is none to be made.
 pub(super) async fn make(
@@ -27,14 +22,11 @@ pub(super) async fn make(
     if before.redeemed_at_ms.is_some() {
         return Ok(Err("the key was fetched already".to_owned()));
     }
-    let secret = new_id("claim", &**store.world());
+    let (secret, link_hash) = new_link(&**store.world());
     let until_ms = change.now_ms().saturating_add(LINK_MS);
-    let after = KeyClaim {
-        link_hash: Some(Sha256::digest(secret.as_bytes()).to_vec()),
-        link_until_ms: Some(until_ms),
-        ..before.clone()
-    };
+    let after =
+        KeyClaim { link_hash: Some(link_hash), link_until_ms: Some(until_ms), ..before.clone() };
     change.update(&before, after).await?;
     change.commit().await?;
-    Ok(Ok((format!("{public_url}/claim/{secret}"), until_ms)))
+    Ok(Ok((link_url(public_url, &secret), until_ms)))
 }

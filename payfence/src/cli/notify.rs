@@ -1,0 +1,54 @@
+//! Flags by which a control plane tells owners and buyers, and by which `reconcile` looks.
+//!
+//! In: the command line, environment. Out: plain structs.
+//! Always holds: user and password of a mail server are in a file, never among the flags.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Flags of `controlplane` by which people and programs are told of what happens.
+#[derive(Debug, Default, Args)]
+pub struct NotifyArgs {
+    /// Where mails go: smtp:FILE (a file with smtp://USER:PASSWORD@HOST:PORT?tls=required or smtps://…), file:DIR or log;
+    /// without, none are sent
+    #[arg(long, env = "PAYFENCE_MAIL", value_name = "SINK")]
+    pub mail: Option<String>,
+    /// Whom mails are from (default PayFence <payfence@localhost>)
+    #[arg(long, env = "PAYFENCE_MAIL_FROM", value_name = "NAME <ADDRESS>")]
+    pub mail_from: Option<String>,
+    /// Let webhooks go to private, loopback, link-local and metadata addresses, and over plain HTTP
+    #[arg(long, env = "PAYFENCE_ALLOW_PRIVATE_WEBHOOKS")]
+    pub allow_private_webhooks: bool,
+}
+
+/// Flags of `reconcile`.
+#[derive(Debug, Default, Args)]
+pub struct ReconcileArgs {
+    /// The database: postgres://USER@HOST/NAME or sqlite://FILE (default: controlplane.db in the data directory)
+    #[arg(long, env = "PAYFENCE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Where the control plane keeps what is its own (default payfence-data)
+    #[arg(long, env = "PAYFENCE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// One site alone, by id or slug
+    #[arg(long, value_name = "SITE")]
+    pub site: Option<String>,
+    /// One period alone, by its id
+    #[arg(long, value_name = "ID")]
+    pub period: Option<i64>,
+    /// How Stripe is asked; without a key it is not
+    #[command(flatten)]
+    pub billing: super::BillingArgs,
+}
+
+/// Flags of `doctor`.
+#[derive(Debug, Default, Args)]
+pub struct DoctorArgs {
+    /// What a node needs
+    #[command(flatten)]
+    pub node: super::NodeArgs,
+    /// What a control plane needs of Stripe
+    #[command(flatten)]
+    pub billing: super::BillingArgs,
+}
