@@ -155,7 +155,8 @@ impl OverageTeller {
             identifier: Some(identifier.clone()),
             timestamp: Some(event.at_s),
         };
-        let key = format!("overage/{identifier}/{mode}");
+        // The identifier is what makes it once. Stripe keeps an answer for a key, an error too, so each attempt has its own.
+        let key = format!("overage/{identifier}/{mode}/{}", event.attempts);
         Ok(match self.stripe.create_meter_event(scope, &request, &key).await {
             Ok(_) => Sent::Taken,
             Err(error) if is_known(&error) => Sent::Taken,

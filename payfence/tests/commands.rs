@@ -63,6 +63,16 @@ fn finish(output: Output) -> (i32, String, String) {
 }
 
 #[test]
+fn reconcile_says_what_it_compared() {
+    let desk = Desk::new();
+    desk.check("controlplane --data-dir data init", 0, "pfa_", "");
+    let told = "0 subscriptions compared, 0 differences";
+    desk.check("reconcile --data-dir data", 0, told, "not compared: Stripe");
+    desk.check("reconcile --data-dir data --site nonsense", 2, "", "there is no site nonsense");
+    desk.check("reconcile --data-dir data --period x", 2, "", "--period");
+}
+
+#[test]
 fn exit_codes_and_words() {
     let desk = Desk::new();
     desk.check("--version", 0, "payfence 0.", "");

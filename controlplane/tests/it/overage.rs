@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -12,12 +13,14 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use policy::budget::{Calendar, EntitlementId, Period, Unit};
 use serde_json::json;
+use stripe_sandbox::{Config, Fault, Planned, Sandbox};
 
 use super::place::{Place, actor};
 use super::quota;
 use super::webhooks::Moved;
 use crate::billing::stripe::{
-    Addresses, Mode, RetryRules, SecretKey, SecretKeys, Stripe, StripeSettings,
+    AccountRequest, Addresses, Aggregation, CustomerRequest, MeterRequest, Mode, RetryRules, Scope,
+    SecretKey, SecretKeys, Stripe, StripeSettings, SummaryQuery,
 };
 use crate::overage::{OverageTeller, flush};
 use crate::storage::{
@@ -84,26 +87,36 @@ async fn sum(
 }
 
 async fn teller(place: &Place, meter: &Meter, clock: &Arc<Moved>) -> (Store, OverageTeller) {
+    let stripe = client(&meter.start().await, "sk_test_walked", clock);
     let store = Store::open(&place.url, 4, clock.clone()).unwrap();
-    let key = SecretKey::parse("sk_test_walked", Mode::Test).unwrap();
+    (store.clone(), OverageTeller::new(store, stripe))
+}
+
+fn client(url: &str, key: &str, clock: &Arc<Moved>) -> Stripe {
+    let key = SecretKey::parse(key, Mode::Test).unwrap();
     let settings = StripeSettings {
         keys: SecretKeys { test: Some(key), live: None },
-        addresses: Addresses::at(&meter.start().await),
+        addresses: Addresses::at(url),
         retry: RetryRules { tries_max: 1, ..RetryRules::default() },
         ..StripeSettings::default()
     };
-    let stripe = Stripe::new(settings, clock.clone()).unwrap();
-    (store.clone(), OverageTeller::new(store, stripe))
+    Stripe::new(settings, clock.clone()).unwrap()
 }
 
 /// Makes the subscription one that is paid for through Stripe.
 pub async fn sell(store: &Store, account: &str, subscription: &str) {
+    sell_as(store, account, subscription, ["acct_1", "cus_1", "mtr_1"]).await;
+}
+
+/// The same with these ids of account, customer and meter.
+async fn sell_as(store: &Store, account: &str, subscription: &str, ids: [&str; 3]) {
+    let [acct, customer_id, meter_id] = ids.map(ToOwned::to_owned);
     let mut change = store.change(account, actor()).await.unwrap();
     let row = change.tenant().get::<Subscription>(subscription).await.unwrap().unwrap();
     let mode = "test".to_owned();
     let connected = StripeAccount {
         mode: mode.clone(),
-        stripe_id: "acct_1".to_owned(),
+        stripe_id: acct,
         status: "ready".to_owned(),
         settings: "{}".to_owned(),
         ..StripeAccount::default()
@@ -112,7 +125,7 @@ pub async fn sell(store: &Store, account: &str, subscription: &str) {
     let customer = StripeCustomer {
         customer_id: row.customer_id.clone(),
         mode: mode.clone(),
-        stripe_id: "cus_1".to_owned(),
+        stripe_id: customer_id,
         ..StripeCustomer::default()
     };
     change.insert(customer).await.unwrap();
@@ -122,7 +135,7 @@ pub async fn sell(store: &Store, account: &str, subscription: &str) {
         mode: mode.clone(),
         product_id: "prod_1".to_owned(),
         price_id: Some("price_1".to_owned()),
-        meter_id: Some("mtr_1".to_owned()),
+        meter_id: Some(meter_id),
         meter_event_name: Some("overage_1".to_owned()),
         terms: "{}".to_owned(),
         ..PlanPrice::default()
@@ -248,4 +261,65 @@ pub async fn late_use_is_measured_by_the_limit_of_its_period(place: Place) {
     report(opened, 5_000, 1_400).await;
     let late = book(opened).await.unwrap();
     assert_eq!((late.limit_units, late.used_units, late.over_units), (1_000, 1_400, 400));
+}
+
+/// The stand-in for Stripe takes what the client sends, and counts each increment once, whatever goes wrong on the way.
+pub async fn the_sandbox_counts_what_was_used(place: Place) {
+    let (account, subscription, mut report) = quota::node(&place).await;
+    // Its client speaks no TLS, but is built with what others in this process need. Another test may have been first.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let sandbox = Sandbox::start(Config::default()).await.unwrap();
+    let clock = Arc::new(Moved::default());
+    let stripe = client(&sandbox.url(), sandbox.secret_key(), &clock);
+    let owner = AccountRequest::merchant("owner@example.com", Some("de"));
+    let owner = stripe.create_account(Mode::Test, &owner, "account").await.unwrap();
+    sandbox.onboard(&owner.id).unwrap();
+    let scope = Scope::connected(Mode::Test, &owner.id);
+    let customer = CustomerRequest::default();
+    let customer = stripe.create_customer(&scope, &customer, "customer").await.unwrap().id;
+    let meter = MeterRequest {
+        display_name: "Overage".to_owned(),
+        event_name: "overage_1".to_owned(),
+        default_aggregation: Aggregation { formula: "sum".to_owned() },
+    };
+    let meter = stripe.create_meter(&scope, &meter, "meter").await.unwrap().id;
+    let store = Store::open(&place.url, 4, clock.clone()).unwrap();
+    sell_as(&store, &account, &subscription, [&owner.id, &customer, &meter]).await;
+    let teller = OverageTeller::new(store.clone(), stripe.clone());
+    let forward = |by_s: u64| {
+        clock.0.fetch_add(by_s as i64 * 1_000, Ordering::Relaxed);
+        sandbox.advance(Duration::from_secs(by_s));
+    };
+    let faults = [
+        Fault::ErrorBefore,
+        Fault::ErrorAfter,
+        Fault::ResetBefore,
+        Fault::ResetAfter,
+        Fault::Garbage,
+        Fault::LockTimeout,
+    ];
+    report(1_000, None).await;
+    let mut used = 1_000;
+    for fault in faults {
+        let told = format!("{fault:?}");
+        used += 111;
+        report(used, None).await;
+        forward(7_200);
+        sandbox.plan_fault(Planned::next(fault, "/v1/billing/meter_events", 1));
+        assert_eq!(teller.tell_all().await.unwrap(), 0, "{told}");
+        forward(60);
+        assert_eq!(teller.tell_all().await.unwrap(), 1, "{told}");
+        let now_s = sandbox.now();
+        let query = SummaryQuery {
+            customer: customer.clone(),
+            start_time: now_s.div_euclid(60) * 60 - 86_400,
+            end_time: now_s.div_euclid(60) * 60 + 60,
+            limit: Some(100),
+            starting_after: None,
+        };
+        let sums = stripe.event_summaries(&scope, &meter, &query).await.unwrap().data;
+        let sum: f64 = sums.iter().map(|sum| sum.aggregated_value).sum();
+        assert_eq!(sum, (used - 1_000) as f64, "{told}");
+    }
+    sandbox.shutdown().await;
 }
