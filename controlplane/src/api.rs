@@ -53,6 +53,8 @@ pub struct App {
 pub struct ApiSettings {
     /// Whether origins may be at private, loopback, link-local and metadata addresses.
     pub allow_private_origins: bool,
+    /// Whether webhooks may be sent there, and in plain text.
+    pub allow_private_webhooks: bool,
     /// How many requests a key may send.
     pub rate_limit: RateLimit,
 }

@@ -168,7 +168,8 @@ impl Server {
         let router = api::router(app).merge(pages);
         let (webhooks, carry) = Webhooks::new(store.clone(), config.webhook_secrets, arrived);
         let router = router.merge(sync.router()).merge(webhooks.router());
-        let router = router.merge(stripe_metrics::router(webhooks)).merge(metrics::router(store.clone()));
+        let router =
+            router.merge(stripe_metrics::router(webhooks)).merge(metrics::router(store.clone()));
         let mut background = vec![
             tokio::spawn(carry),
             tokio::spawn(store.outbox().clone().publish()),

@@ -4,7 +4,8 @@
 //! Always holds: its secret is made here, when the letter is written, and only its hash is kept; the newest link alone is
 //! good; a claim that was redeemed gets none.
 
-use crate::billing::claims::{LINK_MS, link_url, new_link};
+use crate::billing::claims::{link_url, new_link};
+use crate::billing::settle::checkout::LINK_CLAIM_MS;
 use crate::storage::{Actor, KeyClaim, StorageResult, Store};
 
 /// Makes a claim's link; the inner error where there is none to be made.
@@ -23,7 +24,7 @@ pub(super) async fn make(
         return Ok(Err("the key was fetched already".to_owned()));
     }
     let (secret, link_hash) = new_link(&**store.world());
-    let until_ms = change.now_ms().saturating_add(LINK_MS);
+    let until_ms = change.now_ms().saturating_add(LINK_CLAIM_MS);
     let after =
         KeyClaim { link_hash: Some(link_hash), link_until_ms: Some(until_ms), ..before.clone() };
     change.update(&before, after).await?;
