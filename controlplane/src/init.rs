@@ -18,6 +18,9 @@ pub enum InitError {
     /// There is an account already.
     #[error("the database has an account already; make further keys with POST /v1/admin_keys")]
     NotEmpty,
+    /// There are accounts, and none is an operator's.
+    #[error("no account of the database is the operator's")]
+    NoOperator,
     /// The database cannot be asked.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -67,6 +70,40 @@ pub async fn init(store: &Store, name: &str, email: &str) -> Result<Made, InitEr
     let (_, key) = make_account(&mut change, name, email, true).await?;
     change.commit().await?;
     Ok(Made { account_id, key })
+}
+
+/// A further key of the operator's account, for whoever has the database and no key any more; makes the first account where there is none.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn operator_key(store: &Store, name: &str, email: &str) -> Result<Made, InitError> {
+    match init(store, name, email).await {
+        Err(InitError::NotEmpty) => {}
+        done => return done,
+    }
+    let account_id = store.operators_account().await?.ok_or(InitError::NoOperator)?;
+    let actor = Actor { kind: "command", id: "init".to_owned(), request_id: None };
+    let mut change = store.change(&account_id, actor).await?;
+    let (key, row) = new_admin_key(&**change.world());
+    let (label, role) = ("key of the command".to_owned(), Role::Owner.as_str().to_owned());
+    change.insert(AdminKey { label, role, is_operator: true, ..row }).await?;
+    change.commit().await?;
+    Ok(Made { account_id, key })
+}
+
+/// Whether this is the text of a key that may do everything the operator may, now.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn is_operator_key(store: &Store, text: &str) -> StorageResult<bool> {
+    let hash = TokenHash::of(text.as_bytes()).0;
+    let now_ms = store.world().now_ms();
+    let key = store.admin_key_by_hash(&hash).await?;
+    Ok(key.is_some_and(|key| {
+        let is_good =
+            key.revoked_at_ms.is_none() && key.expires_at_ms.is_none_or(|at_ms| at_ms > now_ms);
+        is_good && key.is_operator && key.role == Role::Owner.as_str() && key.scopes.is_none()
+    }))
 }
 
 /// Makes an account with its owner and a key, in a change of that account; answers the account and the key. The key is the

@@ -191,6 +191,12 @@ impl Server {
         self.tls.is_some()
     }
 
+    /// Its database.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Serves until `stop` is done, then drains.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let graceful = GracefulShutdown::new();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DatabaseTransaction,
-    EntityTrait as _, QueryFilter as _, SqliteTransactionMode, TransactionOptions,
+    EntityTrait as _, QueryFilter as _, QueryOrder as _, SqliteTransactionMode, TransactionOptions,
     TransactionTrait as _,
 };
 
@@ -207,6 +207,17 @@ impl Store {
             .filter(column::AdminKey::AccountId.eq(account_id))
             .filter(column::AdminKey::IsOperator.eq(true));
         Ok(query.one(&self.database).await?.is_some())
+    }
+
+    /// The oldest account that has a key of the operator's.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn operators_account(&self) -> StorageResult<Option<String>> {
+        let query = rows::Entity::<AdminKey>::find()
+            .filter(column::AdminKey::IsOperator.eq(true))
+            .order_by_asc(column::AdminKey::Key);
+        Ok(query.one(&self.database).await?.map(|key| key.account_id))
     }
 
     /// All accounts, for an operator: newest first.

@@ -9,12 +9,15 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use ipnet::IpNet;
 pub use link::control::ControlUrl;
 pub use link::sink::clickhouse::{ClickHouseConfig, Password};
 pub use link::sink::ndjson::NdjsonConfig;
+
+use crate::offcore::state::NodeState;
 
 /// Where the gateway listens when nothing is said.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
@@ -172,8 +175,8 @@ impl FromStr for ClientAuth {
     }
 }
 
-/// What is called when a node is ready.
-pub type OnReady = Box<dyn FnOnce(&Ready) + Send>;
+/// What is called when a node is ready, with where it listens and what it says of itself; it may set that to draining.
+pub type OnReady = Box<dyn FnOnce(&Ready, &Arc<NodeState>) + Send>;
 
 /// A node that accepts.
 #[derive(Clone, Debug)]

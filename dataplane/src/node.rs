@@ -163,10 +163,11 @@ pub fn run(config: Config) -> Result<(), Error> {
     let certificate_thread = certificates.map(CertificateWatch::watch).transpose()?;
     let watches = [policy.watch(), certificate_thread.as_ref()];
     let reloaders = watches.into_iter().flatten().map(WatchThread::reloader).collect();
-    stop.attach(&links, reloaders, &state);
     if let Some(on_ready) = config.on_ready {
-        on_ready(&ready);
+        on_ready(&ready, &state);
     }
+    // After it, so that whoever was called may have said that the node is to stop.
+    stop.attach(&links, reloaders, &state);
     let ended = join(threads);
     drop((signals, certificate_thread, admin));
     // Every shard has ended, so what they say of use is final.

@@ -169,6 +169,9 @@ pub struct DevArgs {
     /// Where the admin listener is (default 127.0.0.1:8081)
     #[arg(long, env = "PAYFENCE_ADMIN", value_name = "ADDR", value_parser = parse_address)]
     pub admin: Option<SocketAddr>,
+    /// Where the control plane listens (default 127.0.0.1:8082, or another port where that is taken)
+    #[arg(long, env = "PAYFENCE_CONTROL_LISTEN", value_name = "ADDR", value_parser = parse_address)]
+    pub control_listen: Option<SocketAddr>,
     /// The policy file, written if it is missing (default payfence-dev.toml)
     #[arg(long, env = "PAYFENCE_POLICY", value_name = "FILE")]
     pub policy: Option<PathBuf>,
@@ -216,7 +219,7 @@ pub struct RestArgs {
 }
 
 /// Flags of `controlplane`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct ControlplaneArgs {
     /// The database: postgres://USER@HOST/NAME or sqlite://FILE (default: controlplane.db in the data directory)
     #[arg(

@@ -6,6 +6,8 @@
 
 pub mod difference;
 pub mod form;
+pub mod keep;
+pub mod named;
 pub mod perform;
 pub mod rest;
 pub mod state;

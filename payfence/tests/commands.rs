@@ -276,7 +276,9 @@ impl Drop for Running {
 /// Starts `dev` and returns it with the three requests it prints.
 fn dev(directory: &Path, flags: &[&str]) -> (Running, Vec<String>) {
     let words = ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", "2"];
+    let control = ["--control-listen", "127.0.0.1:0"];
     let mut child = payfence(directory, &words)
+        .args(control)
         .args(flags)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

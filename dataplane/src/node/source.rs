@@ -99,7 +99,7 @@ impl Source {
                 load_with_files(path, bytes, sequence, &files, &folder)
             }
         };
-        let (file, snapshot) = PolicyFile::open(path, Box::new(load), Arc::clone(state))?;
+        let (file, snapshot) = PolicyFile::open(path, Box::new(load), state.clone())?;
         Ok(Self::File(file.with_further(files), snapshot))
     }
 

@@ -77,7 +77,7 @@ fn a_policy_is_read_again_when_a_file_of_its_origins_changes() {
             Ok(sequence)
         }
     };
-    let (file, _) = PolicyFile::open(&policy, Box::new(compile), Arc::clone(&state)).unwrap();
+    let (file, _) = PolicyFile::open(&policy, Box::new(compile), state.clone()).unwrap();
     let (publish, published) = channel();
     let file = file.with_further(reader);
     let _thread = file.watch(move |sequence: Arc<u64>| publish.send(*sequence).unwrap()).unwrap();

@@ -1,7 +1,7 @@
 //! The policy file: loaded at start, loaded again when it was written and closed, replaced, or asked for.
 //!
 //! In: a path, a function that makes a snapshot of a file's bytes, further files it reads, inotify events, demands to reload. Out: snapshots
-//! with growing sequence numbers, handed to one publisher; refusals, told to the [`NodeState`] and the log.
+//! with growing sequence numbers, handed to one publisher; refusals, told to whoever asked and the log.
 //! Always holds: a file that somebody is writing is not read; bytes that already run are no reload; after a refusal
 //! the running policy stays.
 
@@ -38,6 +38,30 @@ pub trait FurtherFiles: Send + Sync {
     fn have_changed(&self) -> bool;
 }
 
+/// Who is told what became of the file.
+pub trait Reports: Send + Sync {
+    /// What was read is in force.
+    fn loaded(&self, sequence: u64);
+    /// What was read is refused, for this reason.
+    fn refused(&self, error: String);
+    /// What is in the file is what runs, so that an earlier refusal is over.
+    fn is_current(&self);
+}
+
+impl Reports for NodeState {
+    fn loaded(&self, sequence: u64) {
+        self.snapshot_loaded(sequence);
+    }
+
+    fn refused(&self, error: String) {
+        self.snapshot_refused(error);
+    }
+
+    fn is_current(&self) {
+        self.snapshot_is_current();
+    }
+}
+
 /// Why there is no policy at the start.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
@@ -63,7 +87,7 @@ type Fingerprint = [u8; 32];
 pub struct PolicyFile<T> {
     path: PathBuf,
     compile: Compile<T>,
-    state: Arc<NodeState>,
+    state: Arc<dyn Reports>,
     sequence: u64,
     running: Fingerprint,
     refused: Option<Fingerprint>,
@@ -80,7 +104,7 @@ impl<T: Send + Sync + 'static> PolicyFile<T> {
     pub fn open(
         path: &Path,
         mut compile: Compile<T>,
-        state: Arc<NodeState>,
+        state: Arc<dyn Reports>,
     ) -> Result<(Self, Arc<T>), PolicyError> {
         // The watch comes first: no change between reading and watching is missed.
         let watch = FileWatch::new(watch_set(path, None));
@@ -88,7 +112,7 @@ impl<T: Send + Sync + 'static> PolicyFile<T> {
             read(path).map_err(|cause| PolicyError::Read { path: path.to_owned(), cause })?;
         let sequence = 1;
         let snapshot = compile(path, &bytes, sequence).map_err(PolicyError::Invalid)?;
-        state.snapshot_loaded(sequence);
+        state.loaded(sequence);
         let file = Self {
             path: path.to_owned(),
             compile,
@@ -206,7 +230,7 @@ impl<T: Send + Sync + 'static> PolicyFile<T> {
             // What the running policy's further files hold is not known once another policy was read.
             if fingerprint == self.running && (self.refused.is_none() || further.is_none()) {
                 self.refused = None;
-                self.state.snapshot_is_current();
+                self.state.is_current();
                 return;
             }
         }
@@ -217,7 +241,7 @@ impl<T: Send + Sync + 'static> PolicyFile<T> {
                 self.running = fingerprint;
                 self.refused = None;
                 publish(Arc::new(snapshot));
-                self.state.snapshot_loaded(sequence);
+                self.state.loaded(sequence);
                 tracing::info!(sequence, path = %self.path.display(), "policy reloaded");
             }
             Err(error) => {
@@ -229,7 +253,7 @@ impl<T: Send + Sync + 'static> PolicyFile<T> {
 
     fn refuse(&self, error: String) {
         tracing::error!(%error, "the policy file was refused; the running policy stays");
-        self.state.snapshot_refused(error);
+        self.state.refused(error);
     }
 }
 

@@ -40,7 +40,7 @@ impl Bench {
         let path = directory.path().join("p.toml");
         fs::write(&path, "one.").unwrap();
         let state = state();
-        let (file, first) = PolicyFile::open(&path, Box::new(compile), Arc::clone(&state)).unwrap();
+        let (file, first) = PolicyFile::open(&path, Box::new(compile), state.clone()).unwrap();
         assert_eq!(*first, "1:one");
         let (publish, published) = channel();
         let thread =

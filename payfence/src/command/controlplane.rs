@@ -79,7 +79,8 @@ async fn rekey(config: &Config) -> Outcome {
     Ok(())
 }
 
-fn failure(error: server::Error) -> Failure {
+/// A control plane that cannot begin.
+pub fn failure(error: server::Error) -> Failure {
     match error {
         server::Error::Url(_) | server::Error::Tls(_) => Failure::Configuration(error.into()),
         _ => Failure::Failed(error.into()),

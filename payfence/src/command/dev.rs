@@ -1,67 +1,190 @@
-//! `payfence dev [--origin URL] [--tls]`: a node, a policy file to edit and, where no origin is given, a sample API.
+//! `payfence dev [--origin URL] [--tls]`: the whole product on one machine: a control plane on SQLite, a node of it, a policy file to edit
+//! and, where no origin is given, a sample API.
 //!
-//! In: flags, the files of an earlier start. Out: a running node and three requests to try.
-//! Always holds: a policy file that the user edited is never overwritten; the three requests are printed only if the
-//! policy as it stands answers them as promised.
+//! In: flags, the files of an earlier start. Out: everything running, and requests to try.
+//! Always holds: a policy file that the user edited is never overwritten; what is printed works when it is printed; told to stop, the node
+//! ends before the control plane, which takes its last words ([decision 16](../../../docs/decisions/0016-dev-is-the-whole-product.md)).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use dataplane::clock::Clock;
-use dataplane::config::{OnReady, Ready};
-use policy::decision::Reason;
-use policy::explain::{Question, explain};
+use dataplane::config::OnReady;
+use dataplane::offcore::policy_watch::{PolicyFile, Reports};
+use dataplane::offcore::reload::WatchThread;
 use policy::snapshot::Snapshot;
+use rustix::fs::{FlockOperation, flock};
+use tokio::runtime::Runtime;
 
 use super::{dataplane_node, load_policy};
-use crate::cli::{DevArgs, NodeArgs, TlsArgs};
+use crate::cli::{ControlArgs, DevArgs, NodeArgs, Switch, TlsArgs};
 use crate::failure::{Failure, Outcome};
-use crate::{output, settings};
+use crate::settings;
 
+mod bring;
 mod certificate;
 mod files;
+mod greeting;
+mod plane;
 mod sample_api;
+mod supervisor;
 
-use files::SLUG;
+use bring::{Bringer, TheNode};
+use files::Prepared;
+use greeting::{Greeting, Paths, Trial, absolute};
+use plane::Plane;
+use supervisor::Supervisor;
 
 /// Where TLS is spoken when nothing is said.
 const TLS_LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
 /// The policy file when none is named.
 const POLICY_FILE: &str = "payfence-dev.toml";
+/// Held as long as it runs.
+const LOCK_FILE: &str = "dev.lock";
 
 pub fn run(args: DevArgs) -> Outcome {
     let policy = args.policy.clone().unwrap_or_else(|| PathBuf::from(POLICY_FILE));
-    let prepared = files::prepare(&policy, args.origin.as_deref(), files::SAMPLE_ADDRESS)?;
-    let loaded = load_policy(&policy)?;
-    if let Some(socket) = prepared.sample {
-        sample_api::serve(socket)
+    let data_dir = settings::beside(&policy).join(settings::DATA_DIR);
+    let _lock = lock(&data_dir)?;
+    let mut prepared = files::prepare(&policy, args.origin.as_deref(), files::SAMPLE_ADDRESS)?;
+    // Whatever is wrong with it is told before anything is started.
+    load_policy(&policy)?;
+    let tls = tls(&args, &policy)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build();
+    let runtime = runtime.map_err(|error| Failure::Failed(error.into()))?;
+    let supervisor = Supervisor::start(&runtime)?;
+    if let Some(socket) = prepared.sample.take() {
+        sample_api::serve(&runtime, socket, Arc::clone(&supervisor))
             .map_err(|error| Failure::failed(format!("cannot start the sample API: {error}")))?;
     }
-    let paths = Paths::of(prepared.is_sample);
-    let trial = Trial::new(&loaded.snapshot, paths, &prepared.token);
-    let tls = tls(&args, &policy)?;
-    let greeting = Greeting {
-        policy: policy.display().to_string(),
-        origin: match prepared.is_sample {
-            true => format!("{} (a sample API)", prepared.origin),
-            false => prepared.origin,
-        },
-        trial,
-        token: prepared.token,
-        certificate: tls.tls_cert.as_deref().map(absolute),
+    let plane = Plane::start(args.control_listen, &data_dir, &supervisor);
+    let Some(plane) = runtime.block_on(supervisor.unless_stopped(plane)) else {
+        return supervisor.outcome(Ok(()));
     };
-    let on_ready: OnReady = Box::new(move |ready: &Ready| greeting.print(ready));
-    // With TLS beside it a node listens in the clear only where it is told to.
-    let plain = NodeArgs { listen: args.listen.into_iter().collect(), ..NodeArgs::default() };
-    let node = NodeArgs {
-        policy: Some(policy),
-        listen: settings::listen(&plain),
-        tls,
-        admin: args.admin,
-        shards: args.shards,
-        ..NodeArgs::default()
-    };
-    dataplane_node::serve(settings::config(node, Some(on_ready))?)
+    let plane = plane?;
+    let whole =
+        Whole { args, policy, data_dir, prepared, tls, supervisor: Arc::clone(&supervisor) };
+    let ended = whole.serve(&runtime, &plane);
+    plane.stop(&runtime);
+    supervisor.outcome(ended)
+}
+
+/// One at a time in a directory: two would serve each other's customers from one database and one journal.
+fn lock(data_dir: &Path) -> Result<File, Failure> {
+    let path = data_dir.join(LOCK_FILE);
+    let file = files::make_directory(data_dir).and_then(|()| File::create(&path));
+    let file = file.map_err(|error| files::broken("write", &path, &error))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        Failure::failed(format!(
+            "another `payfence dev` runs with {}: end it, or give --policy FILE in another directory",
+            data_dir.display()
+        ))
+    })?;
+    Ok(file)
+}
+
+/// What a node and what it prints are made of.
+struct Whole {
+    args: DevArgs,
+    policy: PathBuf,
+    data_dir: PathBuf,
+    prepared: Prepared,
+    tls: TlsArgs,
+    supervisor: Arc<Supervisor>,
+}
+
+impl Whole {
+    /// Brings the policy in, and runs the node until it has drained.
+    fn serve(self, runtime: &Runtime, plane: &Plane) -> Outcome {
+        let node = Arc::new(TheNode::default());
+        let bringer = Arc::new(Bringer {
+            rest: Arc::clone(&plane.rest),
+            store: plane.store.clone(),
+            runtime: runtime.handle().clone(),
+            supervisor: Arc::clone(&self.supervisor),
+            node: Arc::clone(&node),
+            data_dir: self.data_dir.clone(),
+        });
+        let bring = Arc::clone(&bringer);
+        let load = move |path: &Path, bytes: &[u8], _| bring.bring(path, bytes);
+        let reports: Arc<dyn Reports> = node.clone();
+        let opened = PolicyFile::open(&self.policy, Box::new(load), reports);
+        if self.supervisor.is_stopping() {
+            return Ok(());
+        }
+        // By itself the file is well: it was read before. So it is about what there is.
+        let (file, snapshot) = opened.map_err(|error| {
+            let data_dir = self.data_dir.display();
+            Failure::configuration(format!(
+                "{error}\n       what was there before is kept in {data_dir}; delete that folder to begin afresh"
+            ))
+        })?;
+        let greeting = self.greeting(plane, &snapshot);
+        let watch: Arc<Mutex<Option<WatchThread>>> = Arc::default();
+        let on_ready: OnReady = Box::new({
+            let (supervisor, watch) = (Arc::clone(&self.supervisor), Arc::clone(&watch));
+            move |ready, state| {
+                node.set(state);
+                let has_it = supervisor.unless_stopped(bringer.acknowledged());
+                if bringer.runtime.block_on(has_it).is_none() {
+                    // Told to stop before the node listened to signals by itself.
+                    state.set_draining();
+                    return;
+                }
+                greeting.print(ready);
+                match file.watch(|_| {}) {
+                    Ok(thread) => {
+                        supervisor.set_reloader(thread.reloader());
+                        *watch.lock().unwrap_or_else(|broken| broken.into_inner()) = Some(thread);
+                    }
+                    Err(error) => {
+                        supervisor.died("the watch of the policy file", &error.to_string())
+                    }
+                }
+            }
+        });
+        let ended = dataplane_node::serve(settings::config(self.node(plane), Some(on_ready))?);
+        // A file that is being brought in is brought in to its end.
+        drop(watch.lock().unwrap_or_else(|broken| broken.into_inner()).take());
+        ended
+    }
+
+    fn greeting(&self, plane: &Plane, snapshot: &Snapshot) -> Greeting {
+        let (prepared, origin) = (&self.prepared, self.prepared.origin.clone());
+        Greeting {
+            policy: self.policy.display().to_string(),
+            origin: if prepared.is_sample { format!("{origin} (a sample API)") } else { origin },
+            trial: Trial::new(snapshot, Paths::of(prepared.is_sample), &prepared.token),
+            token: prepared.token.clone(),
+            certificate: self.tls.tls_cert.as_deref().map(absolute),
+            control: plane.address,
+            admin_key: absolute(&plane.admin_key),
+        }
+    }
+
+    fn node(self, plane: &Plane) -> NodeArgs {
+        // With TLS beside it a node listens in the clear only where it is told to.
+        let plain =
+            NodeArgs { listen: self.args.listen.into_iter().collect(), ..NodeArgs::default() };
+        NodeArgs {
+            control: ControlArgs {
+                control_url: vec![plane.url.clone()],
+                node_token_file: Some(plane.node_token.clone()),
+                control_ca: None,
+                // Whoever writes the policy runs the node.
+                allow_private_origins: Some(Switch::On),
+            },
+            listen: settings::listen(&plain),
+            tls: self.tls,
+            admin: self.args.admin,
+            data_dir: Some(self.data_dir),
+            shards: self.args.shards,
+            ..NodeArgs::default()
+        }
+    }
 }
 
 /// What the node is told about TLS: nothing, or an address and a certificate that is there.
@@ -77,133 +200,3 @@ fn tls(args: &DevArgs, policy: &Path) -> Result<TlsArgs, Failure> {
         ..TlsArgs::default()
     })
 }
-
-/// What is asked for in the three requests.
-#[derive(Clone, Copy)]
-struct Paths {
-    free: &'static str,
-    paid: &'static str,
-}
-
-impl Paths {
-    fn of(is_sample: bool) -> Self {
-        if is_sample {
-            Self { free: "/hello", paid: "/api/v1/forecast" }
-        } else {
-            Self { free: "/", paid: "/api/v1/" }
-        }
-    }
-}
-
-/// Which requests the policy answers as promised.
-enum Trial {
-    /// All three.
-    All(Paths),
-    /// Not all, because the file was edited; what is to be said instead.
-    Edited(&'static str),
-}
-
-impl Trial {
-    fn new(snapshot: &Snapshot, paths: Paths, token: &str) -> Self {
-        let reason = |path: &str, token: Option<&str>| {
-            let question = Question {
-                method: "GET",
-                url: &format!("/{SLUG}{path}"),
-                token,
-                gateway_domain: "localhost",
-                now_s: Clock::start().now().unix_s(),
-            };
-            explain(snapshot, &question).reason
-        };
-        if reason(paths.free, None) != Reason::Unprotected
-            || reason(paths.paid, None) != Reason::TokenMissing
-        {
-            return Self::Edited("the policy file was edited: try the paths that it names");
-        }
-        if reason(paths.paid, Some(token)) != Reason::Ok {
-            return Self::Edited(
-                "the policy file no longer admits the token it came with: use one of yours, or delete the file to \
-                 have it written afresh",
-            );
-        }
-        Self::All(paths)
-    }
-}
-
-/// What is printed when the node is ready.
-struct Greeting {
-    policy: String,
-    origin: String,
-    trial: Trial,
-    token: String,
-    /// Of the TLS listener, where there is one.
-    certificate: Option<PathBuf>,
-}
-
-impl Greeting {
-    fn print(&self, ready: &Ready) {
-        let plain = ready.listen.first().map(|address| base(*address, false));
-        let tls = ready.tls_listen.first().map(|address| base(*address, true));
-        let certificate = self.certificate.as_deref().map(in_shell).unwrap_or_default();
-        output::line(format_args!(
-            "PayFence is running.\n\n\
-             gateway  {}/{}\n\
-             status   http://{}/status\n\
-             origin   {}\n\
-             policy   {} (edit it: changes apply when you save)\n",
-            plain.as_deref().unwrap_or_default(),
-            tls.as_deref()
-                .map(|tls| format!("\n         {tls}/ (certificate: {certificate})"))
-                .unwrap_or_default(),
-            files::reachable(ready.admin),
-            self.origin,
-            self.policy,
-        ));
-        let curl = match tls {
-            Some(_) => format!("curl -i --cacert {certificate}"),
-            None => "curl -i".to_owned(),
-        };
-        let base = tls.or(plain).unwrap_or_default();
-        match &self.trial {
-            Trial::Edited(advice) => output::line(format_args!("{advice}")),
-            Trial::All(Paths { free, paid }) => output::line(format_args!(
-                "# not protected: 200\n\
-                 {curl} {base}{free}\n\
-                 # protected, no token: 401\n\
-                 {curl} {base}{paid}\n\
-                 # with a token: 200 and RateLimit headers\n\
-                 {curl} -H 'Authorization: Bearer {}' {base}{paid}",
-                self.token,
-            )),
-        }
-    }
-}
-
-/// Where the site is reached, without a last `/`. With TLS by name where that leads to the address, as a browser would.
-fn base(address: SocketAddr, is_tls: bool) -> String {
-    let reachable = files::reachable(address);
-    if !is_tls {
-        return format!("http://{reachable}/{SLUG}");
-    }
-    let ip = reachable.ip();
-    match ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST {
-        true => format!("https://localhost:{}/{SLUG}", reachable.port()),
-        false => format!("https://{reachable}/{SLUG}"),
-    }
-}
-
-/// A path that holds in another terminal's directory too.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// A path as a shell takes it for one word.
-fn in_shell(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
-    if text.bytes().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
-}
-
-#[cfg(test)]
-#[path = "dev_tests.rs"]
-mod tests;

@@ -246,7 +246,7 @@ fn shown(fields: &Fields) -> String {
 
 #[cfg(test)]
 #[path = "difference_tests.rs"]
-mod tests;
+pub mod tests;
 
 #[cfg(test)]
 #[path = "difference_walk_tests.rs"]

@@ -11,15 +11,18 @@ use policy::model::{self, file};
 use serde_json::{Value as Json, json};
 
 use super::form::{Fields, Kind, SiteForm, resource_key, resource_of, sorted, words};
+use super::named::Named;
 use super::rest::{Rest, RestError};
 
 /// A site of the file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WantedSite {
     /// All but its headers.
     pub form: SiteForm,
     /// Headers for its origin; `None` where the file says nothing of them.
     pub headers: Option<BTreeMap<String, String>>,
+    /// What the file names of it.
+    pub named: Named,
 }
 
 /// A row's id and version.
@@ -130,7 +133,8 @@ pub fn wanted(name: &str, bytes: &[u8]) -> Result<Vec<WantedSite>, String> {
             ));
         }
         let headers = table.get("origin_headers").map(|_| headers_of(site));
-        sites.push(WantedSite { form: SiteForm::of(site), headers });
+        let named = table.as_table().map(|table| Named::of(site, table)).unwrap_or_default();
+        sites.push(WantedSite { form: SiteForm::of(site), headers, named });
     }
     Ok(sites)
 }

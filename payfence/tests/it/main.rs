@@ -24,6 +24,7 @@ mod cors;
 mod deadlines;
 mod decisions;
 mod desync;
+mod dev;
 mod forwarding;
 mod full_disk;
 mod journal;

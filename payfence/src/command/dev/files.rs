@@ -8,7 +8,7 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use policy::model::Origin;
@@ -176,9 +176,14 @@ fn write_state(path: &Path, state: &State) -> Result<(), Failure> {
     let text = format!(
         "# What `payfence dev` remembers. The token is a key to the demo site: keep this file to yourself.\n{text}"
     );
-    fs::create_dir_all(settings::beside(path))
+    make_directory(&settings::beside(path))
         .and_then(|()| replace(path, &text, 0o600))
         .map_err(|error| broken("write", path, &error))
+}
+
+/// What is kept there names customers and holds keys: for its owner alone.
+pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
 /// Writes a file beside `path` and renames it over it, so that nobody ever reads half of it.

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::thread;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
@@ -16,26 +16,32 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use super::supervisor::Supervisor;
 
 /// Days that can be asked for.
 const DAYS_MAX: u32 = 14;
 
-/// Serves until the process ends, on a thread of its own.
+/// Serves until the process ends.
 ///
 /// # Errors
-/// When no thread or runtime can be made.
-pub fn serve(socket: TcpListener) -> io::Result<()> {
+/// When the socket cannot be used.
+pub fn serve(
+    runtime: &Runtime,
+    socket: TcpListener,
+    supervisor: Arc<Supervisor>,
+) -> io::Result<()> {
     socket.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = {
         let _context = runtime.enter();
         tokio::net::TcpListener::from_std(socket)?
     };
-    thread::Builder::new().name("sample-api".to_owned()).spawn(move || {
-        if let Err(error) = runtime.block_on(async { axum::serve(listener, router()).await }) {
-            tracing::error!(%error, "the sample API ended");
+    runtime.spawn(async move {
+        if let Err(error) = axum::serve(listener, router()).await {
+            supervisor.died("the sample API", &error.to_string());
         }
-    })?;
+    });
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::super::super::load_policy;
 use super::*;
 
 fn prepare(file: &Path, origin: &str) -> files::Prepared {
