@@ -45,6 +45,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 pub const DRAIN: Duration = Duration::from_secs(30);
 /// How often what is old is thrown away.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
+/// Between two steps of that.
+const PRUNE_PAUSE: Duration = Duration::from_millis(200);
 /// How long a start waits for the database.
 const START_WAIT: Duration = Duration::from_secs(30);
 const START_RETRY: Duration = Duration::from_millis(500);
@@ -68,6 +70,8 @@ pub struct Config {
     pub webhook_secrets: Arc<WebhookSecrets>,
     /// What mails are sent with.
     pub mail: MailSettings,
+    /// How long entries of the audit log are kept, days; 0: for ever.
+    pub audit_days: u32,
     /// Where bases of the policy are written, which nodes fetch. They keep no name there, so that nothing is left of them.
     pub folder: PathBuf,
 }
@@ -173,7 +177,7 @@ impl Server {
         let mut background = vec![
             tokio::spawn(carry),
             tokio::spawn(store.outbox().clone().publish()),
-            tokio::spawn(prune(store.clone())),
+            tokio::spawn(prune(store.clone(), config.audit_days)),
         ];
         background.extend(sweep.map(tokio::spawn));
         background.extend(worker.map(|worker| tokio::spawn(worker.run())));
@@ -278,11 +282,19 @@ where
     }
 }
 
-async fn prune(store: Store) {
+async fn prune(store: Store, audit_days: u32) {
     loop {
         tokio::time::sleep(PRUNE_INTERVAL).await;
-        if let Err(error) = store.prune().await {
-            tracing::debug!(%error, "old answers stay for now");
+        loop {
+            match store.prune(audit_days).await {
+                // Changes go first.
+                Ok(pruned) if pruned.has_more() => tokio::time::sleep(PRUNE_PAUSE).await,
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::debug!(%error, "what is old stays for now");
+                    break;
+                }
+            }
         }
         if let Err(error) = store.prune_notifications().await {
             tracing::debug!(%error, "old events stay for now");

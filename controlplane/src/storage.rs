@@ -29,6 +29,7 @@ pub mod outbox;
 mod overage;
 mod policy_rows;
 mod reconcile;
+mod prune;
 mod rekey;
 mod rows;
 mod schema;
@@ -55,6 +56,7 @@ pub use outbox::{Outbox, OutboxEntry};
 pub use overage::{OverageBook, OverageDue};
 pub use policy_rows::{PolicyReader, SiteRows, SubscriptionRows};
 pub use reconcile::{Reconciled, Waiting};
+pub use prune::{AUDIT_DAYS_DEFAULT, Pruned};
 pub use rows::{
     Account, Adjustment, AdminKey, AuditEntry, Columns, Customer, EventRecord, Mail, Member, Node,
     NodeToken, OverageEvent, Plan, PlanRevision, Resource, Site, Stamp, Subscription, TenantRow,
@@ -237,16 +239,28 @@ impl Store {
         Ok(self.accounts(window).await?.is_none_or(|page| page.rows.is_empty()))
     }
 
-    /// Forgets old answers to requests that may be sent again, and old entries of the outbox; says how many of each.
+    /// Throws away one step of what is old; entries of the audit log after so many days, 0 for never.
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub async fn prune(&self) -> StorageResult<(u64, u64)> {
-        let now_ms = self.world.now_ms();
-        let answers = idempotency::prune(&self.database, now_ms).await?;
+    pub async fn prune(&self, audit_days: u32) -> StorageResult<Pruned> {
         self.prune_stripe().await?;
         self.prune_inbox().await?;
-        Ok((answers, outbox::prune(&self.database, now_ms, outbox::KEPT_MIN).await?))
+        prune::step(&self.database, self.world.now_ms(), audit_days).await
+    }
+
+    /// The same of the audit log alone, at another time and with another step.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    #[cfg(test)]
+    pub(crate) async fn prune_audit(
+        &self,
+        now_ms: i64,
+        days: u32,
+        step: u64,
+    ) -> StorageResult<u64> {
+        prune::audit(&self.database, now_ms, days, step).await
     }
 
     /// The same, keeping only so many entries of the outbox.
@@ -255,7 +269,7 @@ impl Store {
     /// When the database cannot be asked.
     #[cfg(test)]
     pub(crate) async fn prune_outbox(&self, now_ms: i64, kept_min: i64) -> StorageResult<u64> {
-        outbox::prune(&self.database, now_ms, kept_min).await
+        outbox::prune(&self.database, now_ms, kept_min, prune::STEP).await
     }
 
     /// Seals every secret anew that was sealed with another key than the first; says how many.

@@ -261,6 +261,9 @@ pub struct ControlplaneArgs {
     /// How people and programs are told of what happens
     #[command(flatten)]
     pub notify: NotifyArgs,
+    /// How many days entries of the audit log are kept, 0 for ever (default 400)
+    #[arg(long, env = "PAYFENCE_AUDIT_DAYS", value_name = "N")]
+    pub audit_days: Option<u32>,
     /// What to do instead of serving
     #[command(subcommand)]
     pub command: Option<ControlplaneCommand>,

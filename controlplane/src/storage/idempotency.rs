@@ -114,11 +114,17 @@ impl Claim {
 }
 
 /// Forgets answers that are older than [`KEPT_MS`], a bounded number at a time; says how many.
-pub(super) async fn prune<C: ConnectionTrait>(database: &C, now_ms: i64) -> StorageResult<u64> {
+pub(super) async fn prune<C: ConnectionTrait>(
+    database: &C,
+    now_ms: i64,
+    step: u64,
+) -> StorageResult<u64> {
     let statement = Statement::from_sql_and_values(
         database.get_database_backend(),
-        "DELETE FROM idempotency_keys WHERE (account_id, idempotency_key) IN \
-         (SELECT account_id, idempotency_key FROM idempotency_keys WHERE created_at_ms < $1 LIMIT 10000)",
+        format!(
+            "DELETE FROM idempotency_keys WHERE (account_id, idempotency_key) IN \
+             (SELECT account_id, idempotency_key FROM idempotency_keys WHERE created_at_ms < $1 LIMIT {step})"
+        ),
         [(now_ms - KEPT_MS).into()],
     );
     Ok(database.execute_raw(statement).await?.rows_affected())

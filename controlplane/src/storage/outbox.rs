@@ -55,8 +55,14 @@ pub(super) async fn prune(
     database: &DatabaseConnection,
     now_ms: i64,
     kept_min: i64,
+    step: u64,
 ) -> StorageResult<u64> {
-    let sql = "DELETE FROM outbox WHERE sequence <= (SELECT sequence FROM outbox_head WHERE id = 1) - $1 AND created_at_ms < $2";
+    // The oldest numbers first, so that what is left has no gap.
+    let sql = format!(
+        "DELETE FROM outbox WHERE id IN (SELECT id FROM (SELECT id, sequence, created_at_ms FROM outbox \
+         WHERE sequence IS NOT NULL ORDER BY sequence LIMIT {step}) AS oldest \
+         WHERE sequence <= (SELECT sequence FROM outbox_head WHERE id = 1) - $1 AND created_at_ms < $2)"
+    );
     let values = [kept_min.into(), now_ms.saturating_sub(KEPT_MS).into()];
     let statement = Statement::from_sql_and_values(database.get_database_backend(), sql, values);
     Ok(database.execute_raw(statement).await?.rows_affected())

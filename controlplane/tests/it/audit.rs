@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::place::Place;
 use super::samples;
+use crate::world::{System, World as _};
 
 fn ids(json: &Json, field: &str) -> Vec<String> {
     let data = json["data"].as_array().unwrap().iter();
@@ -81,4 +82,47 @@ pub async fn a_dead_node_is_shown_with_its_reason(place: Place) {
     assert!(dead.json["declared_dead_at"].is_string());
     assert_eq!(dead.json["declared_dead_reason"], "disk lost");
     assert_eq!(owner.get(&node).await.json["declared_dead_reason"], "disk lost");
+}
+
+pub async fn the_audit_log_is_kept_as_long_as_was_said(place: Place) {
+    const DAY_MS: i64 = 86_400_000;
+    let (owner, stranger) = (place.owner().await, place.stranger().await);
+    samples::make(&owner).await;
+    let count = async |client: &super::client::Client| {
+        let log = client.get("/v1/audit?limit=100").await.expect(200);
+        log.json["data"].as_array().unwrap().len() as u64
+    };
+    let (mine, theirs) = (count(&owner).await, count(&stranger).await);
+    // All but the newest entry are 400 days and a bit older, as is one of the other account.
+    let newest = "(SELECT MAX(key) FROM audit_log)";
+    let age = 400 * DAY_MS + 60_000;
+    place
+        .store
+        .raw(&format!(
+            "UPDATE audit_log SET created_at_ms = created_at_ms - {age} WHERE key <> {newest}"
+        ))
+        .await;
+    let now_ms = System.now_ms();
+    for (days, at_ms) in [(0, now_ms + 9_999 * DAY_MS), (402, now_ms), (401, now_ms)] {
+        assert_eq!(place.store.prune_audit(at_ms, days, 1_000).await.unwrap(), 0, "{days}");
+    }
+    // Step by step, and across accounts.
+    let old = mine + theirs - 1;
+    let mut gone = 0;
+    loop {
+        let step = place.store.prune_audit(now_ms, 400, 3).await.unwrap();
+        assert!(step <= 3);
+        gone += step;
+        if step == 0 {
+            break;
+        }
+    }
+    assert_eq!(gone, old);
+    assert_eq!(count(&owner).await + count(&stranger).await, 1);
+    // What is written from then on is there, and what is pruned by the way that the server takes is the same.
+    let before = count(&owner).await;
+    owner.post("/v1/customers", json!({ "reference": "later" })).await.expect(201);
+    let pruned = place.store.prune(400).await.unwrap();
+    assert_eq!((pruned.audit, pruned.has_more()), (0, false));
+    assert_eq!(count(&owner).await, before + 1);
 }

@@ -81,7 +81,8 @@ cases! {
         lists_are_paged;
     audit:
         the_audit_log_is_read_by_what_is_looked_for,
-        a_dead_node_is_shown_with_its_reason;
+        a_dead_node_is_shown_with_its_reason,
+        the_audit_log_is_kept_as_long_as_was_said;
     members:
         an_account_is_read_and_renamed,
         the_operator_makes_accounts,

@@ -55,6 +55,7 @@ impl Place {
             billing: None,
             webhook_secrets: Arc::default(),
             mail: MailSettings::default(),
+            audit_days: 0,
             folder: std::env::temp_dir(),
         }
     }

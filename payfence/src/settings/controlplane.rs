@@ -15,6 +15,7 @@ use controlplane::api::ApiSettings;
 use controlplane::billing::webhooks::WebhookSecrets;
 use controlplane::secrets::Keyring;
 use controlplane::server::Config;
+use controlplane::storage::AUDIT_DAYS_DEFAULT;
 use controlplane::tls::TlsFiles;
 use controlplane::world::System;
 
@@ -49,6 +50,7 @@ pub fn config(args: &ControlplaneArgs) -> Result<Config, Failure> {
         billing,
         keyring,
         folder: data_dir,
+        audit_days: args.audit_days.unwrap_or(AUDIT_DAYS_DEFAULT),
         api: ApiSettings {
             allow_private_origins: args.allow_private_origins,
             allow_private_webhooks: args.notify.allow_private_webhooks,

@@ -1,23 +1,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
-use crate::cli::{BillingArgs, NotifyArgs};
 
 fn args(data_dir: &Path) -> ControlplaneArgs {
-    ControlplaneArgs {
-        database_url: None,
-        data_dir: Some(data_dir.to_owned()),
-        secret_keys_file: None,
-        listen: None,
-        tls_cert: None,
-        tls_key: None,
-        allow_private_origins: false,
-        billing: BillingArgs::default(),
-        stripe_webhook_secret_file: None,
-        stripe_live_webhook_secret_file: None,
-        notify: NotifyArgs::default(),
-        command: None,
-    }
+    ControlplaneArgs { data_dir: Some(data_dir.to_owned()), ..ControlplaneArgs::default() }
 }
 
 #[test]
