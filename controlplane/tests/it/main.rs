@@ -12,6 +12,7 @@ mod catalogue;
 mod client;
 mod entitlements;
 mod mails;
+mod killed;
 mod members;
 mod money;
 mod openapi;
@@ -201,9 +202,17 @@ fn run(name: &str, places: impl Fn() -> Place) {
     assert!(failed.is_empty(), "{} cases failed on {name}: {}", failed.len(), failed.join(", "));
 }
 
+/// Cases that make databases of their own.
+fn is_asked_for(case: &str) -> bool {
+    case.contains(&std::env::var("PAYFENCE_TEST_CASE").unwrap_or_default())
+}
+
 #[test]
 fn sqlite() {
     run("SQLite", Place::sqlite);
+    if is_asked_for("killed") {
+        killed::no_change_is_lost_or_made_twice(Place::sqlite);
+    }
 }
 
 #[test]
@@ -217,5 +226,10 @@ fn postgres() {
     }
     let mut cluster = Cluster::start();
     run("PostgreSQL", || Place::at(cluster.database(), None));
-    away::a_database_that_goes_away_is_waited_for(&mut cluster);
+    if is_asked_for("killed") {
+        killed::no_change_is_lost_or_made_twice(|| Place::at(cluster.database(), None));
+    }
+    if is_asked_for("away") {
+        away::a_database_that_goes_away_is_waited_for(&mut cluster);
+    }
 }

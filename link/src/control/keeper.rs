@@ -93,7 +93,7 @@ impl<S: PolicySink> Keeper<S> {
         let mut log = LogReader::open(&kept.log).map_err(read)?;
         let mut end = None;
         while let Some(delta) = log.next_delta().map_err(read)? {
-            let applied = if delta.head.from == sequence {
+            let applied = if leads_on(delta.head, sequence) {
                 self.sink.apply(&snapshot, &delta.bytes)
             } else {
                 Err("it does not follow the one before".to_owned())
@@ -172,7 +172,7 @@ impl<S: PolicySink> Keeper<S> {
             return Took::Awaits;
         }
         let Some(held) = &mut self.held else { return Took::Awaits };
-        if head.to > held.sequence && head.from != held.sequence {
+        if head.from > held.sequence {
             return if self.behind.is_some() { Took::Awaits } else { Took::Gap };
         }
         let is_new = head.to > held.sequence;
@@ -205,7 +205,7 @@ impl<S: PolicySink> Keeper<S> {
     /// Feeds a base that is behind; true when it has taken the old one's place with this change.
     fn catch_up(&mut self, head: DeltaHead, bytes: &[u8]) -> bool {
         let Some(behind) = &mut self.behind else { return false };
-        if head.from != behind.sequence {
+        if !leads_on(head, behind.sequence) {
             return false;
         }
         let fed = self.sink.apply(&behind.snapshot, bytes).and_then(|snapshot| {
@@ -315,6 +315,12 @@ impl<S: PolicySink> Keeper<S> {
     }
 }
 
+/// Whether a change brings what is at `sequence` further. It may begin earlier: it says how things are at its end, and another control plane
+/// than the one before has cut changes at other places.
+pub(super) const fn leads_on(head: DeltaHead, sequence: u64) -> bool {
+    head.from <= sequence && sequence < head.to
+}
+
 /// Applies what a log has from `held`'s sequence on; returns how far the log was read.
 fn replay<S: PolicySink>(
     sink: &S,
@@ -325,7 +331,7 @@ fn replay<S: PolicySink>(
     let read = |error: io::Error| format!("{}: {error}", path.display());
     let mut log = LogReader::open_at(path, at).map_err(read)?;
     while let Some(delta) = log.next_delta().map_err(read)? {
-        if delta.head.from != held.sequence {
+        if !leads_on(delta.head, held.sequence) {
             continue;
         }
         held.snapshot = sink.apply(&held.snapshot, &delta.bytes)?;

@@ -213,10 +213,12 @@ fn changes_the_disk_has_not_taken_are_asked_for_again() {
 #[test]
 fn a_base_that_lacks_changes_in_force_catches_up_before_it_counts() {
     let bench = Bench::new();
-    let mut keeper = bench.boot();
+    let disk = FaultyDisk::new();
+    let mut keeper = bench.boot_on(Arc::new(disk.clone()));
     assert_eq!(take_base(&mut keeper, 10, "1000"), Ok(true));
-    // One change of three steps: no base within it can be reached from the log.
-    assert_eq!(keeper.take(DeltaHead { from: 10, to: 13 }, &[36]), Took::Applied);
+    // The log lacks what is in force, so a base is not brought there by it.
+    disk.fail_next(2);
+    assert_eq!([11, 12, 13].map(|to| change(&mut keeper, to)), [Took::Applied; 3]);
     assert_eq!(take_base(&mut keeper, 12, "1023"), Ok(false));
     assert_eq!((in_force(&keeper), keeper.query(1).from), (Some((13, sum(13))), 12));
     assert_eq!(change(&mut keeper, 13), Took::Applied);
@@ -241,4 +243,27 @@ fn another_history_waits_for_its_base_and_may_go_back() {
     assert_eq!(in_force(&keeper), Some((3, 7)));
     keeper.meet(2);
     assert!(!keeper.awaits_base());
+}
+
+/// Two control planes cut the same changes at other places; a node that goes over gets one that begins before what it has.
+#[test]
+fn a_change_that_begins_earlier_leads_on() {
+    let bench = Bench::new();
+    let mut keeper = bench.boot();
+    assert_eq!(take_base(&mut keeper, 10, "1000"), Ok(true));
+    assert_eq!(change(&mut keeper, 11), Took::Applied);
+    let mut take = |from, to: u64| keeper.take(DeltaHead { from, to }, &[to as u8]);
+    assert_eq!(take(9, 12), Took::Applied);
+    assert_eq!(take(8, 12), Took::Old);
+    assert_eq!(take(11, 13), Took::Applied);
+    assert_eq!(take(14, 15), Took::Gap);
+    assert_eq!(in_force(&keeper), Some((13, sum(13))));
+    assert!(!keeper.lags_on_disk());
+    drop(keeper);
+    // The log has them, and a base beside it catches up by them.
+    let mut keeper = bench.boot();
+    assert_eq!(in_force(&keeper), Some((13, sum(13))));
+    assert_eq!(keeper.query(2).from, 13);
+    assert_eq!(take_base(&mut keeper, 11, "1011"), Ok(true));
+    assert_eq!(in_force(&keeper), Some((13, sum(13))));
 }

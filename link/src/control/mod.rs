@@ -53,7 +53,8 @@ pub trait PolicySink: Send + Sync + 'static {
     /// Text for a person: the file does not hold the policy of this sequence, or fails any check.
     fn load_base(&self, file: File, sequence: u64) -> Result<Self::Snapshot, String>;
 
-    /// The snapshot that a change makes of another. Takes well under a millisecond.
+    /// The snapshot that a change makes of another. Takes well under a millisecond. A change may begin before what the snapshot holds: it says
+    /// how things are at its end, not what is added.
     ///
     /// # Errors
     /// Text for a person: the change is damaged, or does not fit.

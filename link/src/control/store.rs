@@ -13,6 +13,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::keeper::leads_on;
 use crate::disk::{self, Disk, DiskFile, FileSystem};
 use crate::wire::frame::PAYLOAD_BYTES_MAX;
 use crate::wire::message::delta_frame;
@@ -175,9 +176,9 @@ impl DeltaLog {
         self.length >= LOG_BYTES_MAX
     }
 
-    /// Appends a change that follows the last one; any other is passed over. After an error the log is as it was.
+    /// Appends a change that leads on from the last one; any other is passed over. After an error the log is as it was.
     pub(super) fn append(&mut self, head: DeltaHead, bytes: &[u8]) -> io::Result<()> {
-        if head.from != self.sequence || self.is_full() {
+        if !leads_on(head, self.sequence) || self.is_full() {
             return Ok(());
         }
         let frame = delta_frame(head, bytes).map_err(io::Error::other)?;
