@@ -13,7 +13,7 @@
 mod base;
 mod changes;
 mod download;
-mod feed;
+pub(crate) mod feed;
 mod mailboxes;
 mod model;
 mod report;

@@ -141,3 +141,7 @@ pub async fn collect(store: Store, mailboxes: Arc<Mailboxes>) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "mailboxes_tests.rs"]
+mod tests;

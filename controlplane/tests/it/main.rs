@@ -12,6 +12,7 @@ mod catalogue;
 mod client;
 mod entitlements;
 mod mails;
+mod history;
 mod killed;
 mod members;
 mod money;
@@ -28,6 +29,7 @@ mod selling;
 mod settle;
 mod shop;
 mod shuffle;
+mod scarce;
 mod storage;
 mod stripe_inbox;
 mod sync;
@@ -175,6 +177,8 @@ cases! {
     quota:
         each_part_of_a_quota_is_told_once,
         a_quota_used_up_at_once_is_told_as_that_alone;
+    history:
+        changes_of_before_a_new_history_lead_nowhere;
     tenancy:
         no_route_reaches_another_account;
 }
@@ -228,6 +232,10 @@ fn postgres() {
     run("PostgreSQL", || Place::at(cluster.database(), None));
     if is_asked_for("killed") {
         killed::no_change_is_lost_or_made_twice(|| Place::at(cluster.database(), None));
+    }
+    if is_asked_for("scarce") {
+        scarce::a_database_that_does_not_answer_is_waited_for(&cluster);
+        scarce::a_database_without_connections_is_waited_for();
     }
     if is_asked_for("away") {
         away::a_database_that_goes_away_is_waited_for(&mut cluster);

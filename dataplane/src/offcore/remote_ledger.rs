@@ -229,3 +229,7 @@ impl Carrier {
         self.writer.finish();
     }
 }
+
+#[cfg(test)]
+#[path = "remote_ledger_tests.rs"]
+mod tests;

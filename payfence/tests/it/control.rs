@@ -2,13 +2,14 @@
 //!
 //! In: changes by REST, requests at nodes, crashes of either side. Out: what clients saw.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::json;
 
 use super::client::get;
 use super::gateway::Gateway;
-use super::origin::Origin;
+use super::origin::{Origin, reply};
 use super::plane::Plane;
 use super::wait::wait_for;
 
@@ -195,4 +196,30 @@ fn wait_answer_once_up(gateway: &Gateway, token: &str) {
         std::net::TcpStream::connect(gateway.address).ok()?;
         (ask(gateway, token).0 == 200).then_some(())
     });
+}
+
+/// The control plane lets origins be here; a node that was not told so looks at each address itself, as it is written and as a name leads to.
+#[test]
+fn a_node_reaches_no_private_origin_unless_it_is_told() {
+    let origin = Origin::ok();
+    let Some(plane) = Plane::start(origin.address, json!({ "reference": "pro" })) else { return };
+    // Where `localhost` leads to.
+    let here = SocketAddr::from(([127, 0, 0, 1], 0));
+    let local = Origin::start_at(here, |_| reply("200 OK", &[], "ok"));
+    let by_name = format!("http://localhost:{}", local.address.port());
+    plane.post("/v1/sites", json!({ "slug": "named", "origin": by_name, "hosts": ["named.test"] }));
+    let mut node = plane.launch_node_with("n1", &[]);
+    node.wait_ready();
+    let named = "GET /free HTTP/1.1\r\nHost: named.test\r\nConnection: close\r\n\r\n";
+    for request in [get("/free", &[]), named.to_owned()] {
+        let answer = node.ask(&request);
+        let got = (answer.status, answer.reason());
+        assert_eq!((got.0, got.1.as_str()), (502, "origin_unreachable"), "{request}");
+    }
+    assert!(origin.requests().is_empty() && local.requests().is_empty());
+    // The same policy, on a node that may.
+    let node = plane.node("n2");
+    for request in [get("/free", &[]), named.to_owned()] {
+        wait_for("its address", || (node.ask(&request).status == 200).then_some(()));
+    }
 }

@@ -122,6 +122,7 @@ impl Origin {
         script: impl Fn(&Received) -> Vec<Step> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(address).expect("an address of its own");
+        let address = listener.local_addr().expect("a socket has an address");
         let origin = Self { address, seen: Arc::default(), tls };
         let accepting = origin.clone();
         let script: Arc<Script> = Arc::new(script);

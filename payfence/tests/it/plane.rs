@@ -183,11 +183,17 @@ impl Plane {
     /// The same, which may not serve yet.
     #[track_caller]
     pub fn launch_node(&self, name: &str) -> Gateway {
+        self.launch_node_with(name, &["--allow-private-origins"])
+    }
+
+    /// The same with these flags.
+    #[track_caller]
+    pub fn launch_node_with(&self, name: &str, flags: &[&str]) -> Gateway {
         let id = id_of(&self.post("/v1/nodes", json!({ "name": name })));
         let made = self.post(&format!("/v1/nodes/{id}/tokens"), json!({}));
         let token = made["secret"].as_str().expect("a secret");
         let url = format!("http://{}", self.address);
-        Gateway::launch_node(&url, token, &["--allow-private-origins", "--node-name", name])
+        Gateway::launch_node(&url, token, &[flags, &["--node-name", name]].concat())
     }
 }
 
