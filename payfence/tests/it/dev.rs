@@ -355,6 +355,40 @@ fn a_later_start_keeps_keys_and_use_to_the_unit() {
 }
 
 #[test]
+fn a_crash_costs_no_unit_and_gives_none_twice() {
+    const LIMIT: u64 = 12;
+    let Some(desk) = Desk::new() else { return };
+    let mut dev = desk.start();
+    desk.edit("requests = 1000", &format!("requests = {LIMIT}"));
+    let token = dev.token();
+    let usage = |dev: &Dev| dev.get("/demo/.payfence/usage", &token).json();
+    wait_for("the limit", || (usage(&dev)["limit"] == LIMIT).then_some(()));
+    let mut admitted = 0;
+    // Nothing is in flight at a kill, so all of it can be had, and no more.
+    for _ in 0..LIMIT / 4 {
+        for _ in 0..4 {
+            let answer = wait_for("an answer that is known", || {
+                // What the start before had leased may not have come back yet, and of the rate it is taken to have used all.
+                let answer = dev.get("/demo/api/v1/forecast", &token);
+                let is_later = ["ledger_unreachable", "rate_limited"].contains(&&*answer.reason());
+                (!is_later).then_some(answer)
+            });
+            assert_eq!(answer.status, 200, "{admitted}: {answer:?}");
+            admitted += 1;
+        }
+        dev.child.kill().expect("our own child");
+        dev.child.wait().expect("our own child");
+        dev = desk.start();
+        wait_for("what was used before", || {
+            (usage(&dev)["used"].as_u64() == Some(admitted)).then_some(())
+        });
+    }
+    assert_eq!(admitted, LIMIT);
+    dev.wait_answer("/demo/api/v1/forecast", &token, (429, "quota_exhausted"));
+    dev.stop("TERM");
+}
+
+#[test]
 fn what_is_in_the_way_is_told_in_a_sentence() {
     let Some(desk) = Desk::new() else { return };
     let dev = desk.start();
