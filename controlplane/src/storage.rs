@@ -45,6 +45,7 @@ pub use billing_rows::{
     Checkout, KeyClaim, PlanPrice, StripeAccount, StripeCustomer, StripeSubscription,
 };
 pub use change::{Actor, Change};
+pub(crate) use connect::answered;
 pub use connect::{CONNECTIONS_DEFAULT, UrlError};
 pub use crossings::{Crossing, NamedEntitlement, PERCENTS};
 pub use deliveries::{Attempted, DueDelivery, Take};

@@ -2,7 +2,8 @@
 //!
 //! In: `postgres://…` or `sqlite://FILE`. Out: a pool, bounded in size and in every wait.
 //! Always holds: what SQLite has answered for is on disk (WAL, synchronous FULL); no statement of PostgreSQL runs
-//! longer than [`STATEMENT_TIMEOUT`]; opening connects to nothing yet.
+//! longer than [`STATEMENT_TIMEOUT`], and no transaction whose owner has gone silent holds its locks longer than [`IDLE_IN_TRANSACTION`];
+//! opening connects to nothing yet.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -11,10 +12,16 @@ use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use super::error::{StorageError, StorageResult};
+
 /// How long a request waits for a connection before it is told to come back.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one statement of PostgreSQL may run.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an open transaction may wait for its owner, whose machine may have lost power.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(30);
+/// How long those who follow and publish wait for an answer: a connection whose other end is gone without a word gives none.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Connections of one control plane to PostgreSQL, where the URL's owner does not say.
 pub const CONNECTIONS_DEFAULT: u32 = 16;
@@ -38,9 +45,12 @@ pub(super) fn open(url: &str, connections_max: u32) -> Result<DatabaseConnection
         let options =
             PgConnectOptions::from_str(url).map_err(|error| UrlError::Form(error.to_string()))?;
         let timeout_ms = STATEMENT_TIMEOUT.as_millis().to_string();
-        let options = options
-            .application_name("payfence-controlplane")
-            .options([("statement_timeout", timeout_ms.as_str()), ("lock_timeout", "5000")]);
+        let idle_ms = IDLE_IN_TRANSACTION.as_millis().to_string();
+        let options = options.application_name("payfence-controlplane").options([
+            ("statement_timeout", timeout_ms.as_str()),
+            ("lock_timeout", "5000"),
+            ("idle_in_transaction_session_timeout", idle_ms.as_str()),
+        ]);
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -64,4 +74,15 @@ pub(super) fn open(url: &str, connections_max: u32) -> Result<DatabaseConnection
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_lazy_with(options);
     Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
+}
+
+/// What comes of `asked`, which may be cut off in the middle.
+///
+/// # Errors
+/// Its own, or that no answer came within [`ANSWER_TIMEOUT`].
+pub(crate) async fn answered<T>(asked: impl Future<Output = StorageResult<T>>) -> StorageResult<T> {
+    tokio::time::timeout(ANSWER_TIMEOUT, asked).await.unwrap_or_else(|_| {
+        let text = format!("no answer within {} s", ANSWER_TIMEOUT.as_secs());
+        Err(StorageError::Unavailable(text))
+    })
 }

@@ -16,6 +16,7 @@ use sqlx::postgres::PgListener;
 use tokio::sync::{Notify, watch};
 
 use super::begin_write;
+use super::connect::answered;
 use super::error::StorageResult;
 
 /// How often the outbox is looked at without having been told to.
@@ -96,7 +97,7 @@ impl Outbox {
         let mut listener = None;
         let mut is_away = false;
         loop {
-            match self.publish_once().await {
+            match answered(self.publish_once()).await {
                 Ok(BATCH..) => continue,
                 Ok(_) if is_away => {
                     is_away = false;
@@ -248,7 +249,7 @@ impl Follower {
     pub async fn next(&mut self) -> StorageResult<Vec<OutboxEntry>> {
         loop {
             self.head.borrow_and_update();
-            let entries = read(&self.database, self.sequence).await?;
+            let entries = answered(read(&self.database, self.sequence)).await?;
             if let Some(last) = entries.last() {
                 self.sequence = last.sequence;
                 return Ok(entries);

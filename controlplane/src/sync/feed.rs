@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::base::{self, Base};
 use super::changes::{self, Encoded};
 use crate::secrets::Keyring;
-use crate::storage::{OutboxEntry, StorageResult, Store};
+use crate::storage::{OutboxEntry, StorageResult, Store, answered};
 
 /// Bytes of changes that are kept.
 const KEPT_BYTES_MAX: usize = 64 << 20;
@@ -233,7 +233,8 @@ impl Feed {
                 let is_new = |entry: &OutboxEntry| entry.sequence.unsigned_abs() > head;
                 let first = entries.iter().position(is_new).unwrap_or(entries.len());
                 let new = entries.get(first..).unwrap_or_default();
-                match changes::of_entries(&self.store, &self.keyring, head, new).await {
+                let made = changes::of_entries(&self.store, &self.keyring, head, new);
+                match answered(made).await {
                     Ok(made) => {
                         is_away = false;
                         self.keep(made, changes::concern_nodes(&entries));

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use policy::budget::Posted;
 use tokio::sync::Notify;
 
-use crate::storage::Store;
+use crate::storage::{Store, answered};
 
 /// How often mail that others left in the database is looked for.
 const COLLECT: Duration = Duration::from_millis(50);
@@ -125,7 +125,7 @@ pub async fn collect(store: Store, mailboxes: Arc<Mailboxes>) {
     let mut is_away = false;
     loop {
         tokio::time::sleep(COLLECT).await;
-        match store.take_mail(&mailboxes.nodes()).await {
+        match answered(store.take_mail(&mailboxes.nodes())).await {
             Ok(mail) => {
                 is_away = false;
                 for (node, start, bytes) in mail {

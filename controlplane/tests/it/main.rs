@@ -235,6 +235,7 @@ fn postgres() {
     }
     if is_asked_for("scarce") {
         scarce::a_database_that_does_not_answer_is_waited_for(&cluster);
+        scarce::connections_that_lead_nowhere_are_given_up(&cluster);
         scarce::a_database_without_connections_is_waited_for();
     }
     if is_asked_for("away") {

@@ -1,11 +1,18 @@
 //! PostgreSQL that has no connection left, or does not come back with an answer.
 //!
-//! In: a database whose connections others hold, a table that somebody has locked. Out: 503 with `Retry-After` in time, and all well after it.
+//! In: a database whose connections others hold, a table that somebody has locked, connections whose other end is gone without a word. Out: 503
+//! with `Retry-After` in time, and all well after it.
 
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UnixStream};
+use tokio::sync::watch;
 
 use super::client::{Answer, Client};
 use super::place::{Place, actor};
@@ -70,6 +77,9 @@ pub fn a_database_without_connections_is_waited_for() {
         let read = owner.get("/v1/customers").await.expect(503);
         assert!(!read.header("retry-after").is_empty(), "{read:?}");
         drop(held);
+        for other in others {
+            other.close().await;
+        }
         until_answered(&owner, "during", 201).await;
         assert_eq!(customers(&owner).await, 2);
     });
@@ -117,5 +127,109 @@ pub fn a_database_that_does_not_answer_is_waited_for(cluster: &Cluster) {
     runtime.block_on(async {
         until_answered(&owner, "slow", 201).await;
         assert_eq!(customers(&owner).await, 1);
+    });
+}
+
+/// The way to a database. Once it sees the trap's text go by, it loses that and whatever else is on the way on the connections that there are,
+/// which stay open all the same; later ones are well.
+#[derive(Clone)]
+struct Way {
+    trap: Arc<Mutex<Option<&'static [u8]>>>,
+    /// How often it was sprung.
+    sprung: Arc<watch::Sender<u32>>,
+}
+
+impl Way {
+    /// Leads to the socket; the port to connect to.
+    async fn to(socket: PathBuf) -> (Self, u16) {
+        let way = Self { trap: Arc::default(), sprung: Arc::new(watch::Sender::new(0)) };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let leading = way.clone();
+        tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let Ok(server) = UnixStream::connect(&socket).await else { continue };
+                let (from_client, to_client) = client.into_split();
+                let (from_server, to_server) = server.into_split();
+                tokio::spawn(leading.clone().carry(from_client, to_server, true));
+                tokio::spawn(leading.clone().carry(from_server, to_client, false));
+            }
+        });
+        (way, port)
+    }
+
+    async fn carry<R, W>(self, mut from: R, mut to: W, is_question: bool)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut sprung = self.sprung.subscribe();
+        let mut piece = [0; 8192];
+        loop {
+            let read = tokio::select! {
+                biased;
+                _ = sprung.changed() => return std::future::pending().await,
+                read = from.read(&mut piece) => read,
+            };
+            let Ok(length @ 1..) = read else { return };
+            if is_question && self.springs(&piece[..length]) {
+                self.sprung.send_modify(|count| *count += 1);
+                return std::future::pending().await;
+            }
+            if to.write_all(&piece[..length]).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn springs(&self, piece: &[u8]) -> bool {
+        let mut trap = self.trap.lock();
+        let is_sprung =
+            trap.is_some_and(|text| piece.windows(text.len()).any(|window| window == text));
+        if is_sprung {
+            *trap = None;
+        }
+        is_sprung
+    }
+}
+
+/// The publisher's connection is lost in the middle of numbering, with the lock that all publishers need, and so are all others: as when the
+/// machine between has lost power. What was answered is told to followers all the same, before anybody's patience of hours is over.
+pub fn connections_that_lead_nowhere_are_given_up(cluster: &Cluster) {
+    let (name, url) = cluster.named_database();
+    let folder = url.split_once("host=").unwrap().1;
+    let socket = PathBuf::from(folder).join(".s.PGSQL.5432");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let (way, port) = Way::to(socket).await;
+        let place = Place::at(format!("postgres://payfence@127.0.0.1:{port}/{name}"), None);
+        place.prepare().await;
+        let owner = place.owner().await;
+        let publisher = tokio::spawn(place.store.outbox().clone().publish());
+        let mut follower = place.store.outbox().follow(0);
+        let mut customers = async |expected: usize| {
+            let mut seen = 0;
+            let follow = async {
+                while seen < expected {
+                    // While nobody answers it says so, and keeps its place.
+                    if let Ok(entries) = follower.next().await {
+                        seen += entries.iter().filter(|entry| entry.kind == "customer").count();
+                    }
+                }
+            };
+            let followed = tokio::time::timeout(2 * DEADLINE, follow).await;
+            followed.unwrap_or_else(|_| panic!("{seen} of {expected} customers"));
+        };
+        until_answered(&owner, "before", 201).await;
+        customers(1).await;
+        *way.trap.lock() = Some(b"UPDATE outbox SET sequence");
+        until_answered(&owner, "during", 201).await;
+        let mut sprung = way.sprung.subscribe();
+        let is_lost = tokio::time::timeout(DEADLINE, sprung.wait_for(|count| *count == 1)).await;
+        is_lost.expect("nobody numbers anything").unwrap();
+        until_answered(&owner, "after", 201).await;
+        customers(2).await;
+        publisher.abort();
     });
 }
