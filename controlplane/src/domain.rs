@@ -11,3 +11,4 @@ pub mod price;
 pub mod private_address;
 pub mod shapes;
 pub mod site;
+pub mod usage;

@@ -32,7 +32,7 @@ use crate::notify::{self, NotifySettings};
 use crate::overage::OverageTeller;
 use crate::reconcile::{self, Reconciler, SummedDecisions};
 use crate::secrets::Keyring;
-use crate::storage::{CONNECTIONS_DEFAULT, StorageError, Store, UrlError};
+use crate::storage::{CONNECTIONS_DEFAULT, Kept, StorageError, Store, UrlError};
 use crate::sync::Sync;
 use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::world::World;
@@ -74,6 +74,8 @@ pub struct Config {
     pub audit_days: u32,
     /// Where bases of the policy are written, which nodes fetch. They keep no name there, so that nothing is left of them.
     pub folder: PathBuf,
+    /// How much of decisions and use is kept.
+    pub kept: Kept,
 }
 
 /// Why it cannot run.
@@ -154,7 +156,7 @@ impl Server {
         if is_exposed(address, tls.is_some()) {
             tracing::warn!(%address, "keys and node tokens are sent in plain text to an address that others can reach; give --tls-cert and --tls-key, or listen on loopback behind a TLS proxy");
         }
-        let sync = Sync::new(store.clone(), config.keyring.clone(), config.folder);
+        let sync = Sync::new(store.clone(), config.keyring.clone(), config.folder, config.kept);
         let notifying = NotifySettings {
             keyring: config.keyring.clone(),
             allow_private_webhooks: config.api.allow_private_webhooks,

@@ -19,6 +19,7 @@ mod change;
 mod connect;
 mod crossings;
 mod deliveries;
+mod decisions;
 mod error;
 mod idempotency;
 mod ledger;
@@ -49,6 +50,7 @@ pub(crate) use connect::answered;
 pub use connect::{CONNECTIONS_DEFAULT, UrlError};
 pub use crossings::{Crossing, NamedEntitlement, PERCENTS};
 pub use deliveries::{Attempted, DueDelivery, Take};
+pub use decisions::{DAY_MS, Kept, OwnSites, ReadDecisions, SiteSpan, TakenDecisions, Unreadable};
 pub use error::{StorageError, StorageResult};
 pub use idempotency::StoredAnswer;
 pub use ledger::Taken;
@@ -285,6 +287,13 @@ impl Store {
     #[cfg(test)]
     pub(crate) async fn raw(&self, sql: &str) {
         self.database.execute_unprepared(sql).await.unwrap();
+    }
+
+    /// The number `n` of a query, for tests that look into tables.
+    #[cfg(test)]
+    pub(crate) async fn raw_number(&self, sql: &str) -> i64 {
+        let statement = sea_orm::Statement::from_string(self.database.get_database_backend(), sql);
+        self.database.query_one_raw(statement).await.unwrap().unwrap().try_get("", "n").unwrap()
     }
 
     /// Closes all connections, waiting for those in use.

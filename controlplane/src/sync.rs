@@ -7,11 +7,12 @@
 //! policy of all accounts, since only an operator makes nodes.
 //!
 //! [`feed`] follows the outbox and keeps the changes that streams are served from; [`base`] compiles whole policies;
-//! [`stream`], [`report`] and [`download`] are the three requests of [`link::wire`]; [`mailboxes`] carries the ledger's
+//! [`stream`], [`report`], [`download`] and [`decisions`] are the requests of [`link::wire`]; [`mailboxes`] carries the ledger's
 //! replies to streams of this process, the database to those of others.
 
 mod base;
 mod changes;
+mod decisions;
 mod download;
 pub(crate) mod feed;
 mod mailboxes;
@@ -30,13 +31,15 @@ use axum::extract::DefaultBodyLimit;
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode, header};
-use link::wire::frame::REPORT_BYTES_MAX;
+use link::wire::decisions::BODY_BYTES_MAX;
+use link::wire::frame::{HEAD_BYTES, REPORT_BYTES_MAX};
 use link::wire::{CONTENT_TYPE, NodeToken, PROTOCOL, PROTOCOL_HEADER, Refusal, Why};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::secrets::Keyring;
-use crate::storage::{Admission, KnownNode, StorageError, Store};
+use crate::storage::{Admission, Kept, KnownNode, StorageError, Store};
+use decisions::Intake;
 use feed::Feed;
 use mailboxes::Mailboxes;
 use seen::Seen;
@@ -50,25 +53,28 @@ pub struct Sync {
     feed: Arc<Feed>,
     mailboxes: Arc<Mailboxes>,
     seen: Arc<Seen>,
+    intake: Arc<Intake>,
     stopping: Arc<watch::Sender<bool>>,
 }
 
 impl Sync {
-    /// Nothing is followed yet: see [`Sync::run`]. Bases are kept in `folder`.
+    /// Nothing is followed yet: see [`Sync::run`]. Bases are kept in `folder`, of decisions so many.
     #[must_use]
-    pub fn new(store: Store, keyring: Arc<Keyring>, folder: PathBuf) -> Self {
+    pub fn new(store: Store, keyring: Arc<Keyring>, folder: PathBuf, kept: Kept) -> Self {
         let feed = Arc::new(Feed::new(store.clone(), keyring, folder));
         let stopping = Arc::new(watch::Sender::new(false));
-        Self { store, feed, mailboxes: Arc::default(), seen: Arc::default(), stopping }
+        let intake = Arc::new(Intake::new(kept));
+        Self { store, feed, mailboxes: Arc::default(), seen: Arc::default(), intake, stopping }
     }
 
-    /// Begins to follow the outbox, to compile bases, to carry mail and to settle what dead nodes held.
+    /// Begins to follow the outbox, to compile bases, to carry mail, to settle what dead nodes held and to forget old decisions.
     #[must_use]
     pub fn run(&self) -> Vec<JoinHandle<()>> {
         let mut tasks = vec![
             tokio::spawn(Arc::clone(&self.feed).follow()),
             tokio::spawn(Arc::clone(&self.feed).keep_base()),
             tokio::spawn(undertaker::run(self.clone())),
+            tokio::spawn(decisions::prune(self.clone())),
         ];
         if self.store.is_shared() {
             tasks.push(tokio::spawn(mailboxes::collect(
@@ -91,7 +97,15 @@ impl Sync {
             .route("/node/v1/base/{sequence}", get(download::base))
             .route("/node/v1/report", post(report::report))
             .layer(DefaultBodyLimit::max(REPORT_BYTES_MAX))
+            .merge(self.decisions())
             .with_state(self.clone())
+    }
+
+    fn decisions(&self) -> Router<Self> {
+        Router::new()
+            .route("/node/v1/decisions", post(decisions::take))
+            .route("/node/v1/decisions/{epoch}", get(decisions::positions))
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX + HEAD_BYTES))
     }
 
     /// The node that sends a request, or the refusal that it gets.

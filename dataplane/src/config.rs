@@ -111,6 +111,8 @@ pub struct Sinks {
     pub clickhouse: Option<ClickHouseConfig>,
     /// Files of JSON.
     pub ndjson: Option<NdjsonConfig>,
+    /// The node's control planes; not where it has its policy from a file.
+    pub control: bool,
 }
 
 /// TLS with clients, as told at the start.

@@ -14,11 +14,12 @@ use std::time::Duration;
 use link::control::ControlError;
 use link::ship::{self, Export, Shipper, SpoolSource};
 use link::sink::clickhouse::{ClickHouseSink, ConfigError};
+use link::sink::control::ControlSink;
 use link::sink::ndjson::NdjsonSink;
 use policy::budget::{Carried, LastWord, LedgerClock, ShardId};
 
 use crate::clock::Clock;
-use crate::config::{Config, JournalFull, Ready};
+use crate::config::{Config, JournalFull, PolicyFrom, Ready};
 use crate::http1::Limits;
 use crate::journal::drain::{Drain, DrainThread};
 use crate::journal::ring::Writer;
@@ -253,6 +254,10 @@ fn ship(config: &Config, drain: &Drain, state: &NodeState) -> Result<Option<Ship
     if let Some(ndjson) = &journal.sinks.ndjson {
         let sink = NdjsonSink::new(ndjson.clone());
         exports.push(Export::new("ndjson", ship::Limits::default(), sink, source()));
+    }
+    if let (true, PolicyFrom::Control(from)) = (journal.sinks.control, &config.policy) {
+        let sink = ControlSink::new(source::link_to(config, from)?)?;
+        exports.push(Export::new("control", ControlSink::limits(), sink, source()));
     }
     if exports.is_empty() {
         return Ok(None);

@@ -32,6 +32,8 @@ const NODE_NAME_BYTES_MAX: usize = 128;
 pub const JOURNAL_MIB_MIN: u64 = 16;
 /// A TiB.
 pub const JOURNAL_MIB_MAX: u64 = 1 << 20;
+/// More recent decisions of a site than this are for ClickHouse.
+const DECISIONS_KEPT_MAX: u64 = 100_000_000;
 
 /// A paywall in front of an HTTP API or an MCP tool server.
 #[derive(Debug, Parser)]
@@ -264,6 +266,9 @@ pub struct ControlplaneArgs {
     /// How many days entries of the audit log are kept, 0 for ever (default 400)
     #[arg(long, env = "PAYFENCE_AUDIT_DAYS", value_name = "N")]
     pub audit_days: Option<u32>,
+    /// What is kept of decisions
+    #[command(flatten)]
+    pub kept: KeptArgs,
     /// What to do instead of serving
     #[command(subcommand)]
     pub command: Option<ControlplaneCommand>,
@@ -293,6 +298,24 @@ pub struct BillingArgs {
     /// What the platform takes of each payment, in percent with at most two digits after the point (default 0)
     #[arg(long, env = "PAYFENCE_PLATFORM_FEE_PERCENT", value_name = "PERCENT")]
     pub platform_fee_percent: Option<Percent>,
+}
+
+/// What a control plane keeps of decisions that nodes ship to it.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Decisions and usage")]
+pub struct KeptArgs {
+    /// Decisions kept of each site, the newest (default 100000)
+    #[arg(long, env = "PAYFENCE_DECISIONS_KEPT", value_name = "N", value_parser = clap::value_parser!(u64).range(..=DECISIONS_KEPT_MAX))]
+    pub decisions_kept: Option<u64>,
+    /// Days after which they go in any case (default 7)
+    #[arg(long, env = "PAYFENCE_DECISIONS_KEPT_DAYS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub decisions_kept_days: Option<u16>,
+    /// Days that use is kept by the minute (default 3)
+    #[arg(long, env = "PAYFENCE_USAGE_MINUTES_KEPT_DAYS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub usage_minutes_kept_days: Option<u16>,
+    /// Days that use is kept by the day (default 400)
+    #[arg(long, env = "PAYFENCE_USAGE_DAYS_KEPT_DAYS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub usage_days_kept_days: Option<u16>,
 }
 
 /// What `controlplane` can do besides serving.
@@ -497,6 +520,9 @@ pub struct SinkArgs {
     /// A folder that decisions are written to as NDJSON files
     #[arg(long, env = "PAYFENCE_NDJSON_DIR", value_name = "DIR")]
     pub ndjson_dir: Option<PathBuf>,
+    /// Whether decisions go to the control plane (default: on with --control-url, unless they go to ClickHouse)
+    #[arg(long, env = "PAYFENCE_CONTROL_DECISIONS", value_name = "SWITCH")]
+    pub control_decisions: Option<Switch>,
 }
 
 /// Where a ClickHouse server is and who asks.

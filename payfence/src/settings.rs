@@ -89,6 +89,8 @@ struct FileKeys {
     clickhouse_ca: Option<PathBuf>,
     clickhouse_ttl_days: Option<u16>,
     ndjson_dir: Option<PathBuf>,
+    #[serde(deserialize_with = "from_text")]
+    control_decisions: Option<Switch>,
     #[serde(deserialize_with = "milliseconds")]
     head_timeout_ms: Option<Duration>,
     #[serde(deserialize_with = "milliseconds")]
@@ -284,6 +286,7 @@ fn sinks(given: SinkArgs, file: &FileKeys) -> SinkArgs {
         },
         clickhouse_ttl_days: given.clickhouse_ttl_days.or(file.clickhouse_ttl_days),
         ndjson_dir: or_path(given.ndjson_dir, &file.ndjson_dir),
+        control_decisions: given.control_decisions.or(file.control_decisions),
     }
 }
 
@@ -339,6 +342,7 @@ pub fn config(args: NodeArgs, on_ready: Option<OnReady>) -> Result<Config, Failu
         )));
     }
     let policy = policy(args.policy, args.control)?;
+    let has_control = matches!(policy, PolicyFrom::Control(_));
     let data_dir = args.data_dir.unwrap_or_else(|| match &policy {
         PolicyFrom::File(path) => beside(path).join(DATA_DIR),
         PolicyFrom::Control(_) => PathBuf::from(DATA_DIR),
@@ -356,7 +360,7 @@ pub fn config(args: NodeArgs, on_ready: Option<OnReady>) -> Result<Config, Failu
         deadlines: args.deadlines.or_default(),
         data_dir,
         ring_dir: args.ring_dir,
-        journal: journal::config(&args.journal)?,
+        journal: journal::config(&args.journal, has_control)?,
         journal_full: args.journal.journal_full.unwrap_or_default(),
         log_client: args.journal.log_client.unwrap_or_default(),
         on_ready,

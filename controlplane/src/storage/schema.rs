@@ -25,6 +25,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "0006_audit", sql: include_str!("schema/0006_audit.sql") },
     Step { name: "0007_members", sql: include_str!("schema/0007_members.sql") },
     Step { name: "0008_adjustments", sql: include_str!("schema/0008_adjustments.sql") },
+    Step { name: "0009_decisions", sql: include_str!("schema/0009_decisions.sql") },
     Step { name: "0010_billing", sql: include_str!("schema/0010_billing.sql") },
     Step { name: "0011_stripe_inbox", sql: include_str!("schema/0011_stripe_inbox.sql") },
     Step { name: "0012_notifications", sql: include_str!("schema/0012_notifications.sql") },

@@ -10,6 +10,8 @@ mod audit;
 mod away;
 mod catalogue;
 mod client;
+mod decision_rows;
+mod decisions;
 mod entitlements;
 mod mails;
 mod history;
@@ -179,6 +181,14 @@ cases! {
         a_quota_used_up_at_once_is_told_as_that_alone;
     history:
         changes_of_before_a_new_history_lead_nowhere;
+    decisions:
+        a_batch_counts_once,
+        two_control_planes_take_at_once,
+        lost_answers_lose_and_double_nothing,
+        a_node_speaks_for_itself,
+        rows_go_to_the_site_that_had_the_slug,
+        decisions_are_kept_by_number_and_age,
+        use_without_room_is_counted_together;
     tenancy:
         no_route_reaches_another_account;
 }

@@ -149,6 +149,22 @@ impl Source {
     }
 }
 
+/// How control planes are reached.
+///
+/// # Errors
+/// When there is no randomness.
+pub(super) fn link_to(config: &Config, from: &ControlFrom) -> Result<ControlConfig, Error> {
+    Ok(ControlConfig {
+        urls: from.urls.clone(),
+        token_file: from.token_file.clone(),
+        ca_file: from.ca_file.clone(),
+        folder: config.data_dir.join(POLICY_FOLDER),
+        epoch: getrandom::u64().map_err(std::io::Error::other)?,
+        version: VERSION.to_owned(),
+        pace: Pace::default(),
+    })
+}
+
 impl Linked {
     fn start(
         config: &Config,
@@ -156,15 +172,7 @@ impl Linked {
         sink: &Arc<ControlSink>,
         clock: Clock,
     ) -> Result<Self, Error> {
-        let settings = ControlConfig {
-            urls: from.urls.clone(),
-            token_file: from.token_file.clone(),
-            ca_file: from.ca_file.clone(),
-            folder: config.data_dir.join(POLICY_FOLDER),
-            epoch: getrandom::u64().map_err(std::io::Error::other)?,
-            version: VERSION.to_owned(),
-            pace: Pace::default(),
-        };
+        let settings = link_to(config, from)?;
         let (to_control, requests) = mpsc::channel(link::control::REQUESTS_WAITING_MAX);
         let (replied, replies) = remote_ledger::replies();
         let ledger_clock = Arc::new(LedgerClock::default());

@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HttpError {
+pub(crate) enum HttpError {
     /// None came, or it broke off.
     #[error("{0}")]
     Reach(String),
@@ -41,7 +41,7 @@ pub(super) enum HttpError {
 
 /// The control planes, and how to talk to them.
 #[derive(Debug)]
-pub(super) struct Http {
+pub(crate) struct Http {
     client: Client,
     urls: Vec<ControlUrl>,
     /// Position of the URL in use.
@@ -54,7 +54,7 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(config: &ControlConfig, state: Arc<LinkState>) -> Result<Self, ControlError> {
+    pub(crate) fn new(config: &ControlConfig, state: Arc<LinkState>) -> Result<Self, ControlError> {
         let client = client::client(config.ca_file.as_deref(), config.pace.connect)
             .map_err(ControlError::Authorities)?;
         Ok(Self {
@@ -69,20 +69,20 @@ impl Http {
     }
 
     /// The URL in use, and its position.
-    pub(super) fn current(&self) -> (usize, ControlUrl) {
+    pub(crate) fn current(&self) -> (usize, ControlUrl) {
         let position = self.current.load(Relaxed) % self.urls.len().max(1);
         let url = self.urls.get(position).cloned();
         (position, url.expect("a link has at least one URL"))
     }
 
     /// The URL at this position has failed: the next one is used, unless somebody has turned to it already.
-    pub(super) fn turn_from(&self, position: usize) {
+    pub(crate) fn turn_from(&self, position: usize) {
         let next = (position + 1) % self.urls.len().max(1);
         let _ = self.current.compare_exchange(position, next, Relaxed, Relaxed);
     }
 
     /// Reads the token file again.
-    pub(super) fn refresh_token(&self) {
+    pub(crate) fn refresh_token(&self) {
         if self.token.lock().refresh() {
             tracing::info!("the node has a new token");
             *self.refused_until.lock() = None;
@@ -90,7 +90,7 @@ impl Http {
     }
 
     /// Waits while the control plane has refused this token.
-    pub(super) async fn admitted(&self) {
+    pub(crate) async fn admitted(&self) {
         loop {
             let until = *self.refused_until.lock();
             let Some(until) = until.filter(|until| Instant::now() < *until) else { return };
@@ -100,7 +100,7 @@ impl Http {
     }
 
     /// The head of an answer of 200 or 206.
-    pub(super) async fn get(&self, url: Url, from: Option<u64>) -> Result<Response, HttpError> {
+    pub(crate) async fn get(&self, url: Url, from: Option<u64>) -> Result<Response, HttpError> {
         let mut request = self.client.get(url);
         if let Some(from) = from {
             request = request.header(RANGE, format!("bytes={from}-"));
@@ -111,8 +111,17 @@ impl Http {
     }
 
     /// The whole answer to a report.
-    pub(super) async fn post(&self, url: Url, body: Vec<u8>) -> Result<Vec<u8>, HttpError> {
+    pub(crate) async fn post(&self, url: Url, body: Vec<u8>) -> Result<Vec<u8>, HttpError> {
         let request = self.client.post(url).header(CONTENT_TYPE, wire::CONTENT_TYPE).body(body);
+        self.whole(request).await
+    }
+
+    /// The whole answer to a question that is short.
+    pub(crate) async fn ask(&self, url: Url) -> Result<Vec<u8>, HttpError> {
+        self.whole(self.client.get(url)).await
+    }
+
+    async fn whole(&self, request: RequestBuilder) -> Result<Vec<u8>, HttpError> {
         let answer = async {
             let sent = self.authorised(request).send().await;
             let response = self.check(sent.map_err(|error| reach(&error))?).await?;

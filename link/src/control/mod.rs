@@ -12,7 +12,7 @@ pub mod client;
 mod config;
 mod download;
 mod follow;
-mod http;
+pub(crate) mod http;
 mod keeper;
 mod report;
 mod session;

@@ -83,7 +83,7 @@ impl Status {
 pub struct LinkState(Mutex<Status>);
 
 impl LinkState {
-    pub(super) fn new(config: &ControlConfig) -> Self {
+    pub(crate) fn new(config: &ControlConfig) -> Self {
         let urls = config.urls.iter().map(ToString::to_string).collect();
         Self(Mutex::new(Status { urls, ..Status::default() }))
     }

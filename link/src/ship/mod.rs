@@ -29,6 +29,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::backoff::Backoff;
+#[cfg(test)]
+pub(crate) use self::batch::NextNumbers;
 pub use self::batch::{Batch, Held, Range, RowAt, Stream};
 use self::position::{Found, PositionFile, Progress};
 use self::rejected::Rejected;

@@ -6,6 +6,7 @@
 use crate::ship::{Batch, Held, RowAt};
 
 pub mod clickhouse;
+pub mod control;
 pub mod ndjson;
 
 /// What a failed attempt means for its rows.

@@ -35,6 +35,10 @@ pub enum Kind {
     Report = 16,
     /// [`ReportReply`](super::ReportReply)
     ReportReply = 17,
+    /// [`Decisions`](super::Decisions)
+    Decisions = 18,
+    /// [`Positions`](super::Positions)
+    Positions = 19,
 }
 
 impl Kind {
@@ -50,6 +54,8 @@ impl Kind {
             6 => Self::Refusal,
             16 => Self::Report,
             17 => Self::ReportReply,
+            18 => Self::Decisions,
+            19 => Self::Positions,
             _ => return None,
         })
     }

@@ -220,7 +220,9 @@ impl Pushed {
             }
             Kind::Heartbeat => Ok(Self::Heartbeat(get(&frame)?)),
             Kind::Refusal => Ok(Self::Refusal(refusal(&frame)?)),
-            Kind::Report | Kind::ReportReply => Err(bad("it does not belong in a stream")),
+            Kind::Report | Kind::ReportReply | Kind::Decisions | Kind::Positions => {
+                Err(bad("it does not belong in a stream"))
+            }
         }
     }
 }
@@ -339,22 +341,22 @@ fn bounded_text(text: &str) -> Result<(), &'static str> {
     if text.len() <= TEXT_BYTES_MAX { Ok(()) } else { Err("a text in it is too long") }
 }
 
-fn expect(frame: &Frame, kind: Kind) -> Result<(), WireError> {
+pub(super) fn expect(frame: &Frame, kind: Kind) -> Result<(), WireError> {
     let is_it = frame.kind == kind as u8;
     let error = WireError::Message { kind: frame.kind, what: "another kind was expected" };
     if is_it { Ok(()) } else { Err(error) }
 }
 
-fn serialise<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, WireError> {
+pub(super) fn serialise<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, WireError> {
     let bad = |_| WireError::Message { kind: kind as u8, what: "it cannot be written" };
     postcard::to_allocvec(value).map_err(bad)
 }
 
-fn put<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, WireError> {
+pub(super) fn put<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, WireError> {
     Ok(frame::encode(kind, &[&serialise(kind, value)?])?)
 }
 
-fn get<T: DeserializeOwned>(frame: &Frame) -> Result<T, WireError> {
+pub(super) fn get<T: DeserializeOwned>(frame: &Frame) -> Result<T, WireError> {
     let bad = |_| WireError::Message { kind: frame.kind, what: "its fields do not fit" };
     postcard::take_from_bytes(&frame.payload).map(|(value, _)| value).map_err(bad)
 }

@@ -11,14 +11,18 @@
 //! | `GET /node/v1/stream?…` ([`StreamQuery`]) | none | frames without end: [`Hello`] first, then the others of [`Pushed`] |
 //! | `GET /node/v1/base/SEQ` | none | the base file; `Range: bytes=N-` is answered with 206 |
 //! | `POST /node/v1/report` | one [`Report`] | one [`ReportReply`] |
+//! | `POST /node/v1/decisions` | one [`Decisions`] | one [`Positions`] |
+//! | `GET /node/v1/decisions/EPOCH` | none | one [`Positions`] |
 //!
 //! Whoever refuses a request says why in one [`Refusal`] frame, with the status 400, 401, 403, 404, 409, 410 or 503.
 
+pub mod decisions;
 pub mod frame;
 pub mod ledger;
 pub mod message;
 pub mod token;
 
+pub use decisions::{Decisions, Position, Positions, Run};
 pub use frame::{Frame, FrameError, Frames, Kind};
 pub use message::{
     BaseOffer, DeltaHead, Figures, Heartbeat, Hello, Pushed, Refusal, Report, ReportReply, Why,
@@ -38,6 +42,8 @@ pub const STREAM_PATH: &str = "/node/v1/stream";
 pub const BASE_PATH: &str = "/node/v1/base/";
 /// The report's path.
 pub const REPORT_PATH: &str = "/node/v1/report";
+/// The path of decisions; before a start's number, of where they are.
+pub const DECISIONS_PATH: &str = "/node/v1/decisions";
 
 /// What a node says when it asks for the stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -15,12 +15,12 @@ use controlplane::api::ApiSettings;
 use controlplane::billing::webhooks::WebhookSecrets;
 use controlplane::secrets::Keyring;
 use controlplane::server::Config;
-use controlplane::storage::AUDIT_DAYS_DEFAULT;
+use controlplane::storage::{AUDIT_DAYS_DEFAULT, DAY_MS, Kept};
 use controlplane::tls::TlsFiles;
 use controlplane::world::System;
 
 use super::{DATA_DIR, billing, mail};
-use crate::cli::ControlplaneArgs;
+use crate::cli::{ControlplaneArgs, KeptArgs};
 use crate::failure::Failure;
 
 /// Where the control plane listens where nobody says.
@@ -51,6 +51,7 @@ pub fn config(args: &ControlplaneArgs) -> Result<Config, Failure> {
         keyring,
         folder: data_dir,
         audit_days: args.audit_days.unwrap_or(AUDIT_DAYS_DEFAULT),
+        kept: kept(&args.kept),
         api: ApiSettings {
             allow_private_origins: args.allow_private_origins,
             allow_private_webhooks: args.notify.allow_private_webhooks,
@@ -65,6 +66,18 @@ pub fn database_url(url: Option<&str>, data_dir: &Path) -> String {
     match url {
         Some(url) => url.to_owned(),
         None => format!("sqlite://{}", data_dir.join(DATABASE_FILE).display()),
+    }
+}
+
+fn kept(args: &KeptArgs) -> Kept {
+    let default = Kept::default();
+    let ms = |days: Option<u16>| days.map(|days| i64::from(days) * DAY_MS);
+    Kept {
+        decisions: args.decisions_kept.unwrap_or(default.decisions),
+        decisions_ms: ms(args.decisions_kept_days).unwrap_or(default.decisions_ms),
+        minutes_ms: ms(args.usage_minutes_kept_days).unwrap_or(default.minutes_ms),
+        days_ms: ms(args.usage_days_kept_days).unwrap_or(default.days_ms),
+        ..default
     }
 }
 

@@ -5,7 +5,7 @@
 
 use dataplane::config::{ClickHouseConfig, JournalConfig, NdjsonConfig, Password, Sinks};
 
-use crate::cli::{ClickHouseArgs, JournalArgs, SinkArgs};
+use crate::cli::{ClickHouseArgs, JournalArgs, SinkArgs, Switch};
 use crate::failure::Failure;
 
 /// Bytes that rows on disk may take where nobody says: some four million decisions.
@@ -13,25 +13,39 @@ const MIB_DEFAULT: u64 = 1024;
 /// The name of a node on a machine without one.
 const NODE_DEFAULT: &str = "payfence";
 
-/// What the data plane is told.
+/// What the data plane is told; `has_control` says whether the node is one of a control plane's.
 ///
 /// # Errors
 /// When a password cannot be read, or a flag has no effect as it stands.
-pub fn config(args: &JournalArgs) -> Result<Option<JournalConfig>, Failure> {
-    if args.journal.unwrap_or_default() == crate::cli::Switch::Off {
+pub fn config(args: &JournalArgs, has_control: bool) -> Result<Option<JournalConfig>, Failure> {
+    if args.journal.unwrap_or_default() == Switch::Off {
         return Ok(None);
     }
     let system = rustix::system::uname();
     let name = system.nodename().to_string_lossy();
     let name = if name.is_empty() { NODE_DEFAULT } else { &name };
+    let clickhouse = clickhouse_sink(&args.sinks)?;
+    let control = control_sink(&args.sinks, has_control, clickhouse.is_some())?;
     Ok(Some(JournalConfig {
         node: args.node_name.clone().unwrap_or_else(|| name.to_owned()),
         spool_bytes: args.journal_max_mib.unwrap_or(MIB_DEFAULT) << 20,
         sinks: Sinks {
-            clickhouse: clickhouse_sink(&args.sinks)?,
+            clickhouse,
             ndjson: args.sinks.ndjson_dir.clone().map(NdjsonConfig::new),
+            control,
         },
     }))
+}
+
+/// Whether decisions go to the control plane: whoever has them in ClickHouse need not have them in the control plane's database, too.
+fn control_sink(args: &SinkArgs, has_control: bool, is_elsewhere: bool) -> Result<bool, Failure> {
+    match args.control_decisions {
+        Some(Switch::On) if !has_control => Err(Failure::configuration(
+            "--control-decisions on has no effect without --control-url: give the control plane's address, or leave it out",
+        )),
+        Some(switch) => Ok(switch == Switch::On),
+        None => Ok(has_control && !is_elsewhere),
+    }
 }
 
 fn clickhouse_sink(args: &SinkArgs) -> Result<Option<ClickHouseConfig>, Failure> {

@@ -22,7 +22,7 @@ const CLOCK_S: u64 = 5;
 
 /// The findings.
 pub fn examine(args: &NodeArgs) -> Vec<(String, Finding)> {
-    let config = match settings::journal::config(&args.journal) {
+    let config = match settings::journal::config(&args.journal, !args.control.control_url.is_empty()) {
         Ok(Some(config)) => config,
         Ok(None) => {
             let what = "off: decisions are in no log, and a restart forgets what was used";
