@@ -26,6 +26,7 @@ pub mod rate;
 pub mod time;
 
 use crate::billing::{Billing, BillingError};
+use crate::analytics::Backend;
 use crate::secrets::Keyring;
 use crate::storage::Store;
 use crate::world::World;
@@ -85,6 +86,12 @@ impl App {
     pub fn billing(&self) -> Result<&Billing, Problem> {
         let why = "the control plane was started without a secret key of Stripe";
         self.billing.as_ref().ok_or_else(|| BillingError::NotSetUp(why).into())
+    }
+
+    /// The same with others who answer about decisions and use.
+    #[must_use]
+    pub fn with_analytics(self, backend: Backend) -> Self {
+        Self { gate: self.gate.with_analytics(backend), ..self }
     }
 }
 

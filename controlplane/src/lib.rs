@@ -25,6 +25,7 @@
 //! stands in `tests/api/hooks.py`, too.
 #![forbid(unsafe_code)]
 
+pub mod analytics;
 pub mod api;
 pub mod billing;
 pub mod domain;

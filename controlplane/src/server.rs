@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
+use crate::analytics::Backend;
 use crate::api::{self, ApiSettings, App};
 use crate::billing::stripe::Stripe;
 use crate::billing::sweep::Sweeper;
@@ -170,7 +171,9 @@ impl Server {
         let sweep = billing.clone().map(catalogue::sweep);
         let pages = billing.clone().map(pages::router).unwrap_or_default();
         let stripe = billing.as_ref().map(|billing| billing.stripe.clone());
-        let app = App::new(store.clone(), config.keyring, config.api).with_billing(billing);
+        let backend = Backend::Sql { store: store.clone(), kept: config.kept };
+        let app = App::new(store.clone(), config.keyring, config.api);
+        let app = app.with_billing(billing).with_analytics(backend);
         let router = api::router(app).merge(pages);
         let (webhooks, carry) = Webhooks::new(store.clone(), config.webhook_secrets, arrived);
         let router = router.merge(sync.router()).merge(webhooks.router());

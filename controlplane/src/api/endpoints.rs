@@ -14,6 +14,7 @@ pub mod admin_keys;
 pub mod audit;
 pub mod checkouts;
 pub mod customers;
+pub mod decisions;
 pub mod entitlements;
 pub mod fields;
 pub mod members;
@@ -26,6 +27,7 @@ pub mod stripe_events;
 pub mod subscriptions;
 pub mod tokens;
 pub mod webhook_endpoints;
+pub mod usage;
 
 use super::App;
 
@@ -40,6 +42,13 @@ pub fn routes() -> OpenApiRouter<App> {
         .merge(billing())
         .merge(stripe_events())
         .merge(webhook())
+        .merge(analytics())
+}
+
+fn analytics() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(decisions::list::list_decisions))
+        .routes(routes!(usage::get::get_usage))
 }
 
 fn account() -> OpenApiRouter<App> {

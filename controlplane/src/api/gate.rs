@@ -14,10 +14,11 @@ use policy::token::{self, TokenHash};
 use super::problem::Problem;
 use super::rate::Limiter;
 use super::{App, RequestId};
+use crate::analytics::{Analytics as _, Backend, Decision, DecisionQuery, Usage, UsageQuery};
 use crate::domain::permission::{Area, Role, scopes_allow};
 use crate::storage::{
-    Account, Actor, AdminKey, Begun, Change, IdempotencyKey, Member, Page, Site, Store,
-    Subscription, Tenant, Window,
+    Account, Actor, AdminKey, Begun, Change, IdempotencyKey, Kept, Member, OwnSites, Page, Site,
+    Store, Subscription, Tenant, Window,
 };
 
 /// What admin keys begin with.
@@ -157,6 +158,13 @@ async fn role_of(key: &AdminKey, store: &Store) -> Result<Role, Problem> {
 }
 
 impl Caller {
+    /// Whether it may read use, and these sites are its own.
+    fn check_sites(&self, sites: &OwnSites) -> Result<(), Problem> {
+        self.check(Area::Usage, false)?;
+        let is_own = sites.account_id() == self.account_id;
+        if is_own { Ok(()) } else { Err(Problem::not_found("site")) }
+    }
+
     fn of(key: AdminKey, role: Role, request_id: String) -> Self {
         // Scopes that cannot be read allow nothing.
         let scopes = key.scopes.map(|text| serde_json::from_str(&text).unwrap_or_default());
@@ -200,13 +208,21 @@ pub struct Grant {
 pub struct Gate {
     store: Store,
     limiter: Limiter,
+    backend: Backend,
 }
 
 impl Gate {
     /// A gate before a store.
     #[must_use]
     pub fn new(store: Store, limiter: Limiter) -> Self {
-        Self { store, limiter }
+        let backend = Backend::Sql { store: store.clone(), kept: Kept::default() };
+        Self { store, limiter, backend }
+    }
+
+    /// The same with others who answer about decisions and use.
+    #[must_use]
+    pub fn with_analytics(self, backend: Backend) -> Self {
+        Self { backend, ..self }
     }
 
     /// The caller's rows, to read.
@@ -318,6 +334,40 @@ impl Gate {
     ) -> Result<Option<LedgerAccount>, Problem> {
         let id = entitlement_id(&site.slug, &subscription.reference);
         Ok(self.store.ledger_account(id.0).await?)
+    }
+
+    /// Decisions about the caller's own sites, newest first.
+    ///
+    /// # Errors
+    /// 403 where the caller may not read use, 503 when nobody can be asked.
+    pub async fn decisions(
+        &self,
+        caller: &Caller,
+        sites: &OwnSites,
+        query: &DecisionQuery,
+    ) -> Result<Vec<Decision>, Problem> {
+        caller.check_sites(sites)?;
+        Ok(self.backend.decisions(sites, query).await?)
+    }
+
+    /// Sums over decisions about the caller's own sites.
+    ///
+    /// # Errors
+    /// As [`Gate::decisions`].
+    pub async fn usage(
+        &self,
+        caller: &Caller,
+        sites: &OwnSites,
+        query: &UsageQuery,
+    ) -> Result<Vec<Usage>, Problem> {
+        caller.check_sites(sites)?;
+        Ok(self.backend.usage(sites, query).await?)
+    }
+
+    /// How long use is kept by the minute, milliseconds; none: as long as decisions themselves.
+    #[must_use]
+    pub fn minutes_kept_ms(&self) -> Option<i64> {
+        self.backend.minutes_kept_ms()
     }
 
     /// The last change that was published.

@@ -11,6 +11,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::analytics::AnalyticsError;
 use crate::domain::policy_text::Fault;
 use crate::storage::{StorageError, StoredAnswer};
 
@@ -215,6 +216,20 @@ impl From<StorageError> for Problem {
                     "internal",
                     "something is wrong on our side; the log has it under the request's id",
                 )
+            }
+        }
+    }
+}
+
+impl From<AnalyticsError> for Problem {
+    fn from(error: AnalyticsError) -> Self {
+        match error {
+            AnalyticsError::Storage(error) => error.into(),
+            AnalyticsError::ClickHouse(_) => {
+                tracing::warn!(%error, "a request found ClickHouse away");
+                let detail = "the analytics database cannot be asked now; send the request again";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+                    .retry_after(RETRY_AFTER_S)
             }
         }
     }

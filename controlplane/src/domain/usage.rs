@@ -70,6 +70,13 @@ impl Figures {
         }
     }
 
+    /// From what [`Figures::columns`] gave.
+    #[must_use]
+    pub fn of_columns(columns: [i64; 5 + STEPS]) -> Self {
+        let [requests, charge, request_bytes, response_bytes, total_us, took @ ..] = columns;
+        Self { requests, charge, request_bytes, response_bytes, total_us, took }
+    }
+
     /// All of them in the order of the tables' columns.
     #[must_use]
     pub fn columns(&self) -> [i64; 5 + STEPS] {

@@ -7,6 +7,7 @@
 //! Numbers of 64 bits are kept so that their order stays: `epoch` and `seq` with the highest bit turned.
 
 mod prune;
+mod read;
 mod recent;
 mod roll_up;
 mod sites;

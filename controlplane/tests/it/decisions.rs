@@ -283,8 +283,9 @@ pub async fn a_node_speaks_for_itself(place: Place) {
 }
 
 pub async fn rows_go_to_the_site_that_had_the_slug(place: Place) {
-    let (owner, stranger) = (place.owner().await, place.stranger().await);
+    let owner = place.owner().await;
     let node = issue(&owner, &place, "n1").await;
+    let stranger = place.stranger().await;
     let first = site(&owner, "shop").await;
     let early = sample("shop", 0);
     owner.delete(&format!("/v1/sites/{first}")).await.expect(200);

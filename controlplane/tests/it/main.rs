@@ -39,6 +39,7 @@ mod sync_node;
 mod tenancy;
 mod tls;
 mod webhooks;
+mod usage;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -189,6 +190,10 @@ cases! {
         rows_go_to_the_site_that_had_the_slug,
         decisions_are_kept_by_number_and_age,
         use_without_room_is_counted_together;
+    usage:
+        decisions_are_listed_by_what_is_looked_for,
+        what_cannot_be_asked_is_refused,
+        use_is_summed_up_by_time_and_group;
     tenancy:
         no_route_reaches_another_account;
 }

@@ -17,6 +17,7 @@ mod policy;
 mod tls;
 mod wait;
 
+mod analytics;
 mod apply;
 mod connection_limits;
 mod control;

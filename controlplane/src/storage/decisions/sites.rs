@@ -113,6 +113,7 @@ pub struct SiteSpan {
 pub struct OwnSites {
     account_id: String,
     spans: Vec<SiteSpan>,
+    is_all: bool,
 }
 
 impl OwnSites {
@@ -128,10 +129,10 @@ impl OwnSites {
         &self.spans
     }
 
-    /// The site with this number.
+    /// The number of the one site, where one was asked for: no site's where the account does not have it.
     #[must_use]
-    pub fn by_key(&self, key: i64) -> Option<&SiteSpan> {
-        self.spans.iter().find(|span| span.key == key)
+    pub fn only(&self) -> Option<i64> {
+        (!self.is_all).then(|| self.spans.first().map_or(-1, |span| span.key))
     }
 }
 
@@ -161,6 +162,6 @@ impl Tenant<'_> {
             }
         };
         let spans = rows.iter().map(span).collect();
-        Ok(OwnSites { account_id: self.account_id.clone(), spans })
+        Ok(OwnSites { account_id: self.account_id.clone(), spans, is_all: id.is_none() })
     }
 }

@@ -22,17 +22,18 @@ const CLOCK_S: u64 = 5;
 
 /// The findings.
 pub fn examine(args: &NodeArgs) -> Vec<(String, Finding)> {
-    let config = match settings::journal::config(&args.journal, !args.control.control_url.is_empty()) {
-        Ok(Some(config)) => config,
-        Ok(None) => {
-            let what = "off: decisions are in no log, and a restart forgets what was used";
-            return vec![("journal".to_owned(), unwise(what, "leave out --journal off"))];
-        }
-        Err(failure) => {
-            let finding = broken(&failure.to_string(), "correct the flag");
-            return vec![("journal".to_owned(), finding)];
-        }
-    };
+    let config =
+        match settings::journal::config(&args.journal, !args.control.control_url.is_empty()) {
+            Ok(Some(config)) => config,
+            Ok(None) => {
+                let what = "off: decisions are in no log, and a restart forgets what was used";
+                return vec![("journal".to_owned(), unwise(what, "leave out --journal off"))];
+            }
+            Err(failure) => {
+                let finding = broken(&failure.to_string(), "correct the flag");
+                return vec![("journal".to_owned(), finding)];
+            }
+        };
     let rings = args.ring_dir.as_deref().unwrap_or(Path::new(SHARED_MEMORY));
     let needed = RING_BYTES * settings::shards(args).get() as u64;
     let mut findings =
