@@ -4,8 +4,12 @@
 //! Always holds: nothing can be asked without [`OwnSites`], which only the account's view of the database makes; both implementations
 //! answer alike over the same rows.
 
-use std::fmt;
+mod clickhouse;
 
+use std::fmt;
+use std::sync::Arc;
+
+pub use clickhouse::ClickHouse;
 use policy::decision::Reason;
 
 use crate::domain::usage::Figures;
@@ -248,6 +252,8 @@ pub enum Backend {
         /// How much it keeps.
         kept: Kept,
     },
+    /// ClickHouse, to which nodes export.
+    ClickHouse(Arc<ClickHouse>),
 }
 
 impl Backend {
@@ -256,6 +262,7 @@ impl Backend {
     pub fn minutes_kept_ms(&self) -> Option<i64> {
         match self {
             Self::Sql { kept, .. } => Some(kept.minutes_ms),
+            Self::ClickHouse(_) => None,
         }
     }
 }
@@ -271,6 +278,7 @@ impl Analytics for Backend {
         }
         match self {
             Self::Sql { store, .. } => store.decisions(sites, query).await,
+            Self::ClickHouse(server) => server.decisions(sites, query).await,
         }
     }
 
@@ -284,6 +292,7 @@ impl Analytics for Backend {
         }
         match self {
             Self::Sql { store, .. } => store.usage(sites, query).await,
+            Self::ClickHouse(server) => server.usage(sites, query).await,
         }
     }
 }

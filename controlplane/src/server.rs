@@ -14,12 +14,13 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use link::sink::clickhouse::{ClickHouseConfig, ConfigError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
-use crate::analytics::Backend;
+use crate::analytics::{Backend, ClickHouse};
 use crate::api::{self, ApiSettings, App};
 use crate::billing::stripe::Stripe;
 use crate::billing::sweep::Sweeper;
@@ -77,6 +78,8 @@ pub struct Config {
     pub folder: PathBuf,
     /// How much of decisions and use is kept.
     pub kept: Kept,
+    /// Where decisions and use are asked for instead of in the database.
+    pub clickhouse: Option<ClickHouseConfig>,
 }
 
 /// Why it cannot run.
@@ -97,6 +100,9 @@ pub enum Error {
     /// Mails or webhooks cannot be sent.
     #[error("{0}")]
     Notify(String),
+    /// ClickHouse cannot be what was said.
+    #[error(transparent)]
+    ClickHouse(#[from] ConfigError),
     /// The address cannot be had.
     #[error("cannot listen on {address}: {cause}; choose another with --listen")]
     Listen {
@@ -171,7 +177,10 @@ impl Server {
         let sweep = billing.clone().map(catalogue::sweep);
         let pages = billing.clone().map(pages::router).unwrap_or_default();
         let stripe = billing.as_ref().map(|billing| billing.stripe.clone());
-        let backend = Backend::Sql { store: store.clone(), kept: config.kept };
+        let backend = match &config.clickhouse {
+            Some(clickhouse) => Backend::ClickHouse(Arc::new(ClickHouse::new(clickhouse)?)),
+            None => Backend::Sql { store: store.clone(), kept: config.kept },
+        };
         let app = App::new(store.clone(), config.keyring, config.api);
         let app = app.with_billing(billing).with_analytics(backend);
         let router = api::router(app).merge(pages);

@@ -269,6 +269,9 @@ pub struct ControlplaneArgs {
     /// What is kept of decisions
     #[command(flatten)]
     pub kept: KeptArgs,
+    /// Where they are asked for instead, when nodes export to it
+    #[command(flatten)]
+    pub clickhouse: ClickHouseArgs,
     /// What to do instead of serving
     #[command(subcommand)]
     pub command: Option<ControlplaneCommand>,

@@ -9,9 +9,13 @@ mod api;
 mod audit;
 mod away;
 mod catalogue;
+mod clickhouse;
 mod client;
 mod decision_rows;
 mod decisions;
+#[path = "../../../link/tests/clickhouse/engine.rs"]
+#[allow(dead_code, reason = "the sink's tests need more of it")]
+mod engine;
 mod entitlements;
 mod mails;
 mod history;
@@ -224,6 +228,16 @@ fn run(name: &str, places: impl Fn() -> Place) {
 /// Cases that make databases of their own.
 fn is_asked_for(case: &str) -> bool {
     case.contains(&std::env::var("PAYFENCE_TEST_CASE").unwrap_or_default())
+}
+
+#[test]
+fn clickhouse_of_today() {
+    clickhouse::answers_are_those_of_the_database(engine::Kind::Today);
+}
+
+#[test]
+fn clickhouse_of_2018() {
+    clickhouse::answers_are_those_of_the_database(engine::Kind::Old);
 }
 
 #[test]

@@ -58,6 +58,7 @@ impl Place {
             audit_days: 0,
             folder: std::env::temp_dir(),
             kept: Kept::default(),
+            clickhouse: None,
         }
     }
 

@@ -96,8 +96,9 @@ impl Engine {
         command.args(["--pdeathsig", "KILL"]).arg(program);
         match self.kind {
             Kind::Today => {
-                let script =
-                    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clickhouse/chdb_server.py");
+                // From the control plane's tests, too.
+                let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+                    .join("../link/tests/clickhouse/chdb_server.py");
                 command.arg(script).arg(self.port.to_string()).arg(self.folder.path().join("data"));
             }
             Kind::Old => {

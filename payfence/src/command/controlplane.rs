@@ -82,7 +82,9 @@ async fn rekey(config: &Config) -> Outcome {
 /// A control plane that cannot begin.
 pub fn failure(error: server::Error) -> Failure {
     match error {
-        server::Error::Url(_) | server::Error::Tls(_) => Failure::Configuration(error.into()),
+        server::Error::Url(_) | server::Error::Tls(_) | server::Error::ClickHouse(_) => {
+            Failure::Configuration(error.into())
+        }
         _ => Failure::Failed(error.into()),
     }
 }

@@ -52,6 +52,7 @@ pub fn config(args: &ControlplaneArgs) -> Result<Config, Failure> {
         folder: data_dir,
         audit_days: args.audit_days.unwrap_or(AUDIT_DAYS_DEFAULT),
         kept: kept(&args.kept),
+        clickhouse: super::journal::clickhouse(&args.clickhouse)?,
         api: ApiSettings {
             allow_private_origins: args.allow_private_origins,
             allow_private_webhooks: args.notify.allow_private_webhooks,

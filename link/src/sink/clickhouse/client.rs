@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clickhouse::error::Error;
+use clickhouse::query::Query;
 use clickhouse::{Client, Compression, RowOwned, RowRead};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -232,6 +233,11 @@ impl Server {
         settings
     }
 
+    /// A question whose values are bound afterwards.
+    pub(super) fn query(&self, sql: &str) -> Query {
+        self.client.query(sql)
+    }
+
     pub(super) async fn execute(&self, sql: &str) -> Result<(), SinkError> {
         self.within(self.client.query_raw(sql).execute()).await
     }
@@ -296,7 +302,7 @@ fn exception(text: &str) -> Option<u32> {
 }
 
 /// What an error means for the rows of an INSERT.
-fn sink_error(error: Error) -> SinkError {
+pub(super) fn sink_error(error: Error) -> SinkError {
     let outcome = match &error {
         Error::BadResponse(text) => match exception(text) {
             // FUNCTION_THROW_IF_VALUE_IS_NON_ZERO: too late; TOO_MANY_SIMULTANEOUS_QUERIES; users and passwords.

@@ -8,6 +8,7 @@ mod client;
 mod compare;
 mod groups;
 mod probe;
+mod read;
 mod rows;
 mod schema;
 mod settle;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use self::compare::{AskError, Comparison, Part};
 pub use self::probe::{Probe, probe};
+pub use self::read::{Bound, Reader, Times};
 
 use self::client::Server;
 use self::groups::{Group, groups, is_of_one_month};
