@@ -67,9 +67,8 @@ impl Intake {
     /// Sites that have got many rows, which are forgotten here.
     fn full(&self) -> Vec<i64> {
         let surplus = self.surplus();
-        let full =
-            self.added.lock().extract_if(|_, rows| *rows > surplus).map(|(site, _)| site).collect();
-        full
+        let mut added = self.added.lock();
+        added.extract_if(|_, rows| *rows > surplus).map(|(site, _)| site).collect()
     }
 }
 
