@@ -93,6 +93,8 @@ cases! {
         a_plan_is_bought_and_its_key_shown_once,
         two_at_once_get_one_key,
         a_claim_is_over_after_its_hour,
+        a_link_is_good_once_and_by_post_alone,
+        a_key_waits_for_the_connected_nodes,
         free_plans_need_no_stripe,
         stripe_may_fail_at_each_step;
     catalogue:
