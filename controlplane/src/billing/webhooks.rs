@@ -51,7 +51,6 @@ pub struct Webhooks {
 
 impl Webhooks {
     /// The endpoint, and what carries its events into the store for as long as it is run. `arrived` is told of new ones.
-    #[must_use]
     pub fn new(
         store: Store,
         secrets: Arc<WebhookSecrets>,

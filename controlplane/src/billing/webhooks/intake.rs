@@ -32,7 +32,6 @@ pub enum NotKept {
 
 impl Intake {
     /// The way in, and what carries events on for as long as it is run.
-    #[must_use]
     pub fn new(store: Store, arrived: Arc<Notify>) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         (Self(sender), carry(store, receiver, arrived))
