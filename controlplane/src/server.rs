@@ -24,7 +24,7 @@ use crate::billing::sweep::Sweeper;
 use crate::billing::webhooks::{WebhookSecrets, Webhooks};
 use crate::billing::worker::Worker;
 use crate::billing::{Billing, BillingSettings};
-use crate::billing::{metrics as stripe_metrics, pages};
+use crate::billing::{catalogue, metrics as stripe_metrics, pages};
 use crate::secrets::Keyring;
 use crate::storage::{CONNECTIONS_DEFAULT, StorageError, Store, UrlError};
 use crate::sync::Sync;
@@ -145,6 +145,7 @@ impl Server {
         let arrived: Arc<Notify> = Arc::default();
         let sweeper = billing.as_ref().map(|all| Sweeper::new(all.settler.clone()));
         let worker = billing.as_ref().map(|all| Worker::new(all.settler.clone(), arrived.clone()));
+        let sweep = billing.clone().map(catalogue::sweep);
         let pages = billing.clone().map(pages::router).unwrap_or_default();
         let app = App::new(store.clone(), config.keyring, config.api).with_billing(billing);
         let router = api::router(app).merge(pages);
@@ -156,6 +157,7 @@ impl Server {
             tokio::spawn(store.outbox().clone().publish()),
             tokio::spawn(prune(store.clone())),
         ];
+        background.extend(sweep.map(tokio::spawn));
         background.extend(worker.map(|worker| tokio::spawn(worker.run())));
         background.extend(sync.run());
         background.extend(sweeper.map(|sweeper| tokio::spawn(sweeper.run())));

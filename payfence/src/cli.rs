@@ -82,7 +82,7 @@ pub enum Command {
     /// Read the decision log that a node has on disk
     #[command(subcommand)]
     Journal(JournalCommand),
-    /// What Stripe told a control plane
+    /// Bring what plans cost to Stripe, look at what Stripe told
     #[command(subcommand)]
     Billing(BillingCommand),
     /// Say whether this machine can run a node, and what to do where not
@@ -92,12 +92,32 @@ pub enum Command {
 /// What to do about money.
 #[derive(Debug, Subcommand)]
 pub enum BillingCommand {
+    /// Make products and prices of plans, and print what becomes of each
+    ///
+    /// Lines begin with + for what is made, ~ for what gets another price, - for what can no longer be bought, ! for what was changed at
+    /// Stripe by hand and stays so, x for what failed. Exit codes: 0 when all is as the plans say, 3 with --dry-run when something would
+    /// change, 1 when something failed (running it again goes on).
+    Sync(BillingSyncArgs),
     /// List what Stripe told: when, id, state, type, object, attempts, note
     Events(BillingEventsArgs),
     /// Settle an event again, or all that were given up
     Replay(BillingReplayArgs),
     /// Compare with Stripe now, instead of when it is due
     Sweep(RestArgs),
+}
+
+/// Flags of `billing sync`.
+#[derive(Debug, Args)]
+pub struct BillingSyncArgs {
+    /// Print what would be done and change nothing; ends with 3 where there is something
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Stripe's test mode instead of live
+    #[arg(long)]
+    pub test: bool,
+    /// Which control plane, and whose key
+    #[command(flatten)]
+    pub rest: RestArgs,
 }
 
 /// Flags of `billing events`.

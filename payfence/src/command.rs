@@ -15,6 +15,7 @@ use crate::failure::Failure;
 
 mod apply;
 mod billing_inbox;
+mod billing_sync;
 mod controlplane;
 mod dataplane_node;
 mod dev;
@@ -32,8 +33,9 @@ mod token_new;
 /// Whatever makes it fail.
 pub fn run(command: Command) -> Result<ExitCode, Failure> {
     let outcome = match command {
-        // The one whose success has two codes.
+        // Those whose success has two codes.
         Command::Apply(args) => return apply::run(&args),
+        Command::Billing(BillingCommand::Sync(args)) => return billing_sync::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Dev(args) => dev::run(args),
         Command::Dataplane(args) => dataplane_node::run(args),

@@ -4,7 +4,7 @@
 //! Always holds: a list is newest first, a page has at most 100 rows, and `has_more` is true only if there are more.
 
 use crate::error::StripeError;
-use crate::json::{at, int, text};
+use crate::json::{int, text};
 use crate::params::Params;
 use crate::state::State;
 use serde_json::{Value, json};
@@ -64,14 +64,14 @@ impl Call<'_> {
         let (after, before) =
             (self.params.text("starting_after")?, self.params.text("ending_before")?);
         let created = Created::of(&self.params)?;
-        let Some(table) = self.state.table(&self.account, kind) else {
-            return Ok(self.page(Vec::new(), false));
-        };
+        let table = self.state.table(&self.account, kind);
         for (name, cursor) in [("starting_after", &after), ("ending_before", &before)] {
-            if let Some(id) = cursor.as_deref().filter(|id| table.get(id).is_none()) {
+            let there = |id: &str| table.is_some_and(|table| table.get(id).is_some());
+            if let Some(id) = cursor.as_deref().filter(|id| !there(id)) {
                 return Err(StripeError::missing(kind, id).with_status(400).at(name));
             }
         }
+        let Some(table) = table else { return Ok(self.page(Vec::new(), false)) };
         let keep = |row: &&Value| created.holds(int(row, "created")) && wanted(row);
         let mut rows: Vec<Value> = if before.is_some() {
             table.oldest(before.as_deref()).filter(keep).take(limit + 1).cloned().collect()
@@ -101,9 +101,7 @@ impl Call<'_> {
     ) -> Result<impl Fn(&Value, &str) -> bool + use<>, StripeError> {
         let wanted = self.params.text(param)?;
         Ok(move |row: &Value, path: &str| {
-            wanted.as_deref().is_none_or(|wanted| {
-                text(row, path) == wanted || at(row, path).to_string() == wanted
-            })
+            wanted.as_deref().is_none_or(|wanted| text(row, path) == wanted)
         })
     }
 }

@@ -77,18 +77,6 @@ impl Outbox {
 }
 
 impl State {
-    /// Hands an event to the endpoints that want it; how many there are.
-    pub(crate) fn deliver(&mut self, account: &str, kind: &str, event: &Value) -> usize {
-        let endpoints = self.endpoints(account, kind);
-        if endpoints.is_empty() {
-            return 0;
-        }
-        let mut shown = json::shown(event);
-        shown["pending_webhooks"] = json!(endpoints.len());
-        self.post_to(&endpoints, account, event, &shown);
-        endpoints.len()
-    }
-
     /// A thin event (`v2.…`): it names an object and holds none. Only endpoints that ask for `v2.…` by name get it.
     pub(crate) fn notify(&mut self, account: &str, kind: &str, related: &Value) {
         let created = crate::api::accounts::rfc3339(self.library_now);
@@ -97,17 +85,18 @@ impl State {
             "livemode": false, "reason": null, "related_object": related,
         });
         let endpoints = self.endpoints(account, kind);
-        self.post_to(&endpoints, account, &event, &event);
+        let body = Bytes::from(event.to_string());
+        self.post_to(&endpoints, account, &event, &body);
     }
 
-    fn post_to(
+    /// Hands an event to endpoints: address and secret of each.
+    pub(crate) fn post_to(
         &mut self,
         endpoints: &[(String, String)],
         account: &str,
         event: &Value,
-        shown: &Value,
+        body: &Bytes,
     ) {
-        let body = Bytes::from(shown.to_string());
         for (url, secret) in endpoints {
             let delivery = Delivery {
                 number: self.outbox.next,
@@ -133,7 +122,7 @@ impl State {
     }
 
     /// Address and secret of each enabled endpoint that wants a kind of event of an account.
-    fn endpoints(&self, account: &str, kind: &str) -> Vec<(String, String)> {
+    pub(crate) fn endpoints(&self, account: &str, kind: &str) -> Vec<(String, String)> {
         let of = |room: &str, connect: bool| {
             let rows = self
                 .table(room, "webhook_endpoint")

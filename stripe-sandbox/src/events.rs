@@ -7,9 +7,11 @@
 use crate::call::{Answer, Call};
 use crate::config::API_VERSION;
 use crate::error::StripeError;
-use crate::json::{self, int, text};
+use crate::json::{self, entries, int, text};
 use crate::routes::{Route, route};
 use crate::state::{PLATFORM, State};
+use crate::store::ROWS_MAX;
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 /// How long an event is kept, in seconds.
@@ -61,18 +63,46 @@ impl State {
             data["previous_attributes"] = previous;
         }
         let (request, key) = self.request.clone();
+        let id = self.ids.id("evt");
+        let endpoints = self.endpoints(account, kind);
         let mut event = json!({
-            "id": self.ids.id("evt"), "object": "event", "api_version": API_VERSION, "created": created,
-            "data": data, "livemode": false, "pending_webhooks": 0,
+            "id": id, "object": "event", "api_version": API_VERSION, "created": created, "data": data,
+            "livemode": false, "pending_webhooks": endpoints.len(),
             "request": {"id": request, "idempotency_key": key}, "type": kind,
         });
         if account != PLATFORM {
             event["account"] = json!(account);
         }
-        event["pending_webhooks"] = json!(self.deliver(account, kind, &event));
+        let body = Bytes::from(event.to_string());
+        self.post_to(&endpoints, account, &event, &body);
+        let row = json!({
+            "id": id, "object": "event", "created": created, "pending_webhooks": endpoints.len(), "type": kind,
+        });
         let table = self.rooms.entry(account.to_owned()).or_default().table_mut("event");
-        table.forget(|event| int(event, "created") < created - KEPT_S);
-        self.put(account, &event)
+        let full = table.len() >= ROWS_MAX;
+        let mut gone = table.forget(|event| int(event, "created") < created - KEPT_S);
+        if full && gone.is_empty() {
+            // The oldest makes room: only a run of many thousand subscriptions gets here.
+            gone = table.forget_oldest();
+        }
+        for id in gone {
+            self.bodies.remove(&id);
+        }
+        self.bodies.insert(id, body);
+        self.put(account, &row)
+    }
+
+    /// An object as it is shown; a row of an event is filled in.
+    pub fn shown(&self, value: &Value) -> Value {
+        let body = (text(value, "object") == "event")
+            .then(|| self.bodies.get(text(value, "id")))
+            .flatten();
+        let Some(mut event) = body.and_then(|body| serde_json::from_slice::<Value>(body).ok())
+        else {
+            return json::shown(value);
+        };
+        event["pending_webhooks"] = value["pending_webhooks"].clone();
+        event
     }
 }
 
@@ -92,11 +122,14 @@ fn list(call: &mut Call<'_>) -> Answer {
         (kinds.is_empty() || kinds.iter().any(|kind| matches(kind, text(event, "type"))))
             && delivered.is_none_or(|delivered| delivered == (int(event, "pending_webhooks") == 0))
     };
-    call.list("event", wanted)
+    let mut page = call.list("event", wanted)?;
+    let rows = entries(&page, "data").iter().map(|row| call.state.shown(row)).collect();
+    page["data"] = Value::Array(rows);
+    Ok(page)
 }
 
 fn retrieve(call: &mut Call<'_>) -> Answer {
-    call.fetch("event")
+    call.fetch("event").map(|row| call.state.shown(&row))
 }
 
 /// Whether `pattern` (a type, `*`, or `invoice.*`) names `kind`. Thin events (`v2.…`) are no part of `*`.

@@ -17,6 +17,7 @@ use crate::routes;
 use crate::state::{PLATFORM, State};
 use http::HeaderMap;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 /// Longest idempotency key, in characters.
 const KEY_CHARS_MAX: usize = 255;
@@ -158,7 +159,9 @@ fn checked(
     check_key(state, request)?;
     check_version(request)?;
     let account = account_of(state, request)?;
-    let key = request.header("idempotency-key").filter(|_| request.method != "GET");
+    // A key on v1's GET or DELETE has no effect.
+    let keyed = request.method == "POST" || (request.is_v2() && request.method == "DELETE");
+    let key = request.header("idempotency-key").filter(|_| keyed);
     if key.is_some_and(|key| key.is_empty() || key.chars().count() > KEY_CHARS_MAX) {
         return Err(StripeError::invalid("Idempotency-Key must have 1 to 255 characters"));
     }
@@ -197,10 +200,16 @@ fn checked(
     Ok(answer(status, body, request_id))
 }
 
-/// What was asked, to be compared with a later use of the same key.
+/// What was asked, as a digest, to be compared with a later use of the same key.
 fn asked(request: &Request<'_>) -> String {
-    let body = String::from_utf8_lossy(request.body);
-    format!("{} {}?{} {body}", request.method, request.path, request.query)
+    let mut digest = Sha256::new();
+    for part in [request.method, request.path, request.query] {
+        digest.update(part);
+        // No method, path or query holds this byte, so parts cannot run into one another.
+        digest.update([0]);
+    }
+    digest.update(request.body);
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn check_key(state: &State, request: &Request<'_>) -> Result<(), StripeError> {

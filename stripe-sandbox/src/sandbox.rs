@@ -76,6 +76,9 @@ impl Sandbox {
             Some(seed) => seed,
             None => getrandom::u64().map_err(StartError::Seed)?,
         };
+        // Where others build reqwest without a provider of its own, a client cannot be made before there is one. Whoever was first
+        // chose the same.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(config.webhook_timeout_s))
             .redirect(reqwest::redirect::Policy::none())
@@ -276,14 +279,17 @@ impl Sandbox {
 
     /// An object as the API shows it. The platform's account is `""`.
     pub fn object(&self, account: &str, kind: &str, id: &str) -> Option<Value> {
-        self.shared.state.lock().get(account, kind, id).map(|value| crate::json::shown(&value))
+        let state = self.shared.state.lock();
+        state.get(account, kind, id).map(|value| state.shown(&value))
     }
 
     /// All objects of a kind, oldest first. The platform's account is `""`.
     pub fn objects(&self, account: &str, kind: &str) -> Vec<Value> {
         let state = self.shared.state.lock();
         let table = state.table(account, kind);
-        table.map_or_else(Vec::new, |table| table.oldest(None).map(crate::json::shown).collect())
+        table.map_or_else(Vec::new, |table| {
+            table.oldest(None).map(|value| state.shown(value)).collect()
+        })
     }
 
     /// The machine's time, by which webhooks are signed unless the configuration says otherwise.

@@ -50,7 +50,11 @@ pub async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, most likely: one that is freed lets it go on.
+            tokio::time::sleep(TICK).await;
+            continue;
+        };
         while connections.try_join_next().is_some() {}
         let shared = shared.clone();
         connections.spawn(async move {

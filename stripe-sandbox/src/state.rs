@@ -14,8 +14,9 @@ use crate::idempotency::Replays;
 use crate::ids::Ids;
 use crate::json::text;
 use crate::store::{Room, Table};
+use bytes::Bytes;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The room of the platform itself.
 pub const PLATFORM: &str = "";
@@ -26,6 +27,8 @@ pub struct State {
     pub(crate) config: Config,
     pub(crate) base_url: String,
     pub(crate) rooms: BTreeMap<String, Room>,
+    /// Events as they were told, by id; their rows hold only what lists look at.
+    pub(crate) bodies: HashMap<String, Bytes>,
     pub(crate) ids: Ids,
     pub(crate) clock: Clock,
     pub(crate) agenda: Agenda,
@@ -48,6 +51,7 @@ impl State {
         let mut state = Self {
             base_url,
             rooms: BTreeMap::new(),
+            bodies: HashMap::new(),
             ids: Ids::new(seed),
             clock,
             agenda: Agenda::default(),

@@ -62,17 +62,28 @@ impl Table {
         self.rows.range(start..).map(|(_, value)| value)
     }
 
-    /// Forgets the oldest while `stale` says so.
-    pub fn forget(&mut self, stale: impl Fn(&Value) -> bool) {
-        while let Some(first) = self.rows.first_entry() {
-            if !stale(first.get()) {
-                return;
-            }
-            let gone = first.remove();
-            if let Some(id) = gone.get("id").and_then(Value::as_str) {
+    /// Forgets the oldest while `stale` says so; their ids.
+    pub fn forget(&mut self, stale: impl Fn(&Value) -> bool) -> Vec<String> {
+        let mut gone = Vec::new();
+        while let Some(first) = self.rows.first_entry().filter(|first| stale(first.get())) {
+            let row = first.remove();
+            if let Some(id) = row.get("id").and_then(Value::as_str) {
                 self.numbers.remove(id);
+                gone.push(id.to_owned());
             }
         }
+        gone
+    }
+
+    /// Forgets the very oldest; its id.
+    pub fn forget_oldest(&mut self) -> Vec<String> {
+        let oldest = self.rows.first_key_value();
+        let id =
+            oldest.and_then(|(_, row)| row.get("id")).and_then(Value::as_str).map(str::to_owned);
+        if let Some(id) = &id {
+            self.remove(id);
+        }
+        id.into_iter().collect()
     }
 
     /// How many there are.

@@ -11,7 +11,7 @@ pub mod make;
 pub mod sync;
 
 pub use make::ensure;
-pub use sync::{SyncAction, SyncEntry, sync};
+pub use sync::{Depth, SyncAction, SyncEntry, sweep, sweep_once, sync};
 
 use sea_orm::{ColumnTrait as _, QueryFilter as _, QueryOrder as _};
 use sha2::{Digest as _, Sha256};

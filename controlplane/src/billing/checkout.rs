@@ -333,7 +333,8 @@ fn session_request(row: &Checkout, settings: &CheckoutSettings) -> SessionReques
         metadata,
         allow_promotion_codes: settings.allow_promotion_codes.then_some(true),
         automatic_tax: settings.automatic_tax.then_some(AutomaticTax { enabled: true }),
-        payment_method_collection: is_trial.then(|| "if_required".to_owned()),
+        // A trial without a card could be had again and again.
+        payment_method_collection: is_trial.then(|| "always".to_owned()),
         success_url: settings.success_url.clone(),
         cancel_url: Some(settings.cancel_url.clone()),
         expires_at: None,

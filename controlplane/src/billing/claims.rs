@@ -40,7 +40,7 @@ pub enum Proof<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Redeemed {
     /// The key, shown this once.
-    Key(Key),
+    Key(Box<Key>),
     /// There is no such claim, or not any more, or not yet.
     Nothing,
     /// Somebody was first.
@@ -146,7 +146,7 @@ pub async fn redeem(billing: &Billing, proof: Proof<'_>) -> BillingResult<Redeem
     change.update(&claim, after).await?;
     change.commit().await?;
     let is_acknowledged = acknowledged(store, head, &token.id).await;
-    Ok(Redeemed::Key(Key { text, token, is_acknowledged }))
+    Ok(Redeemed::Key(Box::new(Key { text, token, is_acknowledged })))
 }
 
 /// What is bought in test mode is a test token.

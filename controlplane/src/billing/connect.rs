@@ -22,6 +22,9 @@ use crate::storage::{
 /// How long an owner may take at Stripe, milliseconds.
 const STATE_MS: i64 = 15 * 60_000;
 
+/// What an owner is told whose account Stripe does not show us.
+const NOT_SHOWN: &str = "Stripe does not let this control plane act for the account; disconnect it and connect it again";
+
 /// What a row keeps of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -211,16 +214,18 @@ async fn record(
     }
 }
 
-/// Asks Stripe what the account can do, and keeps it; one that is not ours to call any more is lost.
+/// Asks Stripe what the account can do, and keeps it. One that Stripe does not show us sells nothing until it does: it is lost only
+/// when Stripe tells so, since a key of another platform would be refused alike.
 ///
 /// # Errors
 /// When Stripe or the database cannot be asked.
 pub async fn refresh(billing: &Billing, row: &StripeAccount) -> BillingResult<StripeAccount> {
     let mode = Mode::of(&row.mode).unwrap_or_default();
     let account = match billing.stripe.account(mode, &row.stripe_id).await {
-        Ok(account) => account,
+        Ok(account) => Some(account),
         Err(error) if error.is_missing() || error.is_access_lost() => {
-            return lose(billing, row, catalogue::system()).await;
+            tracing::warn!(account = row.stripe_id, %error, "Stripe does not show a connected account");
+            None
         }
         Err(error) => return Err(error.into()),
     };
@@ -228,7 +233,15 @@ pub async fn refresh(billing: &Billing, row: &StripeAccount) -> BillingResult<St
     let before = change.lock::<StripeAccount>(&row.id).await?;
     let before = before.ok_or(BillingError::NotConnected(mode))?;
     let mut after = before.clone();
-    fill(&mut after, &account);
+    match &account {
+        Some(account) => fill(&mut after, account),
+        None => {
+            let mut settings = AccountSettings::of(&after);
+            settings.awaited = vec![NOT_SHOWN.to_owned()];
+            after.settings = settings.text();
+            after.status = "restricted".to_owned();
+        }
+    }
     if before.lost_at_ms.is_some() || after == before {
         return Ok(before);
     }
@@ -378,6 +391,7 @@ pub async fn oauth_end(billing: &Billing, state: &str, code: &str) -> BillingRes
 pub fn page_status(error: &BillingError) -> StatusCode {
     match error {
         BillingError::NotFound(_) => StatusCode::NOT_FOUND,
+        BillingError::Field(..) => StatusCode::UNPROCESSABLE_ENTITY,
         error if error.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,
         BillingError::Broken(_) | BillingError::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::CONFLICT,

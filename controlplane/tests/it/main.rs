@@ -8,6 +8,7 @@
 mod api;
 mod audit;
 mod away;
+mod catalogue;
 mod client;
 mod entitlements;
 mod members;
@@ -18,7 +19,9 @@ mod parts;
 mod place;
 mod postgres;
 mod samples;
+mod selling;
 mod settle;
+mod shop;
 mod shuffle;
 mod storage;
 mod stripe_inbox;
@@ -86,6 +89,18 @@ cases! {
         terms_of_the_running_period_are_shown;
     away:
         a_server_answers_and_drains;
+    selling:
+        a_plan_is_bought_and_its_key_shown_once,
+        two_at_once_get_one_key,
+        a_claim_is_over_after_its_hour,
+        free_plans_need_no_stripe,
+        stripe_may_fail_at_each_step;
+    catalogue:
+        plans_follow_to_stripe,
+        subscriptions_move_and_end,
+        plans_are_brought_without_a_hand,
+        what_is_not_set_up_is_said,
+        an_existing_account_is_connected_once;
     tls:
         a_certificate_is_served_and_replaced;
     parts:

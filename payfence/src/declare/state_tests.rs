@@ -38,6 +38,7 @@ pub fn rows() -> SiteRows {
             row(json!({ "id": "res_1", "pattern": "/a/*", "cost": 1, "version": 1 })),
         ],
         plans: vec![row(json!({ "id": "plan_1", "reference": "pro", "name": "Pro", "version": 5,
+            "price": { "amount": 1900, "currency": "eur", "interval": "month", "tax_behavior": "unspecified" },
             "rate_limit": { "requests": 5, "per": "second" }, "resources": ["/b", "/a/*"] }))],
         subscriptions: vec![
             subscription("1", Json::Null),

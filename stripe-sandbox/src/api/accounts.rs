@@ -30,12 +30,7 @@ pub const ROUTES: &[Route] = &[
         &["account", "type", "refresh_url", "return_url", "collect"],
         link_v1,
     ),
-    route(
-        "POST",
-        "/oauth/token",
-        &["grant_type", "code", "client_secret", "refresh_token", "scope"],
-        token,
-    ),
+    route("POST", "/oauth/token", &["grant_type", "code", "refresh_token", "scope"], token),
     route("POST", "/oauth/deauthorize", &["client_id", "stripe_user_id"], deauthorize_call),
 ];
 

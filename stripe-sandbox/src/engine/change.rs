@@ -318,7 +318,8 @@ pub fn apply_pending(
 ) -> Result<Value, StripeError> {
     let new = at(subscription, "pending_update._subscription").clone();
     let announced = crate::json::flag(subscription, "pending_update._announced");
-    let resets = at(&new, "billing_cycle_anchor") != at(subscription, "billing_cycle_anchor");
+    // The anchor may be the same second as before and the period another, if the interval changed at once.
+    let resets = subscribe::period_of(&new) != subscribe::period_of(subscription);
     let mut applied = subscription.clone();
     for name in ["items", "billing_cycle_anchor", "currency"] {
         applied[name] = at(&new, name).clone();

@@ -333,3 +333,24 @@ async fn a_test_clocks_customers_follow_it_alone() {
     let path = format!("/v1/test_helpers/test_clocks/{clock}/advance");
     assert_eq!(world.send("POST", &path, &back, &[]).await.status, 400, "no way back");
 }
+
+#[tokio::test]
+async fn an_anchor_ahead_makes_the_first_period_a_share_of_a_whole_one() {
+    let world = World::new().await;
+    let price = world.price("unit_amount=2800&recurring[interval]=month").await;
+    let anchor = noon("2026-02-14");
+    let customer = id(&world.post("/v1/customers", "payment_method=pm_card_visa").await);
+    let methods = world.get("/v1/payment_methods", &format!("customer={customer}")).await;
+    let method = id(&methods["data"][0]);
+    let form = format!(
+        "customer={customer}&items[0][price]={price}&default_payment_method={method}&billing_cycle_anchor={anchor}"
+    );
+    let subscription = world.post("/v1/subscriptions", &form).await;
+    assert_eq!(period(&subscription), (START, anchor));
+    let first = &world.sandbox.objects("", "invoice")[0];
+    // Two weeks of the 31 days from 14 January to 14 February.
+    assert_eq!(first["amount_paid"].as_i64(), Some(2800 * 14 / 31 + 1), "{first}");
+    world.sandbox.advance_to(anchor + 3600);
+    assert_eq!(period(&world.subscription(&id(&subscription)).await), (anchor, noon("2026-03-14")));
+    assert_eq!(world.sandbox.objects("", "invoice")[1]["amount_paid"], 2800);
+}

@@ -4,139 +4,62 @@ use crate::world::{START, World, id};
 use serde_json::Value;
 use stripe_sandbox::{Fault, Planned};
 
+async fn check(
+    world: &World,
+    ask: (&str, &str, &str),
+    header: (&str, &str),
+    status: u16,
+    code: &str,
+) {
+    let (method, path, form) = ask;
+    let headers = if header.0.is_empty() { vec![] } else { vec![header] };
+    let answered = world.send(method, path, form, &headers).await;
+    let error = &answered.body["error"];
+    let found = (answered.status, error["code"].as_str().unwrap_or(""));
+    assert_eq!(found, (status, code), "{ask:?} {header:?}: {}", answered.body);
+    assert_eq!(error["type"] == "invalid_request_error", status != 200, "{ask:?} {header:?}");
+    assert!(answered.headers.contains_key("request-id"), "{ask:?} {header:?}");
+}
+
 #[tokio::test]
-async fn what_is_not_in_order_is_refused_as_stripe_refuses_it() {
+async fn headers_that_are_not_in_order_are_refused() {
     let world = World::new().await;
-    let (ok_form, long) = ("name=a", "k".repeat(256));
-    for (method, path, form, headers, status, kind, code) in [
-        ("POST", "/v1/products", ok_form, vec![], 200, "", ""),
-        (
-            "POST",
-            "/v1/products",
-            ok_form,
-            vec![("authorization", "")],
-            401,
-            "invalid_request_error",
-            "",
-        ),
-        (
-            "POST",
-            "/v1/products",
-            ok_form,
-            vec![("authorization", "Bearer sk_live_x")],
-            401,
-            "invalid_request_error",
-            "",
-        ),
-        (
-            "POST",
-            "/v1/products",
-            ok_form,
-            vec![("stripe-version", "2020-08-27")],
-            400,
-            "invalid_request_error",
-            "",
-        ),
-        ("POST", "/v1/products", ok_form, vec![("stripe-version", "")], 200, "", ""),
-        (
-            "GET",
-            "/v2/core/accounts",
-            "",
-            vec![("stripe-version", "")],
-            400,
-            "invalid_request_error",
-            "",
-        ),
-        (
-            "POST",
-            "/v1/products",
-            ok_form,
-            vec![("stripe-account", "acct_x")],
-            403,
-            "invalid_request_error",
-            "account_invalid",
-        ),
-        (
-            "POST",
-            "/v1/products",
-            ok_form,
-            vec![("idempotency-key", long.as_str())],
-            400,
-            "invalid_request_error",
-            "",
-        ),
-        (
-            "POST",
-            "/v1/products",
-            "name=a&nmae=b",
-            vec![],
-            400,
-            "invalid_request_error",
-            "parameter_unknown",
-        ),
-        ("POST", "/v1/products", "", vec![], 400, "invalid_request_error", "parameter_missing"),
-        (
-            "POST",
-            "/v1/products",
-            "name=",
-            vec![],
-            400,
-            "invalid_request_error",
-            "parameter_invalid_empty",
-        ),
-        (
-            "GET",
-            "/v1/products/prod_x",
-            "",
-            vec![],
-            404,
-            "invalid_request_error",
-            "resource_missing",
-        ),
-        (
-            "POST",
-            "/v1/prices",
-            "currency=usd&unit_amount=1&product=x",
-            vec![],
-            400,
-            "invalid_request_error",
-            "resource_missing",
-        ),
-        ("GET", "/v1/products", "limit=101", vec![], 400, "invalid_request_error", ""),
-        (
-            "GET",
-            "/v1/products",
-            "starting_after=prod_x",
-            vec![],
-            400,
-            "invalid_request_error",
-            "resource_missing",
-        ),
-        ("GET", "/v1/nothing", "", vec![], 404, "invalid_request_error", ""),
-        (
-            "POST",
-            "/v1/checkout/sessions",
-            "mode=subscription&payment_method_types[0]=card",
-            vec![],
-            400,
-            "invalid_request_error",
-            "parameter_unknown",
-        ),
+    let product = ("POST", "/v1/products", "name=a");
+    let (just, long) = ("k".repeat(255), "k".repeat(256));
+    for (ask, header, status, code) in [
+        (product, ("", ""), 200, ""),
+        (product, ("authorization", ""), 401, ""),
+        (product, ("authorization", "Bearer sk_live_x"), 401, ""),
+        (product, ("stripe-version", "2020-08-27"), 400, ""),
+        (product, ("stripe-version", ""), 200, ""),
+        (("GET", "/v2/core/accounts", ""), ("stripe-version", ""), 400, ""),
+        (product, ("stripe-account", "acct_x"), 403, "account_invalid"),
+        (product, ("idempotency-key", just.as_str()), 200, ""),
+        (product, ("idempotency-key", long.as_str()), 400, ""),
     ] {
-        let answered = world.send(method, path, form, &headers).await;
-        let error = &answered.body["error"];
-        let found = (
-            answered.status,
-            error["type"].as_str().unwrap_or(""),
-            error["code"].as_str().unwrap_or(""),
-        );
-        assert_eq!(
-            found,
-            (status, kind, code),
-            "{method} {path} {form} {headers:?}: {}",
-            answered.body
-        );
-        assert!(answered.headers.contains_key("request-id"), "{method} {path} {form}");
+        check(&world, ask, header, status, code).await;
+    }
+}
+
+#[tokio::test]
+async fn parameters_that_are_not_in_order_are_refused() {
+    let world = World::new().await;
+    let products = "/v1/products";
+    let price = "currency=usd&unit_amount=1&product=x";
+    let card = "mode=subscription&payment_method_types[0]=card";
+    for (method, path, form, status, code) in [
+        ("POST", products, "name=a&nmae=b", 400, "parameter_unknown"),
+        ("POST", products, "", 400, "parameter_missing"),
+        ("POST", products, "name=", 400, "parameter_invalid_empty"),
+        ("POST", "/v1/prices", price, 400, "resource_missing"),
+        ("POST", "/v1/checkout/sessions", card, 400, "parameter_unknown"),
+        ("GET", "/v1/products/prod_x", "", 404, "resource_missing"),
+        ("GET", products, "limit=101", 400, ""),
+        ("GET", products, "limit=x", 400, "parameter_invalid_integer"),
+        ("GET", products, "starting_after=prod_x", 400, "resource_missing"),
+        ("GET", "/v1/nothing", "", 404, ""),
+    ] {
+        check(&world, (method, path, form), ("", ""), status, code).await;
     }
 }
 
@@ -156,6 +79,10 @@ async fn a_key_gives_the_same_answer_again_and_another_question_is_refused() {
         (other.status, other.body["error"]["type"].as_str()),
         (400, Some("idempotency_error"))
     );
+    for _ in 0..2 {
+        let read = world.send("GET", "/v1/products", "", &key).await;
+        assert_eq!((read.status, read.headers.contains_key("idempotent-replayed")), (200, false));
+    }
     world.pass(24 * 3600);
     let late = world.send("POST", "/v1/products", "name=b", &key).await;
     assert_eq!(late.status, 200, "after a day the key is free: {}", late.body);

@@ -11,5 +11,6 @@ mod gate;
 mod meters;
 mod money_back;
 mod updates;
+mod walk;
 mod webhooks;
 mod world;

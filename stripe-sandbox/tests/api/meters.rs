@@ -50,6 +50,7 @@ impl Metered {
 #[tokio::test]
 async fn use_is_billed_with_the_renewal_late_reports_included() {
     let metered = metered().await;
+    metered.world.pass(2 * DAY_S);
     metered.report("a", 100, START + DAY_S).await;
     metered.report("b", 51, START + 2 * DAY_S).await;
     let renewal = noon("2026-02-28");

@@ -201,3 +201,30 @@ async fn canceling_at_once_can_credit_and_bill() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_pending_change_of_interval_in_the_first_second_renews_by_its_new_period() {
+    let world = World::new().await;
+    let month = world.price("unit_amount=1000&recurring[interval]=month").await;
+    let year = world.price("unit_amount=20000&recurring[interval]=year").await;
+    let subscription = world.subscribed(&month, "").await;
+    let found = world.subscription(&subscription).await;
+    let customer = found["customer"].as_str().expect("a customer").to_owned();
+    world.sandbox.set_card("", &customer, Card::Declined).expect("a customer");
+    let item = id(&found["items"]["data"][0]);
+    let form = format!(
+        "items[0][id]={item}&items[0][price]={year}&payment_behavior=pending_if_incomplete"
+    );
+    let waiting = world.post(&format!("/v1/subscriptions/{subscription}"), &form).await;
+    assert!(waiting["pending_update"].is_object(), "{waiting}");
+    world.sandbox.set_card("", &customer, Card::Good).expect("a customer");
+    let invoice = waiting["latest_invoice"].as_str().expect("an invoice");
+    world.post(&format!("/v1/invoices/{invoice}/pay"), "").await;
+    for (to, expected) in [
+        ("2026-03-15", (START, noon("2027-01-31"))),
+        ("2027-02-01", (noon("2027-01-31"), noon("2028-01-31"))),
+    ] {
+        world.sandbox.advance_to(noon(to));
+        assert_eq!(period(&world.subscription(&subscription).await), expected, "{to}");
+    }
+}

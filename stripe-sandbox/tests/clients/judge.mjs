@@ -97,7 +97,7 @@ try {
   const events = [];
   for await (const event of stripe.events.list({ limit: 3 }, at)) events.push(event.id);
   check('pages of events', events.length > 9 && new Set(events).size === events.length, events.length);
-  await refused('a missing object', () => stripe.prices.retrieve('price_x', at), 'StripeInvalidRequestError', 'resource_missing');
+  await refused('a missing object', () => stripe.prices.retrieve('price_x', {}, at), 'StripeInvalidRequestError', 'resource_missing');
   await refused('an unknown parameter', () => stripe.products.create({ name: 'a', nmae: 'b' }, at), 'StripeInvalidRequestError', 'parameter_unknown');
   const deadline = Date.now() + 20000;
   while (hooks.length < events.length + 1 && Date.now() < deadline) await new Promise((go) => setTimeout(go, 50));

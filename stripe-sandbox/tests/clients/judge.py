@@ -15,7 +15,7 @@ import typing
 
 import stripe
 
-from shapes import always_there, parameter_names
+from shapes import always_there, members, parameter_names
 from routes import PARAMETERS
 
 KEY, SECRET = "sk_test_sandbox", "whsec_judge"
@@ -50,7 +50,7 @@ def objects_of(value):
     """All Stripe objects within an answer."""
     if isinstance(value, stripe.StripeObject):
         yield value
-        for below in value.values():
+        for below in members(value).values():
             yield from objects_of(below)
     elif isinstance(value, list):
         for below in value:
@@ -65,7 +65,7 @@ def has_its_fields(name, answer):
                 missing.append(f"{type(found).__qualname__}.{field}")
             elif found[field] is None:
                 missing.append(f"{type(found).__qualname__}.{field} is null")
-        kind = found.get("object")
+        kind = members(found).get("object")
         if kind and kind != "list" and type(found) is stripe.StripeObject:
             missing.append(f"{kind} was not parsed as its class")
     check(f"fields {name}", not missing, ", ".join(sorted(set(missing))[:20]))
@@ -331,18 +331,14 @@ def webhooks(judge, account):
     for body, header in bodies:
         try:
             event = stripe.Webhook.construct_event(body, header, SECRET)
-            verified += event.get("account") in (account, None) or event["type"].startswith("account.")
+            verified += members(event).get("account") in (account, None) or event["type"].startswith("account.")
         except stripe.SignatureVerificationError as error:
             check("signature", False, repr(error))
     check("every signature verified by the client", verified == len(bodies), f"{verified} of {len(bodies)}")
-    now = int(time.time())
-    header = stripe.WebhookSignature.generate_signature_header("whsec_test", '{"id":"evt_1"}', 1_700_000_000) \
-        if hasattr(stripe.WebhookSignature, "generate_signature_header") else None
-    if header is None:
-        digest = stripe.WebhookSignature._compute_signature('1700000000.{"id":"evt_1"}', "whsec_test")
-        header = f"t=1700000000,v1={digest}"
+    header = stripe.WebhookSignature.generate_signature_header(
+        payload='{"id":"evt_1"}', secret="whsec_test", timestamp=1_700_000_000)
     done = subprocess.run([judge.binary, "--verify", "whsec_test", header, "1700000000"], input='{"id":"evt_1"}', text=True)
-    check("the client's signature verified by the sandbox", done.returncode == 0, (header, now))
+    check("the client's signature verified by the sandbox", done.returncode == 0, header)
     done = subprocess.run([judge.binary, "--verify", "whsec_other", header, "1700000000"], input='{"id":"evt_1"}', text=True)
     check("and not with another secret", done.returncode == 1, header)
 
@@ -385,7 +381,9 @@ def parameters(judge):
             check(f"parameters {route}", not names, names)
             continue
         known = parameter_names(where)
-        unknown = [name for name in names if name not in known]
+        # What `next_page_url` of v2 holds is the server's own matter.
+        own = {"page"} if "/v2/" in route and route.startswith("GET") else set()
+        unknown = [name for name in names if name not in known | own]
         check(f"parameters {route}", not unknown, unknown)
     for route in sorted(set(PARAMETERS) - set(told)):
         check(f"parameters {route}", False, "there is no such route")

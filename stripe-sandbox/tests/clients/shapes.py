@@ -12,12 +12,18 @@ import re
 import typing
 
 
+def members(found):
+    """What an object holds, objects below it left as they are."""
+    return {name: found[name] for name in found.to_dict()}
+
+
 def always_there(found):
     """Names of the fields that an object's class declares and does not call optional."""
-    if found.get("deleted"):
+    held = members(found)
+    if held.get("deleted"):
         return []
     names = required_of(type(found))
-    if found.get("object") == "invoice" and found.get("billing_reason") == "upcoming":
+    if held.get("object") == "invoice" and held.get("billing_reason") == "upcoming":
         return [name for name in names if name != "id"]
     return names
 

@@ -3,6 +3,8 @@
 //! In: an account, a mode, whether only to look. Out: what was or would be done, plan by plan.
 //! Always holds: looking changes nothing, here or there; a plan that cannot be brought does not hold up the others.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -47,6 +49,17 @@ pub struct SyncEntry {
     pub reason: Option<String>,
 }
 
+/// How far it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// It says what would be done.
+    DryRun,
+    /// It does what the plans ask for, and finds what was changed at Stripe by hand.
+    Whole,
+    /// It does what the plans ask for, without asking Stripe about the others.
+    Wanted,
+}
+
 /// Brings all plans to Stripe, or says what that would do; plans of which nothing becomes are left out.
 ///
 /// # Errors
@@ -55,7 +68,7 @@ pub async fn sync(
     billing: &Billing,
     account_id: &str,
     mode: Mode,
-    is_dry_run: bool,
+    depth: Depth,
 ) -> BillingResult<Vec<SyncEntry>> {
     let scope = billing.scope(account_id, mode).await?;
     let mut entries = Vec::new();
@@ -67,7 +80,7 @@ pub async fn sync(
             return Ok(entries);
         };
         for plan in &page.rows {
-            let entry = one(billing, &scope, account_id, plan, is_dry_run).await?;
+            let entry = one(billing, &scope, account_id, plan, depth).await?;
             entries.extend(entry.filter(|entry| entry.action != SyncAction::Nothing));
         }
         after = page.rows.last().map(|plan| plan.id.clone());
@@ -82,7 +95,7 @@ async fn one(
     scope: &Scope,
     account_id: &str,
     plan: &Plan,
-    is_dry_run: bool,
+    depth: Depth,
 ) -> BillingResult<Option<SyncEntry>> {
     let mut entry = SyncEntry {
         plan_id: plan.id.clone(),
@@ -92,7 +105,7 @@ async fn one(
         differences: Vec::new(),
         reason: None,
     };
-    let outcome = act(billing, scope, account_id, plan, is_dry_run, &mut entry).await;
+    let outcome = act(billing, scope, account_id, plan, depth, &mut entry).await;
     match outcome {
         Ok(()) => Ok(Some(entry)),
         Err(BillingError::Storage(error)) => Err(error.into()),
@@ -121,7 +134,7 @@ async fn act(
     scope: &Scope,
     account_id: &str,
     plan: &Plan,
-    is_dry_run: bool,
+    depth: Depth,
     entry: &mut SyncEntry,
 ) -> BillingResult<()> {
     let known = rows(&billing.store.tenant(account_id), &plan.id, scope.mode).await?;
@@ -132,23 +145,68 @@ async fn act(
     };
     entry.action = wanted(offer.as_ref(), &known);
     match (entry.action, &offer) {
-        (SyncAction::Nothing, Some(offer)) => {
+        (SyncAction::Nothing, Some(offer)) if depth != Depth::Wanted => {
             let Some(row) = in_force(&known) else { return Ok(()) };
             entry.differences = drift::find(billing, scope, offer, row).await?;
             if !entry.differences.is_empty() {
                 entry.action = SyncAction::Drift;
             }
-            if !is_dry_run {
+            if depth == Depth::Whole {
                 drift::keep(billing, account_id, row, &entry.differences).await?;
             }
         }
-        (SyncAction::Create | SyncAction::Replace, Some(offer)) if !is_dry_run => {
+        (SyncAction::Create | SyncAction::Replace, Some(offer)) if depth != Depth::DryRun => {
             ensure(billing, account_id, offer, scope.mode).await?;
         }
-        (SyncAction::Retire, _) if !is_dry_run => {
+        (SyncAction::Retire, _) if depth != Depth::DryRun => {
             make::retire(billing, account_id, plan, scope.mode).await?;
         }
         _ => {}
     }
     Ok(())
+}
+
+/// How often plans are looked at that nobody brought.
+const SWEEP_EVERY: Duration = Duration::from_secs(300);
+/// Accounts read at once.
+const ACCOUNTS_PAGE: u64 = 100;
+
+/// Brings what was not brought because Stripe was away, or nobody asked, until it is dropped.
+pub async fn sweep(billing: Billing) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        if let Err(error) = sweep_once(&billing).await {
+            tracing::debug!(%error, "plans stay as they are at Stripe for now");
+        }
+    }
+}
+
+/// The same once; says how many plans were brought.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn sweep_once(billing: &Billing) -> BillingResult<usize> {
+    let (mut after, mut count) = (0, 0);
+    loop {
+        let accounts = billing.store.stripe_accounts_after(after, ACCOUNTS_PAGE).await?;
+        for row in &accounts {
+            let Some(mode) = Mode::of(&row.mode).filter(|mode| billing.stripe.has(*mode)) else {
+                continue;
+            };
+            match sync(billing, &row.account_id, mode, Depth::Wanted).await {
+                Ok(entries) => {
+                    let is_brought = |entry: &&SyncEntry| entry.action != SyncAction::Failed;
+                    count += entries.iter().filter(is_brought).count();
+                }
+                Err(BillingError::Storage(error)) => return Err(error.into()),
+                Err(error) => {
+                    tracing::info!(account = row.account_id, %error, "an account's plans are not brought to Stripe")
+                }
+            }
+        }
+        match accounts.last() {
+            Some(last) if accounts.len() as u64 == ACCOUNTS_PAGE => after = last.key,
+            _ => return Ok(count),
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::api::extract::Posted;
 use crate::api::gate::Caller;
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
-use crate::billing::catalogue::{SyncEntry, sync};
+use crate::billing::catalogue::{Depth, SyncEntry, sync};
 use crate::billing::stripe::Mode;
 use crate::domain::permission::Area;
 
@@ -50,6 +50,7 @@ pub async fn sync_billing(
 ) -> Result<Json<SyncView>, Problem> {
     let SyncDraft { mode, dry_run } = posted.body;
     let grant = app.gate.grant(&caller, Area::Plans)?;
-    let entries = sync(app.billing()?, &grant.account_id, mode, dry_run).await?;
+    let depth = if dry_run { Depth::DryRun } else { Depth::Whole };
+    let entries = sync(app.billing()?, &grant.account_id, mode, depth).await?;
     Ok(Json(SyncView { mode, dry_run, entries }))
 }

@@ -1,0 +1,187 @@
+//! From a plan to a key: with Stripe as it should be, and failing at each step.
+
+use serde_json::json;
+use stripe_sandbox::{Fault, Outcome, Planned};
+
+use super::place::Place;
+use super::shop::{Shop, price};
+use crate::billing::claims::{Proof, Redeemed, redeem};
+
+pub async fn a_plan_is_bought_and_its_key_shown_once(place: Place) {
+    let shop = Shop::open(place).await;
+    let account = shop.connect().await;
+    let view = shop.owner.get("/v1/stripe/account?mode=test").await.expect(200);
+    assert_eq!(
+        (&view.json["status"], &view.json["fee_percent"]),
+        (&json!("ready"), &json!("2.50"))
+    );
+    let (_, plan) = shop.plan("pro", 1000, price(1900)).await;
+
+    let page = shop.see("/pay/weather").await.expect(200);
+    assert!(page.text.contains("19.00 EUR") && page.text.contains("Weather &amp; &lt;Sun&gt;"));
+    assert!(!page.text.contains("<script") && !page.text.contains("<Sun>"), "{}", page.text);
+    for header in ["content-security-policy", "referrer-policy", "x-content-type-options"] {
+        assert!(page.headers.contains_key(header), "{header}");
+    }
+    let sent = shop.submit("/pay/weather/checkout", &format!("plan={plan}")).await.expect(200);
+    let checkout = shop.checkout().await;
+    let (url, session) =
+        (checkout["url"].as_str().unwrap(), checkout["session_id"].as_str().unwrap().to_owned());
+    assert!(sent.text.contains(url), "{}", sent.text);
+    let success = format!("/pay/weather/success?session_id={session}");
+    // Nothing is had before it is paid, nor with another's id.
+    assert!(shop.see(&success).await.expect(200).text.contains("being confirmed"));
+    shop.submit("/claim", &format!("session_id={session}")).await.expect(404);
+    shop.see("/pay/weather/success?session_id=cs_test_guessed").await.expect(404);
+
+    shop.sandbox.pay(&session, Outcome::Paid).unwrap();
+    let page = shop.see(&success).await.expect(200);
+    assert!(page.text.contains("Show my key") && shop.tokens().await == 0, "{}", page.text);
+    let shown = shop.submit("/claim", &format!("session_id={session}")).await.expect(200);
+    assert!(shown.key().unwrap().starts_with("pf_test_"), "{}", shown.text);
+    assert_eq!(shown.headers["cache-control"], "no-store");
+    for _ in 0..2 {
+        let again = shop.submit("/claim", &format!("session_id={session}")).await.expect(404);
+        assert_eq!(again.key(), None);
+        shop.see(&success).await.expect(404);
+    }
+    assert_eq!(shop.tokens().await, 1);
+    let bought = shop.checkout().await;
+    assert_eq!(bought["status"], "paid");
+    for (kind, count) in [("product", 1), ("price", 1), ("subscription", 1)] {
+        assert_eq!(shop.at_stripe(&account, kind).len(), count, "{kind}");
+    }
+    let subscription = &shop.at_stripe(&account, "subscription")[0];
+    assert_eq!(subscription["application_fee_percent"], 2.5);
+}
+
+pub async fn two_at_once_get_one_key(place: Place) {
+    let shop = Shop::open(place).await;
+    shop.connect().await;
+    let (_, plan) = shop.plan("pro", 1000, price(1900)).await;
+    shop.submit("/pay/weather/checkout", &format!("plan={plan}")).await.expect(200);
+    let session = shop.checkout().await["session_id"].as_str().unwrap().to_owned();
+    shop.sandbox.pay(&session, Outcome::Paid).unwrap();
+    shop.see(&format!("/pay/weather/success?session_id={session}")).await.expect(200);
+    let one = || redeem(&shop.billing, Proof::Session(&session));
+    let (first, second) = tokio::join!(one(), one());
+    let keys = [first.unwrap(), second.unwrap()];
+    let count = keys.iter().filter(|one| matches!(one, Redeemed::Key(_))).count();
+    assert_eq!((count, shop.tokens().await), (1, 1), "{keys:?}");
+}
+
+pub async fn a_claim_is_over_after_its_hour(place: Place) {
+    let shop = Shop::open(place).await;
+    shop.connect().await;
+    let (_, plan) = shop.plan("pro", 1000, price(1900)).await;
+    shop.submit("/pay/weather/checkout", &format!("plan={plan}")).await.expect(200);
+    let session = shop.checkout().await["session_id"].as_str().unwrap().to_owned();
+    shop.sandbox.pay(&session, Outcome::Paid).unwrap();
+    shop.see(&format!("/pay/weather/success?session_id={session}")).await.expect(200);
+    shop.place.store.raw("UPDATE claims SET session_until_ms = 1").await;
+    shop.see(&format!("/pay/weather/success?session_id={session}")).await.expect(404);
+    shop.submit("/claim", &format!("session_id={session}")).await.expect(404);
+    assert_eq!(shop.tokens().await, 0);
+}
+
+pub async fn free_plans_need_no_stripe(place: Place) {
+    let shop = Shop::open(place).await;
+    let (_, plan) = shop.plan("free", 100, price(0)).await;
+    let (_, paid) = shop.plan("pro", 1000, price(1900)).await;
+    assert!(shop.see("/pay/weather").await.expect(200).text.contains("Your e-mail address"));
+    let take = async |form: String| shop.submit("/pay/weather/free", &form).await;
+    take(format!("plan={plan}&email=nobody")).await.expect(422);
+    take(format!("plan={paid}&email=me@example.com")).await.expect(404);
+    assert_eq!(shop.tokens().await, 0);
+    let shown = take(format!("plan={plan}&email=me@example.com")).await.expect(200);
+    assert!(shown.key().unwrap().starts_with("pf_live_"));
+    assert_eq!(shop.tokens().await, 1);
+    // Somebody who takes one after the other is told to wait.
+    let mut last = 200;
+    for number in 0..200 {
+        last = take(format!("plan={plan}&email=me{number}@example.com")).await.status.as_u16();
+        if last != 200 {
+            break;
+        }
+    }
+    assert_eq!(last, 429);
+}
+
+/// Each call fails once, in each way, and whoever began goes on by doing the same again.
+pub async fn stripe_may_fail_at_each_step(place: Place) {
+    let shop = Shop::open(place).await;
+    let mut bought = 0;
+    for fault in
+        [Fault::ErrorBefore, Fault::ErrorAfter, Fault::ResetAfter, Fault::Garbage, Fault::Conflict]
+    {
+        // From the account on only the first time: it is one for all.
+        let plan_fault = |method: &str, path: &str| {
+            let next = Planned::next(fault.clone(), path, 1);
+            shop.sandbox.plan_fault(Planned { method: method.to_owned(), ..next });
+        };
+        plan_fault("POST", "/v2/core/account_links");
+        if bought == 0 {
+            plan_fault("POST", "/v2/core/accounts");
+            plan_fault("GET", "/v2/core/accounts");
+        }
+        let draft = json!({ "mode": "test", "email": "owner@example.com", "country": "DE" });
+        let account = done(async || {
+            let view = shop.owner.post("/v1/stripe/account", draft.clone()).await;
+            (view.status == 200).then(|| view.json["stripe_id"].as_str().unwrap().to_owned())
+        });
+        let account = account.await;
+        shop.sandbox.onboard(&account).unwrap();
+
+        let mut cost = price(1900);
+        cost["overage"] = json!({ "unit_amount_decimal": "0.5", "per": 10 });
+        let (site, plan) = shop.plan(&format!("pro{bought}"), 1000, cost).await;
+        for (method, path) in [
+            ("GET", "/v1/products"),
+            ("POST", "/v1/products"),
+            ("GET", "/v1/prices"),
+            ("POST", "/v1/prices"),
+            ("GET", "/v1/billing/meters"),
+            ("POST", "/v1/billing/meters"),
+            ("POST", "/v1/checkout/sessions"),
+            ("GET", "/v1/checkout/sessions"),
+            ("GET", "/v1/subscriptions"),
+        ] {
+            plan_fault(method, path);
+        }
+        let wanted = json!({ "site_id": site, "plan_id": plan, "mode": "test" });
+        let key = format!("key-{bought}");
+        let session = done(async || {
+            let view = shop.owner.post_once("/v1/checkouts", &key, wanted.clone()).await;
+            (view.status == 201).then(|| view.json["session_id"].as_str().unwrap().to_owned())
+        });
+        let session = session.await;
+        shop.sandbox.pay(&session, Outcome::Paid).unwrap();
+        let success = format!("/pay/weather/success?session_id={session}");
+        done(async || shop.see(&success).await.text.contains("Show my key").then_some(())).await;
+        let shown = shop.submit("/claim", &format!("session_id={session}")).await.expect(200);
+        assert!(shown.key().is_some());
+        bought += 1;
+
+        let made = format!("after {fault:?}");
+        let active = |kind: &str| {
+            let all = shop.at_stripe(&account, kind);
+            all.iter().filter(|one| one["active"] != json!(false)).count()
+        };
+        assert_eq!(active("product"), bought, "{made}");
+        assert_eq!(active("price"), 2 * bought, "{made}");
+        assert_eq!(active("billing.meter"), bought, "{made}");
+        assert_eq!(active("subscription"), bought, "{made}");
+        assert_eq!(shop.tokens().await, bought, "{made}");
+        shop.sandbox.clear_faults();
+    }
+}
+
+/// What comes of doing something until it is done, a bounded number of times.
+async fn done<T>(mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..20 {
+        if let Some(outcome) = attempt().await {
+            return outcome;
+        }
+    }
+    panic!("it was not done in twenty attempts");
+}

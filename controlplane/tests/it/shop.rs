@@ -1,0 +1,163 @@
+//! A control plane that sells, with a stand-in for Stripe beside it.
+//!
+//! In: a place. Out: an owner's client, pages as a browser sees them, what the stand-in has.
+//! Always holds: the client of Stripe tries each call once, so that every fault is seen by the flow and not mended by it.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Value as Json, json};
+use stripe_sandbox::{Config, Sandbox};
+use tokio::task::JoinHandle;
+use tower::ServiceExt as _;
+
+use crate::api::{self, ApiSettings, App};
+use crate::billing::stripe::{
+    Addresses, BucketLimit, Mode, RetryRules, SecretKey, SecretKeys, StripeSettings,
+};
+use crate::billing::{Billing, BillingSettings, ClientIds, pages};
+use crate::init;
+
+use super::client::Client;
+use super::place::Place;
+
+/// All that a case needs.
+pub struct Shop {
+    pub sandbox: Sandbox,
+    pub billing: Billing,
+    pub router: Router,
+    pub owner: Client,
+    pub place: Place,
+    publisher: JoinHandle<()>,
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        self.publisher.abort();
+    }
+}
+
+/// A page as a browser has it.
+#[derive(Debug)]
+pub struct Seen {
+    pub status: StatusCode,
+    pub headers: http::HeaderMap,
+    pub text: String,
+}
+
+impl Seen {
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        self
+    }
+
+    /// The key that is shown; none where there is none.
+    pub fn key(&self) -> Option<&str> {
+        let (_, rest) = self.text.split_once("<code id=\"key\">")?;
+        rest.split_once('<').map(|(key, _)| key)
+    }
+}
+
+impl Shop {
+    pub async fn open(place: Place) -> Self {
+        let sandbox = Sandbox::start(Config { seed: Some(7), ..Config::default() }).await.unwrap();
+        let keys = SecretKeys {
+            test: SecretKey::parse(sandbox.secret_key(), Mode::Test).ok(),
+            live: None,
+        };
+        let (wait_first, wait_max) = (Duration::from_millis(1), Duration::from_millis(1));
+        let stripe = StripeSettings {
+            keys,
+            addresses: Addresses::at(&sandbox.url()),
+            retry: RetryRules { tries_max: 1, wait_first, wait_max },
+            timeout: Duration::from_secs(5),
+            limit: BucketLimit { test_per_second: 10_000, live_per_second: 10_000 },
+        };
+        let settings = BillingSettings {
+            stripe,
+            public_url: Some("https://pay.example".to_owned()),
+            client_ids: ClientIds { test: Some("ca_sandbox".to_owned()), live: None },
+            fee: "2.5".parse().unwrap(),
+        };
+        let billing = Billing::new(settings, place.store.clone()).unwrap();
+        let app = App::new(place.store.clone(), place.keyring.clone(), ApiSettings::default());
+        let router = api::router(app.with_billing(Some(billing.clone())))
+            .merge(pages::router(billing.clone()));
+        let made = init::init(&place.store, "First", "first@example.com").await.unwrap();
+        let owner = Client::new(router.clone(), made.key);
+        let publisher = tokio::spawn(place.store.outbox().clone().publish());
+        Self { sandbox, billing, router, owner, place, publisher }
+    }
+
+    /// The connected account, ready to sell.
+    pub async fn connect(&self) -> String {
+        let draft = json!({ "mode": "test", "email": "owner@example.com", "country": "DE" });
+        let view = self.owner.post("/v1/stripe/account", draft).await.expect(200);
+        let account = view.json["stripe_id"].as_str().unwrap().to_owned();
+        self.sandbox.onboard(&account).unwrap();
+        account
+    }
+
+    /// A site and a plan of it with this price; their ids.
+    pub async fn plan(&self, reference: &str, quota: u64, price: Json) -> (String, String) {
+        let sites = self.owner.get("/v1/sites").await.expect(200);
+        let site = match sites.json["data"].get(0) {
+            Some(site) => site["id"].as_str().unwrap().to_owned(),
+            None => {
+                let site = json!({ "slug": "weather", "name": "Weather & <Sun>", "origin": "https://api.example.com" });
+                self.owner.post("/v1/sites", site).await.expect(201).id()
+            }
+        };
+        let mut plan = json!({ "reference": reference, "price": price });
+        plan["quota"] = json!({ "requests": quota, "per": "month" });
+        if !price["overage"].is_null() {
+            plan["overage"] = "allow".into();
+        }
+        let plan = self.owner.post(&format!("/v1/sites/{site}/plans"), plan).await.expect(201).id();
+        (site, plan)
+    }
+
+    pub async fn see(&self, path: &str) -> Seen {
+        self.browse(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn submit(&self, path: &str, form: &str) -> Seen {
+        let request = Request::post(path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(Body::from(form.to_owned()));
+        self.browse(request.unwrap()).await
+    }
+
+    async fn browse(&self, request: Request<Body>) -> Seen {
+        let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Seen { status: parts.status, headers: parts.headers, text }
+    }
+
+    /// The newest checkout.
+    pub async fn checkout(&self) -> Json {
+        let list = self.owner.get("/v1/checkouts?limit=1").await.expect(200);
+        list.json["data"][0].clone()
+    }
+
+    /// How many tokens there are.
+    pub async fn tokens(&self) -> usize {
+        let list = self.owner.get("/v1/tokens?limit=100").await.expect(200);
+        list.json["data"].as_array().unwrap().len()
+    }
+
+    /// Objects of a kind in the connected account.
+    pub fn at_stripe(&self, account: &str, kind: &str) -> Vec<Json> {
+        self.sandbox.objects(account, kind)
+    }
+}
+
+/// What a plan costs in most cases.
+pub fn price(amount: i64) -> Json {
+    json!({ "amount": amount, "currency": "eur", "interval": "month" })
+}
