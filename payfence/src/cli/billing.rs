@@ -1,7 +1,7 @@
-//! What can be typed about money: what a control plane sells with, and what to do about it.
+//! What can be typed about money.
 //!
-//! In: the command line. Out: values of their own types.
-//! Always holds: secrets are in files that flags name, and never in a flag.
+//! In: the command line. Out: commands and flags of billing.
+//! Always holds: no secret is a flag's value; files hold them.
 
 use std::path::PathBuf;
 
@@ -9,32 +9,6 @@ use clap::{Args, Subcommand};
 use controlplane::billing::Percent;
 
 use super::RestArgs;
-
-/// Flags of `controlplane` by which plans are sold through Stripe; without a key nothing is.
-#[derive(Debug, Default, Args)]
-pub struct BillingArgs {
-    /// A file with the secret key of Stripe's test mode (sk_test_… or rk_test_…)
-    #[arg(long, env = "PAYFENCE_STRIPE_SECRET_KEY_FILE", value_name = "FILE")]
-    pub stripe_secret_key_file: Option<PathBuf>,
-    /// A file with the secret key of Stripe's live mode (sk_live_… or rk_live_…)
-    #[arg(long, env = "PAYFENCE_STRIPE_LIVE_SECRET_KEY_FILE", value_name = "FILE")]
-    pub stripe_live_secret_key_file: Option<PathBuf>,
-    /// What the platform is called by Stripe's OAuth in test mode (ca_…), to connect accounts that exist
-    #[arg(long, env = "PAYFENCE_STRIPE_CLIENT_ID", value_name = "ID")]
-    pub stripe_client_id: Option<String>,
-    /// The same in live mode
-    #[arg(long, env = "PAYFENCE_STRIPE_LIVE_CLIENT_ID", value_name = "ID")]
-    pub stripe_live_client_id: Option<String>,
-    /// Where a stand-in for Stripe is, instead of Stripe; with a key of test mode alone
-    #[arg(long, env = "PAYFENCE_STRIPE_BASE_URL", value_name = "URL")]
-    pub stripe_base_url: Option<String>,
-    /// Where buyers reach this control plane's pages (https://pay.example.com)
-    #[arg(long, env = "PAYFENCE_PUBLIC_URL", value_name = "URL")]
-    pub public_url: Option<String>,
-    /// What the platform takes of each payment, in percent with at most two digits after the point (default 0)
-    #[arg(long, env = "PAYFENCE_PLATFORM_FEE_PERCENT", value_name = "PERCENT")]
-    pub platform_fee_percent: Option<Percent>,
-}
 
 /// What to do about money.
 #[derive(Debug, Subcommand)]
@@ -90,4 +64,30 @@ pub struct BillingReplayArgs {
     /// Which control plane, and whose key
     #[command(flatten)]
     pub rest: RestArgs,
+}
+
+/// Flags of `controlplane` by which plans are sold through Stripe; without a key nothing is.
+#[derive(Debug, Default, Args)]
+pub struct BillingArgs {
+    /// A file with the secret key of Stripe's test mode (sk_test_… or rk_test_…)
+    #[arg(long, env = "PAYFENCE_STRIPE_SECRET_KEY_FILE", value_name = "FILE")]
+    pub stripe_secret_key_file: Option<PathBuf>,
+    /// A file with the secret key of Stripe's live mode (sk_live_… or rk_live_…)
+    #[arg(long, env = "PAYFENCE_STRIPE_LIVE_SECRET_KEY_FILE", value_name = "FILE")]
+    pub stripe_live_secret_key_file: Option<PathBuf>,
+    /// What the platform is called by Stripe's OAuth in test mode (ca_…), to connect accounts that exist
+    #[arg(long, env = "PAYFENCE_STRIPE_CLIENT_ID", value_name = "ID")]
+    pub stripe_client_id: Option<String>,
+    /// The same in live mode
+    #[arg(long, env = "PAYFENCE_STRIPE_LIVE_CLIENT_ID", value_name = "ID")]
+    pub stripe_live_client_id: Option<String>,
+    /// Where a stand-in for Stripe is, instead of Stripe; with a key of test mode alone
+    #[arg(long, env = "PAYFENCE_STRIPE_BASE_URL", value_name = "URL")]
+    pub stripe_base_url: Option<String>,
+    /// Where buyers reach this control plane's pages (https://pay.example.com)
+    #[arg(long, env = "PAYFENCE_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+    /// What the platform takes of each payment, in percent with at most two digits after the point (default 0)
+    #[arg(long, env = "PAYFENCE_PLATFORM_FEE_PERCENT", value_name = "PERCENT")]
+    pub platform_fee_percent: Option<Percent>,
 }
