@@ -13,7 +13,7 @@ pub use clickhouse::ClickHouse;
 use policy::decision::Reason;
 
 use crate::domain::usage::Figures;
-use crate::storage::{Kept, OwnSites, StorageError, Store};
+use crate::storage::{OwnSites, Retention, StorageError, Store};
 
 /// What a decision is known by: when it was decided and which row of which shard it is. Its order is that of lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -250,7 +250,7 @@ pub enum Backend {
         /// The database.
         store: Store,
         /// How much it keeps.
-        kept: Kept,
+        kept: Retention,
     },
     /// ClickHouse, to which nodes export.
     ClickHouse(Arc<ClickHouse>),

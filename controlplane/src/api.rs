@@ -25,8 +25,8 @@ pub mod problem;
 pub mod rate;
 pub mod time;
 
-use crate::billing::{Billing, BillingError};
 use crate::analytics::Backend;
+use crate::billing::{Billing, BillingError};
 use crate::secrets::Keyring;
 use crate::storage::Store;
 use crate::world::World;

@@ -34,7 +34,7 @@ use crate::notify::{self, NotifySettings};
 use crate::overage::OverageTeller;
 use crate::reconcile::{self, Reconciler, SummedDecisions};
 use crate::secrets::Keyring;
-use crate::storage::{CONNECTIONS_DEFAULT, Kept, StorageError, Store, UrlError};
+use crate::storage::{CONNECTIONS_DEFAULT, Retention, StorageError, Store, UrlError};
 use crate::sync::Sync;
 use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::world::World;
@@ -77,7 +77,7 @@ pub struct Config {
     /// Where bases of the policy are written, which nodes fetch. They keep no name there, so that nothing is left of them.
     pub folder: PathBuf,
     /// How much of decisions and use is kept.
-    pub kept: Kept,
+    pub kept: Retention,
     /// Where decisions and use are asked for instead of in the database.
     pub clickhouse: Option<ClickHouseConfig>,
 }

@@ -18,8 +18,8 @@ mod billing_rows;
 mod change;
 mod connect;
 mod crossings;
-mod deliveries;
 mod decisions;
+mod deliveries;
 mod error;
 mod idempotency;
 mod ledger;
@@ -29,8 +29,8 @@ mod nodes;
 pub mod outbox;
 mod overage;
 mod policy_rows;
-mod reconcile;
 mod prune;
+mod reconcile;
 mod rekey;
 mod rows;
 mod schema;
@@ -49,8 +49,10 @@ pub use change::{Actor, Change};
 pub(crate) use connect::answered;
 pub use connect::{CONNECTIONS_DEFAULT, UrlError};
 pub use crossings::{Crossing, NamedEntitlement, PERCENTS};
+pub use decisions::{
+    DAY_MS, OwnSites, ReadDecisions, Retention, SiteSpan, TakenDecisions, Unreadable,
+};
 pub use deliveries::{Attempted, DueDelivery, Take};
-pub use decisions::{DAY_MS, Kept, OwnSites, ReadDecisions, SiteSpan, TakenDecisions, Unreadable};
 pub use error::{StorageError, StorageResult};
 pub use idempotency::StoredAnswer;
 pub use ledger::Taken;
@@ -58,8 +60,8 @@ pub use nodes::{Admission, KnownNode, NodeReport, Start};
 pub use outbox::{Outbox, OutboxEntry};
 pub use overage::{OverageBook, OverageDue};
 pub use policy_rows::{PolicyReader, SiteRows, SubscriptionRows};
-pub use reconcile::{Reconciled, Waiting};
 pub use prune::{AUDIT_DAYS_DEFAULT, Pruned};
+pub use reconcile::{Reconciled, Waiting};
 pub use rows::{
     Account, Adjustment, AdminKey, AuditEntry, Columns, Customer, EventRecord, Mail, Member, Node,
     NodeToken, OverageEvent, Plan, PlanRevision, Resource, Site, Stamp, Subscription, TenantRow,

@@ -38,7 +38,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::secrets::Keyring;
-use crate::storage::{Admission, Kept, KnownNode, StorageError, Store};
+use crate::storage::{Admission, KnownNode, Retention, StorageError, Store};
 use decisions::Intake;
 use feed::Feed;
 use mailboxes::Mailboxes;
@@ -60,7 +60,7 @@ pub struct Sync {
 impl Sync {
     /// Nothing is followed yet: see [`Sync::run`]. Bases are kept in `folder`, of decisions so many.
     #[must_use]
-    pub fn new(store: Store, keyring: Arc<Keyring>, folder: PathBuf, kept: Kept) -> Self {
+    pub fn new(store: Store, keyring: Arc<Keyring>, folder: PathBuf, kept: Retention) -> Self {
         let feed = Arc::new(Feed::new(store.clone(), keyring, folder));
         let stopping = Arc::new(watch::Sender::new(false));
         let intake = Arc::new(Intake::new(kept));

@@ -11,7 +11,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use controlplane::billing::Percent;
 use dataplane::config::{
     ClientAuth, ControlUrl, CpuList, Deadlines, GatewayDomain, IpNet, JournalFull, LogClient,
     SHARDS_MAX, parse_address, parse_deadline, parse_network,
@@ -22,8 +21,14 @@ use policy::decision::Reason;
 
 use crate::logging::LogFormat;
 
+mod billing;
+mod controlplane;
 mod notify;
 
+pub use billing::{
+    BillingArgs, BillingCommand, BillingEventsArgs, BillingReplayArgs, BillingSyncArgs,
+};
+pub use controlplane::{ControlplaneArgs, ControlplaneCommand, ControlplaneInitArgs, KeptArgs};
 pub use notify::{DoctorArgs, NotifyArgs, ReconcileArgs};
 
 /// The longest name of a node.
@@ -32,8 +37,6 @@ const NODE_NAME_BYTES_MAX: usize = 128;
 pub const JOURNAL_MIB_MIN: u64 = 16;
 /// A TiB.
 pub const JOURNAL_MIB_MAX: u64 = 1 << 20;
-/// More recent decisions of a site than this are for ClickHouse.
-const DECISIONS_KEPT_MAX: u64 = 100_000_000;
 
 /// A paywall in front of an HTTP API or an MCP tool server.
 #[derive(Debug, Parser)]
@@ -95,62 +98,6 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Compare decision log, ledger, entitlements and Stripe; ends with 1 where they do not agree
     Reconcile(ReconcileArgs),
-}
-
-/// What to do about money.
-#[derive(Debug, Subcommand)]
-pub enum BillingCommand {
-    /// Make products and prices of plans, and print what becomes of each
-    ///
-    /// Lines begin with + for what is made, ~ for what gets another price, - for what can no longer be bought, ! for what was changed at
-    /// Stripe by hand and stays so, x for what failed. Exit codes: 0 when all is as the plans say, 3 with --dry-run when something would
-    /// change, 1 when something failed (running it again goes on).
-    Sync(BillingSyncArgs),
-    /// List what Stripe told: when, id, state, type, object, attempts, note
-    Events(BillingEventsArgs),
-    /// Settle an event again, or all that were given up
-    Replay(BillingReplayArgs),
-    /// Compare with Stripe now, instead of when it is due
-    Sweep(RestArgs),
-}
-
-/// Flags of `billing sync`.
-#[derive(Debug, Args)]
-pub struct BillingSyncArgs {
-    /// Print what would be done and change nothing; ends with 3 where there is something
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Stripe's test mode instead of live
-    #[arg(long)]
-    pub test: bool,
-    /// Which control plane, and whose key
-    #[command(flatten)]
-    pub rest: RestArgs,
-}
-
-/// Flags of `billing events`.
-#[derive(Debug, Args)]
-pub struct BillingEventsArgs {
-    /// In this state alone: waiting, done, ignored or dead
-    #[arg(long, value_name = "STATE", value_parser = ["waiting", "done", "ignored", "dead"])]
-    pub state: Option<String>,
-    /// Which control plane, and whose key
-    #[command(flatten)]
-    pub rest: RestArgs,
-}
-
-/// Flags of `billing replay`.
-#[derive(Debug, Args)]
-pub struct BillingReplayArgs {
-    /// The event, by its id here (sevt_…)
-    #[arg(required_unless_present = "dead")]
-    pub event: Option<String>,
-    /// All that were given up
-    #[arg(long, conflicts_with = "event")]
-    pub dead: bool,
-    /// Which control plane, and whose key
-    #[command(flatten)]
-    pub rest: RestArgs,
 }
 
 /// Flags of `dev`.
@@ -218,127 +165,6 @@ pub struct RestArgs {
     /// PEM with authorities besides the system's that the control plane's certificate may come from
     #[arg(long, env = "PAYFENCE_CONTROL_CA", value_name = "FILE")]
     pub control_ca: Option<PathBuf>,
-}
-
-/// Flags of `controlplane`.
-#[derive(Debug, Default, Args)]
-pub struct ControlplaneArgs {
-    /// The database: postgres://USER@HOST/NAME or sqlite://FILE (default: controlplane.db in the data directory)
-    #[arg(
-        long,
-        global = true,
-        env = "PAYFENCE_DATABASE_URL",
-        value_name = "URL",
-        hide_env_values = true
-    )]
-    pub database_url: Option<String>,
-    /// Where it keeps what is its own (default payfence-data)
-    #[arg(long, global = true, env = "PAYFENCE_DATA_DIR", value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// The keys that secrets in the database are encrypted with (default: secrets.key in the data directory, made when it
-    /// is missing); PAYFENCE_SECRET_KEYS may hold them instead
-    #[arg(long, global = true, env = "PAYFENCE_SECRET_KEYS_FILE", value_name = "FILE")]
-    pub secret_keys_file: Option<PathBuf>,
-    /// Where it listens (default 127.0.0.1:8082)
-    #[arg(long, env = "PAYFENCE_CONTROL_LISTEN", value_name = "ADDR", value_parser = parse_address)]
-    pub listen: Option<SocketAddr>,
-    /// A certificate chain to speak TLS with, PEM; read again when it is replaced
-    #[arg(long, env = "PAYFENCE_CONTROL_TLS_CERT", value_name = "FILE", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// Its private key, PEM
-    #[arg(long, env = "PAYFENCE_CONTROL_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
-    /// Let origins be at private, loopback, link-local and metadata addresses
-    #[arg(long, env = "PAYFENCE_ALLOW_PRIVATE_ORIGINS")]
-    pub allow_private_origins: bool,
-    /// The secrets that Stripe signs webhooks of its test mode with, one whsec_… a line; several while one is rotated out
-    #[arg(long, env = "PAYFENCE_STRIPE_WEBHOOK_SECRET_FILE", value_name = "FILE")]
-    pub stripe_webhook_secret_file: Option<PathBuf>,
-    /// The same of the live mode
-    #[arg(long, env = "PAYFENCE_STRIPE_LIVE_WEBHOOK_SECRET_FILE", value_name = "FILE")]
-    pub stripe_live_webhook_secret_file: Option<PathBuf>,
-    /// What is needed to sell plans
-    #[command(flatten)]
-    pub billing: BillingArgs,
-    /// How people and programs are told of what happens
-    #[command(flatten)]
-    pub notify: NotifyArgs,
-    /// How many days entries of the audit log are kept, 0 for ever (default 400)
-    #[arg(long, env = "PAYFENCE_AUDIT_DAYS", value_name = "N")]
-    pub audit_days: Option<u32>,
-    /// What is kept of decisions
-    #[command(flatten)]
-    pub kept: KeptArgs,
-    /// Where they are asked for instead, when nodes export to it
-    #[command(flatten)]
-    pub clickhouse: ClickHouseArgs,
-    /// What to do instead of serving
-    #[command(subcommand)]
-    pub command: Option<ControlplaneCommand>,
-}
-
-/// Flags of `controlplane` by which plans are sold through Stripe; without a key nothing is.
-#[derive(Debug, Default, Args)]
-pub struct BillingArgs {
-    /// A file with the secret key of Stripe's test mode (sk_test_… or rk_test_…)
-    #[arg(long, env = "PAYFENCE_STRIPE_SECRET_KEY_FILE", value_name = "FILE")]
-    pub stripe_secret_key_file: Option<PathBuf>,
-    /// A file with the secret key of Stripe's live mode (sk_live_… or rk_live_…)
-    #[arg(long, env = "PAYFENCE_STRIPE_LIVE_SECRET_KEY_FILE", value_name = "FILE")]
-    pub stripe_live_secret_key_file: Option<PathBuf>,
-    /// What the platform is called by Stripe's OAuth in test mode (ca_…), to connect accounts that exist
-    #[arg(long, env = "PAYFENCE_STRIPE_CLIENT_ID", value_name = "ID")]
-    pub stripe_client_id: Option<String>,
-    /// The same in live mode
-    #[arg(long, env = "PAYFENCE_STRIPE_LIVE_CLIENT_ID", value_name = "ID")]
-    pub stripe_live_client_id: Option<String>,
-    /// Where a stand-in for Stripe is, instead of Stripe; with a key of test mode alone
-    #[arg(long, env = "PAYFENCE_STRIPE_BASE_URL", value_name = "URL")]
-    pub stripe_base_url: Option<String>,
-    /// Where buyers reach this control plane's pages (https://pay.example.com)
-    #[arg(long, env = "PAYFENCE_PUBLIC_URL", value_name = "URL")]
-    pub public_url: Option<String>,
-    /// What the platform takes of each payment, in percent with at most two digits after the point (default 0)
-    #[arg(long, env = "PAYFENCE_PLATFORM_FEE_PERCENT", value_name = "PERCENT")]
-    pub platform_fee_percent: Option<Percent>,
-}
-
-/// What a control plane keeps of decisions that nodes ship to it.
-#[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Decisions and usage")]
-pub struct KeptArgs {
-    /// Decisions kept of each site, the newest (default 100000)
-    #[arg(long, env = "PAYFENCE_DECISIONS_KEPT", value_name = "N", value_parser = clap::value_parser!(u64).range(..=DECISIONS_KEPT_MAX))]
-    pub decisions_kept: Option<u64>,
-    /// Days after which they go in any case (default 7)
-    #[arg(long, env = "PAYFENCE_DECISIONS_KEPT_DAYS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub decisions_kept_days: Option<u16>,
-    /// Days that use is kept by the minute (default 3)
-    #[arg(long, env = "PAYFENCE_USAGE_MINUTES_KEPT_DAYS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub usage_minutes_kept_days: Option<u16>,
-    /// Days that use is kept by the day (default 400)
-    #[arg(long, env = "PAYFENCE_USAGE_DAYS_KEPT_DAYS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub usage_days_kept_days: Option<u16>,
-}
-
-/// What `controlplane` can do besides serving.
-#[derive(Debug, Subcommand)]
-pub enum ControlplaneCommand {
-    /// Make the first account, its owner and an admin key, and print the key
-    Init(ControlplaneInitArgs),
-    /// Encrypt all secrets in the database anew with the first of the keys
-    Rekey,
-}
-
-/// Flags of `controlplane init`.
-#[derive(Debug, Args)]
-pub struct ControlplaneInitArgs {
-    /// What the account is called
-    #[arg(long, default_value = "First account", value_name = "NAME")]
-    pub account: String,
-    /// Who owns it
-    #[arg(long, default_value = "owner@localhost", value_name = "EMAIL")]
-    pub email: String,
 }
 
 /// Flags of a node.

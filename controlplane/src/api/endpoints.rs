@@ -26,8 +26,8 @@ pub mod stripe;
 pub mod stripe_events;
 pub mod subscriptions;
 pub mod tokens;
-pub mod webhook_endpoints;
 pub mod usage;
+pub mod webhook_endpoints;
 
 use super::App;
 

@@ -17,8 +17,8 @@ use super::{App, RequestId};
 use crate::analytics::{Analytics as _, Backend, Decision, DecisionQuery, Usage, UsageQuery};
 use crate::domain::permission::{Area, Role, scopes_allow};
 use crate::storage::{
-    Account, Actor, AdminKey, Begun, Change, IdempotencyKey, Kept, Member, OwnSites, Page, Site,
-    Store, Subscription, Tenant, Window,
+    Account, Actor, AdminKey, Begun, Change, IdempotencyKey, Member, OwnSites, Page, Retention,
+    Site, Store, Subscription, Tenant, Window,
 };
 
 /// What admin keys begin with.
@@ -215,7 +215,7 @@ impl Gate {
     /// A gate before a store.
     #[must_use]
     pub fn new(store: Store, limiter: Limiter) -> Self {
-        let backend = Backend::Sql { store: store.clone(), kept: Kept::default() };
+        let backend = Backend::Sql { store: store.clone(), kept: Retention::default() };
         Self { store, limiter, backend }
     }
 

@@ -27,7 +27,7 @@ use statement::insert_many;
 
 /// How much is kept, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct Retention {
     /// Decisions of each site, the newest.
     pub decisions: u64,
     /// How old they may be, milliseconds.
@@ -45,7 +45,7 @@ pub struct Kept {
 /// A day.
 pub const DAY_MS: i64 = 86_400_000;
 
-impl Default for Kept {
+impl Default for Retention {
     fn default() -> Self {
         Self {
             decisions: 100_000,
@@ -121,7 +121,7 @@ impl Store {
         &self,
         node: i64,
         decisions: &ReadDecisions<'_>,
-        kept: &Kept,
+        kept: &Retention,
     ) -> StorageResult<TakenDecisions> {
         let now_ms = self.world.now_ms();
         let streams: HashSet<(u64, u16)> =

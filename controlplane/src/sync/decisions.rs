@@ -19,7 +19,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::{Sync, frames, refuse, unavailable};
-use crate::storage::{Kept, ReadDecisions, StorageResult};
+use crate::storage::{ReadDecisions, Retention, StorageResult};
 
 /// Batches that are worked on at once: the database is there for others, too.
 const AT_ONCE: usize = 2;
@@ -35,7 +35,7 @@ const SURPLUS: u64 = 10;
 /// What batches share.
 #[derive(Debug)]
 pub struct Intake {
-    kept: Kept,
+    kept: Retention,
     turns: Semaphore,
     /// Rows each site has got since it was pruned.
     added: Mutex<HashMap<i64, u64>>,
@@ -44,7 +44,7 @@ pub struct Intake {
 
 impl Intake {
     /// Nothing was taken yet.
-    pub fn new(kept: Kept) -> Self {
+    pub fn new(kept: Retention) -> Self {
         let (added, is_full) = (Mutex::default(), Notify::new());
         Self { kept, turns: Semaphore::new(AT_ONCE), added, is_full }
     }

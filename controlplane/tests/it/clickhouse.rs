@@ -16,7 +16,7 @@ use super::sync_node::{Issued, issue};
 use crate::analytics::{Backend, ClickHouse};
 use crate::api::time::shown;
 use crate::api::{self, ApiSettings, App};
-use crate::storage::{DAY_MS, Kept, ReadDecisions};
+use crate::storage::{DAY_MS, ReadDecisions, Retention};
 use crate::world::{System, World as _};
 
 /// The same on a server of a test's own, where there is one.
@@ -50,7 +50,7 @@ async fn take(place: &Place, engine: &Engine, node: &Issued, blocks: &[(u64, Vec
     for (epoch, samples) in blocks {
         let decisions = batch(*epoch, 0, 0, samples);
         let rows = ReadDecisions::of(&decisions).unwrap();
-        place.store.take_decisions(node.key, &rows, &Kept::default()).await.unwrap();
+        place.store.take_decisions(node.key, &rows, &Retention::default()).await.unwrap();
         source.all.push((*epoch, 0, 0, samples.clone()));
     }
     let folder = tempfile::tempdir().unwrap();

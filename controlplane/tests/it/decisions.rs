@@ -21,7 +21,7 @@ use super::client::Client;
 use super::decision_rows::{Blocks, Sample, batch, now_us, sample};
 use super::place::Place;
 use super::sync_node::{Issued, issue};
-use crate::storage::{Kept, ReadDecisions, Store};
+use crate::storage::{ReadDecisions, Retention, Store};
 use crate::sync::Sync;
 
 async fn site(owner: &Client, slug: &str) -> String {
@@ -29,7 +29,7 @@ async fn site(owner: &Client, slug: &str) -> String {
     owner.post("/v1/sites", site).await.expect(201).id()
 }
 
-async fn take(store: &Store, node: &Issued, decisions: &Decisions, kept: &Kept) -> u64 {
+async fn take(store: &Store, node: &Issued, decisions: &Decisions, kept: &Retention) -> u64 {
     let rows = ReadDecisions::of(decisions).unwrap();
     let taken = store.take_decisions(node.key, &rows, kept).await.unwrap();
     taken.positions.iter().map(|position| position.next).max().unwrap()
@@ -65,7 +65,7 @@ pub async fn a_batch_counts_once(place: Place) {
     let owner = place.owner().await;
     site(&owner, "shop").await;
     let node = issue(&owner, &place, "n1").await;
-    let kept = Kept::default();
+    let kept = Retention::default();
     let all: Vec<Sample> = (0..500).map(|number| sample("shop", number)).collect();
     // From, to, and where the stream is then: again, overlapping, from before, with a hole.
     let steps = [
@@ -112,7 +112,7 @@ pub async fn two_control_planes_take_at_once(place: Place) {
     let nodes = [issue(&owner, &place, "n1").await, issue(&owner, &place, "n2").await];
     let stores = [place.store.clone(), place.another_store()];
     let all: Vec<Sample> = (0..400).map(|number| sample("shop", number)).collect();
-    let kept = Kept::default();
+    let kept = Retention::default();
     let mut tasks = Vec::new();
     // Both nodes have a stream of the same name; each batch goes to both control planes at the same time.
     for node in nodes {
@@ -142,7 +142,7 @@ struct Lossy {
     task: tokio::task::JoinHandle<()>,
 }
 
-async fn lossy(place: &Place, store: Store, kept: Kept, seed: u64) -> Lossy {
+async fn lossy(place: &Place, store: Store, kept: Retention, seed: u64) -> Lossy {
     let sync = Sync::new(store, place.keyring.clone(), std::env::temp_dir(), kept);
     let count = Arc::new(AtomicU64::new(seed));
     let router = sync.router().layer(from_fn(move |request: Request, next: Next| {
@@ -182,7 +182,7 @@ pub async fn lost_answers_lose_and_double_nothing(place: Place) {
     site(&owner, "shop").await;
     site(&owner, "other").await;
     let node = issue(&owner, &place, "n1").await;
-    let kept = Kept::default();
+    let kept = Retention::default();
     let planes = [
         lossy(&place, place.store.clone(), kept, 0).await,
         lossy(&place, place.another_store(), kept, 2).await,
@@ -229,7 +229,7 @@ async fn post(place: &Place, token: Option<&str>, body: Vec<u8>) -> (u16, Vec<u8
         place.store.clone(),
         place.keyring.clone(),
         std::env::temp_dir(),
-        Kept::default(),
+        Retention::default(),
     );
     let mut request = http::Request::post(link::wire::DECISIONS_PATH)
         .header(link::wire::PROTOCOL_HEADER, link::wire::PROTOCOL.to_string());
@@ -297,7 +297,7 @@ pub async fn rows_go_to_the_site_that_had_the_slug(place: Place) {
     let none = Sample { site: String::new(), customer: String::new(), ..early.clone() };
     let odd = Sample { token: "a\0b".to_owned(), time_us: late.time_us + 1, ..late.clone() };
     let rows = [early, late, strange, nul, none, odd];
-    let next = take(&place.store, &node, &batch(1, 0, 0, &rows), &Kept::default()).await;
+    let next = take(&place.store, &node, &batch(1, 0, 0, &rows), &Retention::default()).await;
     assert_eq!(next, 6);
     for (site, count) in [(first, 1), (second, 2)] {
         let sql = format!(
@@ -314,12 +314,12 @@ pub async fn decisions_are_kept_by_number_and_age(place: Place) {
     site(&owner, "other").await;
     let node = issue(&owner, &place, "n1").await;
     let hour_us = 3_600_000_000;
-    let kept = Kept {
+    let kept = Retention {
         decisions: 100,
         decisions_ms: 2 * 3_600_000,
         minutes_ms: 4 * 3_600_000,
         days_ms: 3 * 86_400_000,
-        ..Kept::default()
+        ..Retention::default()
     };
     let mut all: Vec<Sample> = (0..300).map(|number| sample("shop", number)).collect();
     all.extend((0..50).map(|number| sample("other", number)));
@@ -348,13 +348,13 @@ pub async fn decisions_are_kept_by_number_and_age(place: Place) {
     assert_eq!(place.store.raw_number(oldest).await, all[260].time_us);
     assert_eq!(place.store.prune_usage(shop, &kept).await.unwrap(), 0);
     // By age: all of it, in each table by its own.
-    let gone = Kept { decisions_ms: -60_000_000, ..kept };
+    let gone = Retention { decisions_ms: -60_000_000, ..kept };
     assert_eq!(place.store.prune_decisions(shop, &gone).await.unwrap(), 100);
     assert_eq!(sums(&place.store).await[0], 50, "another site's stay");
-    let gone = Kept { minutes_ms: -60_000_000, ..kept };
+    let gone = Retention { minutes_ms: -60_000_000, ..kept };
     place.store.prune_usage(shop, &gone).await.unwrap();
     assert_eq!(sums(&place.store).await[1..3], [50, 412]);
-    let gone = Kept { days_ms: -3 * 86_400_000, minutes_ms: -3 * 86_400_000, ..kept };
+    let gone = Retention { days_ms: -3 * 86_400_000, minutes_ms: -3 * 86_400_000, ..kept };
     place.store.prune_usage(shop, &gone).await.unwrap();
     assert_eq!(sums(&place.store).await[1..3], [50, 50]);
     let keys = "SELECT COUNT(*) AS n FROM usage_keys";
@@ -365,7 +365,7 @@ pub async fn use_without_room_is_counted_together(place: Place) {
     let owner = place.owner().await;
     site(&owner, "shop").await;
     let node = issue(&owner, &place, "n1").await;
-    let kept = Kept { minute_rows: 10, day_rows: 20, ..Kept::default() };
+    let kept = Retention { minute_rows: 10, day_rows: 20, ..Retention::default() };
     let at_us = now_us() - 1_000_000;
     let mut all = Vec::new();
     for round in 0..3_u64 {

@@ -17,9 +17,9 @@ mod decisions;
 #[allow(dead_code, reason = "the sink's tests need more of it")]
 mod engine;
 mod entitlements;
-mod mails;
 mod history;
 mod killed;
+mod mails;
 mod members;
 mod money;
 mod openapi;
@@ -31,19 +31,19 @@ mod postgres;
 mod quota;
 mod reconcile;
 mod samples;
+mod scarce;
 mod selling;
 mod settle;
 mod shop;
 mod shuffle;
-mod scarce;
 mod storage;
 mod stripe_inbox;
 mod sync;
 mod sync_node;
 mod tenancy;
 mod tls;
-mod webhooks;
 mod usage;
+mod webhooks;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -109,6 +109,8 @@ cases! {
         a_plan_is_bought_and_its_key_shown_once,
         two_at_once_get_one_key,
         a_claim_is_over_after_its_hour,
+        a_link_is_good_once_and_by_post_alone,
+        a_key_waits_for_the_connected_nodes,
         free_plans_need_no_stripe,
         stripe_may_fail_at_each_step;
     catalogue:

@@ -11,6 +11,7 @@ use http::StatusCode;
 use serde_json::{Value as Json, json};
 use stripe_sandbox::{Config, Outcome, Sandbox};
 
+use crate::billing::settle::Settler;
 use crate::billing::stripe::{
     Addresses, BucketLimit, ItemChange, Mode, RetryRules, Scope, SecretKey, SecretKeys,
     StripeSettings, SubscriptionUpdate,
@@ -107,6 +108,12 @@ impl Shop {
 
     pub fn worker(&self) -> Worker {
         Worker::new(self.billing.settler.clone(), std::sync::Arc::default())
+    }
+
+    /// One in a process of its own, whose connections end with it.
+    pub fn mortal(&self) -> Worker {
+        let settler = Settler::new(self.place.another_store(), self.billing.stripe.clone());
+        Worker::new(settler, std::sync::Arc::default())
     }
 
     /// A checkout of the small plan that can be paid.
@@ -290,16 +297,16 @@ fn billing(place: &Place, sandbox: &Sandbox) -> Billing {
     Billing::new(settings, place.store.clone()).unwrap()
 }
 
-/// Work that is broken off after so many steps, as if the process were killed: `None` then.
-pub struct Killed<F> {
-    work: Pin<Box<F>>,
-    steps: usize,
+/// A worker that is killed after so many steps, with all its connections; whether it was done before.
+pub async fn killed(worker: Worker, steps: usize) -> bool {
+    let work = async move { worker.work_once().await };
+    Killed { work: Box::pin(work), steps }.await.is_some()
 }
 
-impl<F: Future> Killed<F> {
-    pub fn after(steps: usize, work: F) -> Self {
-        Self { work: Box::pin(work), steps }
-    }
+/// Work that is broken off after so many steps, as if the process were killed: `None` then.
+struct Killed<F> {
+    work: Pin<Box<F>>,
+    steps: usize,
 }
 
 impl<F: Future> Future for Killed<F> {

@@ -9,7 +9,7 @@ use crate::init;
 use crate::notify::mail::MailSettings;
 use crate::secrets::Keyring;
 use crate::server::Config;
-use crate::storage::{Actor, Kept, Store};
+use crate::storage::{Actor, Retention, Store};
 use crate::world::System;
 
 use super::client::Client;
@@ -57,7 +57,7 @@ impl Place {
             mail: MailSettings::default(),
             audit_days: 0,
             folder: std::env::temp_dir(),
-            kept: Kept::default(),
+            kept: Retention::default(),
             clickhouse: None,
         }
     }

@@ -3,9 +3,11 @@
 use serde_json::json;
 use stripe_sandbox::{Fault, Outcome, Planned};
 
-use super::place::Place;
+use super::place::{Place, actor};
 use super::shop::{Shop, price};
-use crate::billing::claims::{Proof, Redeemed, redeem};
+use crate::billing::claims::{Proof, Redeemed, link_url, new_link, of_checkout, redeem};
+use crate::storage::KeyClaim;
+use crate::world::{System, World as _};
 
 pub async fn a_plan_is_bought_and_its_key_shown_once(place: Place) {
     let shop = Shop::open(place).await;
@@ -82,6 +84,61 @@ pub async fn a_claim_is_over_after_its_hour(place: Place) {
     shop.see(&format!("/pay/weather/success?session_id={session}")).await.expect(404);
     shop.submit("/claim", &format!("session_id={session}")).await.expect(404);
     assert_eq!(shop.tokens().await, 0);
+}
+
+/// A paid checkout's session, with its claim made.
+async fn paid(shop: &Shop, plan: &str) -> String {
+    let (_, plan) = shop.plan(plan, 1000, price(1900)).await;
+    shop.submit("/pay/weather/checkout", &format!("plan={plan}")).await.expect(200);
+    let session = shop.checkout().await["session_id"].as_str().unwrap().to_owned();
+    shop.sandbox.pay(&session, Outcome::Paid).unwrap();
+    shop.see(&format!("/pay/weather/success?session_id={session}")).await.expect(200);
+    session
+}
+
+pub async fn a_link_is_good_once_and_by_post_alone(place: Place) {
+    let shop = Shop::open(place).await;
+    shop.connect().await;
+    let session = paid(&shop, "pro").await;
+    let store = &shop.place.store;
+    let checkout = store.checkout_of_session(&session).await.unwrap().unwrap();
+    let mut change = store.change(&checkout.account_id, actor()).await.unwrap();
+    let claim = of_checkout(&change.tenant(), &checkout.id).await.unwrap().unwrap();
+    let (secret, hash) = new_link(&System);
+    let after = KeyClaim { link_hash: Some(hash), ..claim.clone() };
+    change.update(&claim, after).await.unwrap();
+    change.commit().await.unwrap();
+    let link = link_url("", &secret);
+    // A scanner that follows it, however often, gets nothing.
+    for _ in 0..3 {
+        assert!(shop.see(&link).await.expect(200).text.contains("Show my key"));
+    }
+    assert_eq!(shop.tokens().await, 0);
+    shop.submit("/claim", "link=claim_guessed").await.expect(404);
+    shop.submit("/claim", &format!("link={secret}&session_id={session}")).await.expect(404);
+    let shown = shop.submit("/claim", &format!("link={secret}")).await.expect(200);
+    assert!(shown.key().is_some());
+    shop.submit("/claim", &format!("link={secret}")).await.expect(404);
+    shop.submit("/claim", &format!("session_id={session}")).await.expect(404);
+    shop.see(&link).await.expect(404);
+    assert_eq!(shop.tokens().await, 1);
+}
+
+pub async fn a_key_waits_for_the_connected_nodes(place: Place) {
+    let shop = Shop::open(place).await;
+    shop.connect().await;
+    shop.owner.post("/v1/nodes", json!({ "name": "behind" })).await.expect(201);
+    let now_ms = System.now_ms();
+    for (plan, applied, is_acknowledged) in [("slow", 0, false), ("quick", i64::MAX, true)] {
+        let session = paid(&shop, plan).await;
+        let seen = format!(
+            "UPDATE nodes SET last_seen_at_ms = {now_ms} + 60000, applied_sequence = {applied}"
+        );
+        shop.place.store.raw(&seen).await;
+        let redeemed = redeem(&shop.billing, Proof::Session(&session)).await.unwrap();
+        let Redeemed::Key(key) = redeemed else { panic!("{redeemed:?}") };
+        assert_eq!(key.is_acknowledged, is_acknowledged, "applied {applied}");
+    }
 }
 
 pub async fn free_plans_need_no_stripe(place: Place) {

@@ -7,7 +7,7 @@ use crate::billing::settle::Owner;
 use crate::billing::stripe::{Mode, SubscriptionUpdate};
 use crate::storage::EventState;
 
-use super::money::{DAY, Killed, MONTH, Shop};
+use super::money::{DAY, MONTH, Shop, killed};
 use super::place::Place;
 
 pub async fn a_paid_checkout_gives_one_subscription_and_one_claim(place: Place) {
@@ -55,7 +55,7 @@ pub async fn a_worker_that_dies_anywhere_leaves_nothing_half(place: Place) {
         for event in shop.events() {
             shop.tell(&event).await;
         }
-        let is_done = Killed::after(steps, shop.worker().work_once()).await.is_some();
+        let is_done = killed(shop.mortal(), steps).await;
         shop.settle().await;
         assert_eq!(shop.subscriptions().await.len(), round, "killed after {steps} steps");
         assert_eq!(shop.claims().await, round, "killed after {steps} steps");

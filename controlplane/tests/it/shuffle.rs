@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use serde_json::{Value as Json, json};
 use stripe_sandbox::Card;
 
-use super::money::{DAY, Killed, MONTH, Shop};
+use super::money::{DAY, MONTH, Shop, killed};
 use super::place::Place;
 
 /// Seeds where nobody says.
@@ -90,7 +90,7 @@ async fn shuffled(shop: &Shop, chance: &mut Chance) -> Json {
             shop.tell(&event).await;
         }
         // A worker that mostly dies before it is done; what it held is free again some time later.
-        Killed::after(chance.below(60), shop.worker().work_once()).await;
+        killed(shop.mortal(), chance.below(60)).await;
         if chance.below(3) == 0 {
             shop.place.store.raw("UPDATE stripe_leases SET until_ms = 0").await;
         }

@@ -9,7 +9,7 @@ use super::client::Client;
 use super::decision_rows::{Sample, batch, sample};
 use super::place::Place;
 use super::sync_node::{Issued, issue};
-use crate::storage::{Kept, ReadDecisions};
+use crate::storage::{ReadDecisions, Retention};
 
 /// An account's site with a customer, a subscription and a token, by their ids.
 struct Shop {
@@ -44,7 +44,7 @@ async fn shop(client: &Client, slug: &str) -> Shop {
 async fn take(place: &Place, node: &Issued, epoch: u64, samples: &[Sample]) {
     let decisions = batch(epoch, 0, 0, samples);
     let rows = ReadDecisions::of(&decisions).unwrap();
-    place.store.take_decisions(node.key, &rows, &Kept::default()).await.unwrap();
+    place.store.take_decisions(node.key, &rows, &Retention::default()).await.unwrap();
 }
 
 /// All pages of a list.

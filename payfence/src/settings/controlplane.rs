@@ -15,7 +15,7 @@ use controlplane::api::ApiSettings;
 use controlplane::billing::webhooks::WebhookSecrets;
 use controlplane::secrets::Keyring;
 use controlplane::server::Config;
-use controlplane::storage::{AUDIT_DAYS_DEFAULT, DAY_MS, Kept};
+use controlplane::storage::{AUDIT_DAYS_DEFAULT, DAY_MS, Retention};
 use controlplane::tls::TlsFiles;
 use controlplane::world::System;
 
@@ -70,10 +70,10 @@ pub fn database_url(url: Option<&str>, data_dir: &Path) -> String {
     }
 }
 
-fn kept(args: &KeptArgs) -> Kept {
-    let default = Kept::default();
+fn kept(args: &KeptArgs) -> Retention {
+    let default = Retention::default();
     let ms = |days: Option<u16>| days.map(|days| i64::from(days) * DAY_MS);
-    Kept {
+    Retention {
         decisions: args.decisions_kept.unwrap_or(default.decisions),
         decisions_ms: ms(args.decisions_kept_days).unwrap_or(default.decisions_ms),
         minutes_ms: ms(args.usage_minutes_kept_days).unwrap_or(default.minutes_ms),

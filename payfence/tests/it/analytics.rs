@@ -145,7 +145,8 @@ fn a_node_that_is_told_not_to_ships_nothing() {
     let origin = Origin::ok();
     let Some(plane) = Plane::start(origin.address, json!({ "reference": "pro" })) else { return };
     let shipping = plane.node("n1");
-    let mut silent = plane.launch_node_with("n2", &["--allow-private-origins", "--control-decisions", "off"]);
+    let mut silent =
+        plane.launch_node_with("n2", &["--allow-private-origins", "--control-decisions", "off"]);
     silent.wait_ready();
     let (mut seen, mut unseen) = (Seen::default(), Seen::default());
     for _ in 0..5 {

@@ -76,94 +76,47 @@ fn quota(requests: u64, per: &str) -> PlanDraft {
     serde_json::from_value(json!({ "quota": { "requests": requests, "per": per } })).unwrap()
 }
 
+/// The plan in force, what waits, the price known before, the known period's end; the price's plan; what applies then.
+type PlanCase = (
+    (&'static str, Option<&'static str>, &'static str, Option<i64>),
+    Option<&'static str>,
+    (&'static str, Option<&'static str>),
+);
+
 #[test]
 fn a_plan_that_allows_less_waits_for_the_periods_end() {
+    const SAME: &str = "price_pro";
+    const LATER: Option<i64> = Some(2_000_000);
     let (small, large) = (quota(100, "month"), quota(1_000, "month"));
-    let (free, pro) =
-        (Terms { id: "plan_small", draft: &small }, Terms { id: "plan_large", draft: &large });
-    let known = |plan, pending, price, end_ms| Known {
-        plan,
-        pending_plan_id: pending,
-        price_id: price,
-        period_end_ms: end_ms,
-    };
-    let same = Some("price_pro");
-    let cases = [
-        (
-            "nothing changed",
-            known(free, None, same, Some(2_000_000)),
-            Some(free),
-            "plan_small",
-            None,
-        ),
-        (
-            "a price of nobody",
-            known(free, Some("plan_x"), same, None),
-            None,
-            "plan_small",
-            Some("plan_x"),
-        ),
-        (
-            "up at once",
-            known(free, None, Some("price_old"), Some(2_000_000)),
-            Some(pro),
-            "plan_large",
-            None,
-        ),
-        (
-            "down waits",
-            known(pro, None, Some("price_old"), Some(2_000_000)),
-            Some(free),
-            "plan_large",
-            Some("plan_small"),
-        ),
-        (
-            "down waits on",
-            known(pro, Some("plan_small"), same, Some(2_000_000)),
-            Some(free),
-            "plan_large",
-            Some("plan_small"),
-        ),
-        (
-            "down when over",
-            known(pro, Some("plan_small"), same, Some(1_000_000)),
-            Some(free),
-            "plan_small",
-            None,
-        ),
-        (
-            "down, told late",
-            known(pro, None, Some("price_old"), Some(900_000)),
-            Some(free),
-            "plan_small",
-            None,
-        ),
-        (
-            "back again",
-            known(pro, Some("plan_small"), Some("price_old"), Some(2_000_000)),
-            Some(pro),
-            "plan_large",
-            None,
-        ),
-        (
-            "waits for its price",
-            known(pro, Some("plan_small"), same, Some(2_000_000)),
-            Some(pro),
-            "plan_large",
-            Some("plan_small"),
-        ),
-        (
-            "period not known",
-            known(pro, None, None, None),
-            Some(free),
-            "plan_large",
-            Some("plan_small"),
-        ),
+    let terms = |id| Terms { id, draft: if id == "small" { &small } else { &large } };
+    let cases: [PlanCase; 10] = [
+        // Nothing changed; a price that is nobody's.
+        (("small", None, SAME, LATER), Some("small"), ("small", None)),
+        (("small", Some("x"), SAME, None), None, ("small", Some("x"))),
+        // Up at once.
+        (("small", None, "old", LATER), Some("large"), ("large", None)),
+        // Down waits, and waits on, until the period is over, also where that is told late.
+        (("large", None, "old", LATER), Some("small"), ("large", Some("small"))),
+        (("large", Some("small"), SAME, LATER), Some("small"), ("large", Some("small"))),
+        (("large", Some("small"), SAME, Some(1_000_000)), Some("small"), ("small", None)),
+        (("large", None, "old", Some(900_000)), Some("small"), ("small", None)),
+        // Back again; one whose price is not moved yet; a period that is not known.
+        (("large", Some("small"), "old", LATER), Some("large"), ("large", None)),
+        (("large", Some("small"), SAME, LATER), Some("large"), ("large", Some("small"))),
+        (("large", None, "old", None), Some("small"), ("large", Some("small"))),
     ];
-    for (name, known, target, plan_id, pending) in cases {
+    for case in cases {
+        let ((now, pending, price_id, period_end_ms), target, (plan_id, waits)) = case;
+        let known = Known {
+            plan: terms(now),
+            pending_plan_id: pending,
+            price_id: Some(price_id),
+            period_end_ms,
+        };
         let expected =
-            PlanChoice { plan_id: plan_id.to_owned(), pending_plan_id: pending.map(str::to_owned) };
-        assert_eq!(plan(known, target, &fetched(json!({}))), expected, "{name}");
+            PlanChoice { plan_id: plan_id.to_owned(), pending_plan_id: waits.map(str::to_owned) };
+        let choice = plan(known, target.map(terms), &fetched(json!({})));
+        assert_eq!(choice, expected, "{case:?}");
     }
 }
 

@@ -5,7 +5,7 @@
 
 use sea_orm::{ConnectionTrait as _, Statement, Value};
 
-use super::{DAY_MS, Kept};
+use super::{DAY_MS, Retention};
 use crate::storage::Store;
 use crate::storage::error::StorageResult;
 
@@ -21,7 +21,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be asked; what is gone is gone. So for all below.
-    pub async fn prune_decisions(&self, site: i64, kept: &Kept) -> StorageResult<u64> {
+    pub async fn prune_decisions(&self, site: i64, kept: &Retention) -> StorageResult<u64> {
         let oldest_us = self.oldest_ms(kept.decisions_ms).saturating_mul(1_000);
         let sql = "SELECT time_us AS at FROM decisions WHERE site_key = $1 ORDER BY time_us DESC LIMIT 1 OFFSET $2";
         let kept_rows = i64::try_from(kept.decisions).unwrap_or(i64::MAX);
@@ -32,7 +32,7 @@ impl Store {
     }
 
     /// Forgets minutes and days of a site that are too old, and whose use they were; says how many rows.
-    pub async fn prune_usage(&self, site: i64, kept: &Kept) -> StorageResult<u64> {
+    pub async fn prune_usage(&self, site: i64, kept: &Retention) -> StorageResult<u64> {
         let minute_s = self.oldest_ms(kept.minutes_ms).div_euclid(60_000) * 60;
         let day_s = self.oldest_ms(kept.days_ms).div_euclid(DAY_MS) * (DAY_MS / 1_000);
         let minutes = self.forget("usage_minutes", "at_s", site, minute_s).await?;
@@ -48,7 +48,7 @@ impl Store {
     }
 
     /// Forgets where streams of long ago were, of which a node has nothing any more.
-    pub async fn prune_positions(&self, kept: &Kept) -> StorageResult<u64> {
+    pub async fn prune_positions(&self, kept: &Retention) -> StorageResult<u64> {
         let backend = self.database.get_database_backend();
         let sql = "DELETE FROM decision_positions WHERE updated_at_ms < $1 AND updated_at_ms < COALESCE((SELECT newer.updated_at_ms \
             FROM decision_positions newer WHERE newer.node_key = decision_positions.node_key \

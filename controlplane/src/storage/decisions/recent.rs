@@ -10,7 +10,7 @@ use sea_orm::{DatabaseTransaction, Value};
 
 use super::sites::Placed;
 use super::statement::insert_many;
-use super::{Kept, ordered};
+use super::{Retention, ordered};
 use crate::domain::usage::counted;
 use crate::storage::error::StorageResult;
 
@@ -24,7 +24,7 @@ pub(super) async fn insert(
     transaction: &DatabaseTransaction,
     node: i64,
     rows: &[Placed<'_>],
-    kept: &Kept,
+    kept: &Retention,
     now_ms: i64,
 ) -> StorageResult<Vec<(i64, u64)>> {
     let newest = newest(rows, kept, now_ms);
@@ -40,7 +40,7 @@ pub(super) async fn insert(
 }
 
 /// The rows that are worth writing, oldest first.
-fn newest<'a>(rows: &'a [Placed<'a>], kept: &Kept, now_ms: i64) -> Vec<&'a Placed<'a>> {
+fn newest<'a>(rows: &'a [Placed<'a>], kept: &Retention, now_ms: i64) -> Vec<&'a Placed<'a>> {
     let oldest_us = now_ms.saturating_sub(kept.decisions_ms).saturating_mul(1_000);
     let mut young: Vec<&Placed<'_>> = rows.iter().filter(|row| row.time_us >= oldest_us).collect();
     young.sort_by_key(|row| row.time_us);

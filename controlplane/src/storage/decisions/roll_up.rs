@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::recent::{period, text};
 use super::sites::Placed;
 use super::statement::insert_many;
-use super::{DAY_MS, Kept};
+use super::{DAY_MS, Retention};
 use crate::domain::usage::{COLUMNS, Figures};
 use crate::storage::error::StorageResult;
 
@@ -97,7 +97,7 @@ struct Table {
 pub(super) async fn store(
     transaction: &DatabaseTransaction,
     rows: &[Placed<'_>],
-    kept: &Kept,
+    kept: &Retention,
     now_ms: i64,
 ) -> StorageResult<()> {
     let mut ids: HashMap<Whose<'_>, KeyId> = HashMap::new();
