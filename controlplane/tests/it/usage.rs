@@ -9,6 +9,7 @@ use super::client::Client;
 use super::decision_rows::{Sample, batch, sample};
 use super::place::Place;
 use super::sync_node::{Issued, issue};
+use crate::api::time::shown;
 use crate::storage::{ReadDecisions, Retention};
 
 /// An account's site with a customer, a subscription and a token, by their ids.
@@ -65,33 +66,12 @@ fn is_denied(sample: &Sample) -> bool {
     sample.reason.verdict() == Verdict::Deny
 }
 
-pub async fn decisions_are_listed_by_what_is_looked_for(place: Place) {
-    let owner = place.owner().await;
-    let nodes = [issue(&owner, &place, "n1").await, issue(&owner, &place, "n2").await];
-    let stranger = place.stranger().await;
-    let one = shop(&owner, "shop").await;
-    let two = shop(&owner, "second").await;
-    shop(&stranger, "theirs").await;
-    let mut samples: Vec<Sample> = (0..30).map(|number| sample("shop", number)).collect();
-    // One before it was known who asks.
-    samples[4] = Sample {
-        customer: String::new(),
-        period: 0,
-        reason: Reason::TokenMissing,
-        ..samples[4].clone()
-    };
-    take(&place, &nodes[0], 1 << 63, &samples).await;
-    let second: Vec<Sample> = (0..10).map(|number| sample("second", number)).collect();
-    take(&place, &nodes[1], 5, &second).await;
-    let theirs: Vec<Sample> = (0..10).map(|number| sample("theirs", number)).collect();
-    take(&place, &nodes[1], 6, &theirs).await;
+type Holds = Box<dyn Fn(&Sample) -> bool>;
 
-    let at = |row: &Sample| jiff::Timestamp::from_microsecond(row.time_us).unwrap().to_string();
-    let middle = at(&samples[15]);
-    let middle_ms = jiff::Timestamp::from_millisecond(samples[15].time_us / 1_000).unwrap();
-    type Holds = Box<dyn Fn(&Sample) -> bool>;
-    let middle_us = samples[15].time_us / 1_000 * 1_000;
-    let cases: Vec<(String, Holds)> = vec![
+/// Queries, and what of each row decides whether it is listed; `middle_ms` is a time.
+fn listings(one: &Shop, two: &Shop, middle_ms: i64) -> Vec<(String, Holds)> {
+    let (middle, middle_us) = (shown(middle_ms), middle_ms * 1_000);
+    vec![
         (String::new(), Box::new(|_| true)),
         (format!("&site_id={}", one.site), Box::new(|row| row.site == "shop")),
         (format!("&customer_id={}", one.customer), Box::new(|row| row.customer == "cus-1")),
@@ -115,13 +95,39 @@ pub async fn decisions_are_listed_by_what_is_looked_for(place: Place) {
             Box::new(|row| row.reason == Reason::QuotaExhausted),
         ),
         ("&reason=quota_exhausted&verdict=allow".to_owned(), Box::new(|_| false)),
-        (format!("&since={middle_ms}"), Box::new(move |row| row.time_us >= middle_us)),
-        (format!("&until={middle_ms}"), Box::new(move |row| row.time_us < middle_us)),
+        (format!("&since={middle}"), Box::new(move |row| row.time_us >= middle_us)),
+        (format!("&until={middle}"), Box::new(move |row| row.time_us < middle_us)),
         (format!("&token_id={}&site_id={}", one.token, two.site), Box::new(|_| false)),
         ("&site_id=site_nobodys".to_owned(), Box::new(|_| false)),
         ("&customer_id=cus_nobodys".to_owned(), Box::new(|_| false)),
-    ];
-    for (query, holds) in cases {
+    ]
+}
+
+pub async fn decisions_are_listed_by_what_is_looked_for(place: Place) {
+    let owner = place.owner().await;
+    let nodes = [issue(&owner, &place, "n1").await, issue(&owner, &place, "n2").await];
+    let stranger = place.stranger().await;
+    let one = shop(&owner, "shop").await;
+    let two = shop(&owner, "second").await;
+    shop(&stranger, "theirs").await;
+    let mut samples: Vec<Sample> = (0..30).map(|number| sample("shop", number)).collect();
+    // One before it was known who asks.
+    samples[4] = Sample {
+        customer: String::new(),
+        period: 0,
+        reason: Reason::TokenMissing,
+        ..samples[4].clone()
+    };
+    take(&place, &nodes[0], 1 << 63, &samples).await;
+    let second: Vec<Sample> = (0..10).map(|number| sample("second", number)).collect();
+    take(&place, &nodes[1], 5, &second).await;
+    let theirs: Vec<Sample> = (0..10).map(|number| sample("theirs", number)).collect();
+    take(&place, &nodes[1], 6, &theirs).await;
+
+    let at = |row: &Sample| jiff::Timestamp::from_microsecond(row.time_us).unwrap().to_string();
+    let middle = at(&samples[15]);
+    let middle_ms = samples[15].time_us / 1_000;
+    for (query, holds) in listings(&one, &two, middle_ms) {
         let rows = all(&owner, &query).await;
         let mut expected: Vec<(i64, String)> = samples
             .iter()
@@ -140,7 +146,10 @@ pub async fn decisions_are_listed_by_what_is_looked_for(place: Place) {
         assert_eq!(ids.len(), rows.len(), "{query}: an entry came twice");
     }
     // One of them in full.
-    let row = all(&owner, &format!("&since={middle_ms}&site_id={}", one.site)).await.pop().unwrap();
+    let row = all(&owner, &format!("&since={}&site_id={}", shown(middle_ms), one.site))
+        .await
+        .pop()
+        .unwrap();
     let expected = json!({
         "id": row["id"], "time": middle, "site_id": one.site, "node": "n1", "customer": "cus-0",
         "subscription": "sub-0", "period": 7, "token": "tok-0-1", "plan": "pro", "resource": "/r1/*",
@@ -150,15 +159,19 @@ pub async fn decisions_are_listed_by_what_is_looked_for(place: Place) {
         "request_id": format!("{:032x}", samples[15].time_us), "client": null,
     });
     assert_eq!(row, expected);
-    // Another account sees its own alone, whatever it names.
-    assert_eq!(all(&stranger, "").await.len(), 10);
+    sees_its_own_alone(&stranger, &one).await;
+}
+
+/// Another account sees its own rows, whatever it names.
+async fn sees_its_own_alone(stranger: &Client, one: &Shop) {
+    assert_eq!(all(stranger, "").await.len(), 10);
     for query in [
         format!("&site_id={}", one.site),
         format!("&token_id={}", one.token),
         format!("&customer_id={}", one.customer),
         format!("&subscription_id={}", one.subscription),
     ] {
-        assert_eq!(all(&stranger, &query).await, Vec::<Json>::new(), "{query}");
+        assert_eq!(all(stranger, &query).await, Vec::<Json>::new(), "{query}");
         let used = stranger.get(&format!("/v1/usage?{query}")).await.expect(200).json;
         assert_eq!(used["data"], json!([]), "{query}");
         assert!(used["periods"].is_null());
@@ -241,12 +254,11 @@ fn answered(answer: &Json) -> Sums {
     answer["data"].as_array().unwrap().iter().map(entry).collect()
 }
 
-pub async fn use_is_summed_up_by_time_and_group(place: Place) {
-    let owner = place.owner().await;
-    let one = shop(&owner, "shop").await;
-    let two = shop(&owner, "second").await;
-    let node = issue(&owner, &place, "n1").await;
-    let day_us = 86_400_000_000;
+const DAY_US: i64 = 86_400_000_000;
+
+/// Decisions of today and of days before, of two sites.
+fn over_days() -> Vec<Sample> {
+    let day_us = DAY_US;
     let mut samples = Vec::new();
     for (slug, age_us) in [
         ("shop", 0),
@@ -266,14 +278,23 @@ pub async fn use_is_summed_up_by_time_and_group(place: Place) {
         reason: Reason::TokenMissing,
         ..samples[3].clone()
     };
+    samples
+}
+
+pub async fn use_is_summed_up_by_time_and_group(place: Place) {
+    let owner = place.owner().await;
+    let one = shop(&owner, "shop").await;
+    let two = shop(&owner, "second").await;
+    let node = issue(&owner, &place, "n1").await;
+    let samples = over_days();
     take(&place, &node, 1, &samples).await;
 
-    let shown = |at_us: i64, step_us: i64| {
+    let begin = |at_us: i64, step_us: i64| {
         let at_us = at_us.div_euclid(step_us) * step_us;
         jiff::Timestamp::from_microsecond(at_us).unwrap().to_string()
     };
-    let minute = |row: &Sample| shown(row.time_us, 60_000_000);
-    let day = |row: &Sample| shown(row.time_us, day_us);
+    let minute = |row: &Sample| begin(row.time_us, 60_000_000);
+    let day = |row: &Sample| begin(row.time_us, DAY_US);
     let total = |_: &Sample| String::new();
     let whole = |_: &Sample| String::new();
     let known = |text: &str, row: &Sample| {
@@ -321,6 +342,11 @@ pub async fn use_is_summed_up_by_time_and_group(place: Place) {
         assert_eq!(answered(&answer), sums(&meant, at, group), "{query}");
         assert_eq!(answer["has_more"], false);
     }
+    shows_most_first(&owner, &two, &samples).await;
+}
+
+/// What has most requests comes first; a subscription has its periods beside.
+async fn shows_most_first(owner: &Client, two: &Shop, samples: &[Sample]) {
     let answer = owner.get("/v1/usage?group_by=reason&limit=2").await.expect(200).json;
     let first: Vec<&Json> =
         answer["data"].as_array().unwrap().iter().map(|row| &row["group"]).collect();
