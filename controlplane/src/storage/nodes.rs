@@ -129,6 +129,16 @@ impl Store {
         Ok(Some(if start == newest { Start::Current(number) } else { Start::Superseded }))
     }
 
+    /// Writes down that a node hears of changes from here on, with what it has: who waits until nodes know of something waits
+    /// for it, too, from now on and not from its first report.
+    pub async fn node_connected(&self, node: i64, has: i64) -> StorageResult<()> {
+        let sql = "UPDATE nodes SET applied_sequence = $2, last_seen_at_ms = $3 WHERE key = $1";
+        let values: [Value; 3] = [node.into(), has.into(), self.world.now_ms().into()];
+        let backend = self.database.get_database_backend();
+        self.database.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+        Ok(())
+    }
+
     /// Writes down how a node is.
     pub async fn node_reported(&self, node: i64, report: &NodeReport) -> StorageResult<()> {
         let sql = "UPDATE nodes SET applied_sequence = $2, base_sequence = $3, rejected = $4, error = $5, \

@@ -73,6 +73,8 @@ async fn open(
         node: node.name.clone(),
     };
     let goes_on = query.history == history && query.from > 0 && query.fresh == 0;
+    let has = if goes_on { i64::try_from(query.from).unwrap_or(i64::MAX) } else { 0 };
+    sync.store.node_connected(node.key, has).await?;
     if query.fresh > 0 {
         sync.feed.want_base(query.fresh);
     }

@@ -31,6 +31,7 @@ mod full_disk;
 mod journal;
 mod keep_alive;
 mod malformed;
+mod money;
 mod origin_failures;
 mod paths;
 mod privacy;

@@ -17,6 +17,7 @@ pub struct Plane {
     pub address: SocketAddr,
     process: Process,
     folder: tempfile::TempDir,
+    flags: Vec<String>,
     key: String,
     pub site_id: String,
     pub plan_id: String,
@@ -34,11 +35,22 @@ impl Plane {
     /// allowed.
     #[track_caller]
     pub fn start(origin: SocketAddr, plan: Value) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a working folder");
+        Self::start_with(own_address(), folder, &[], origin, plan)
+    }
+
+    /// The same at an address and in a folder that are known before, with further flags.
+    #[track_caller]
+    pub fn start_with(
+        address: SocketAddr,
+        folder: tempfile::TempDir,
+        flags: &[String],
+        origin: SocketAddr,
+        plan: Value,
+    ) -> Option<Self> {
         if !can_run() {
             return None;
         }
-        let folder = tempfile::tempdir().expect("a working folder");
-        let address = own_address();
         let data = folder.path().display().to_string();
         let made = Command::new(env!("CARGO_BIN_EXE_payfence"))
             .args(["controlplane", "--data-dir", &data])
@@ -48,9 +60,11 @@ impl Plane {
             .expect("the binary runs");
         assert!(made.status.success(), "{made:?}");
         let key = String::from_utf8(made.stdout).expect("a key").trim().to_owned();
-        let process = serve(&folder, address);
+        let flags = flags.to_vec();
+        let process = serve(&folder, address, &flags);
         let (site_id, plan_id, customer_id) = Default::default();
-        let mut plane = Self { address, process, folder, key, site_id, plan_id, customer_id };
+        let mut plane =
+            Self { address, process, folder, flags, key, site_id, plan_id, customer_id };
         plane.wait_ready();
         plane.fill(origin, plan);
         Some(plane)
@@ -82,7 +96,7 @@ impl Plane {
     /// Starts it again with its database.
     #[track_caller]
     pub fn restart(&mut self) {
-        self.process = serve(&self.folder, self.address);
+        self.process = serve(&self.folder, self.address, &self.flags);
         self.wait_ready();
     }
 
@@ -129,6 +143,11 @@ impl Plane {
         let answer = self.request("GET", path, "");
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         answer.json()
+    }
+
+    /// The folder that commands are run in.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// A file in the folder that commands are run in.
@@ -197,10 +216,11 @@ impl Plane {
     }
 }
 
-fn serve(folder: &tempfile::TempDir, address: SocketAddr) -> Process {
+fn serve(folder: &tempfile::TempDir, address: SocketAddr, flags: &[String]) -> Process {
     let (data, address) = (folder.path().display().to_string(), address.to_string());
-    let arguments =
-        ["controlplane", "--data-dir", &data, "--listen", &address, "--allow-private-origins"];
+    let mut arguments =
+        vec!["controlplane", "--data-dir", &data, "--listen", &address, "--allow-private-origins"];
+    arguments.extend(flags.iter().map(String::as_str));
     Process::start(&arguments, &[])
 }
 
