@@ -156,6 +156,7 @@ cases! {
         plans_move_up_at_once_and_down_with_the_period,
         disputes_hold,
         full_refunds_end,
+        an_invoice_that_is_made_has_overage_told,
         what_was_never_told_is_found,
         a_lost_account_serves_until_the_period_ends,
         stripe_away_is_waited_for_and_nonsense_is_given_up;

@@ -212,6 +212,21 @@ pub async fn full_refunds_end(place: Place) {
     assert_eq!(reversals[0]["status"], "full");
 }
 
+pub async fn an_invoice_that_is_made_has_overage_told(place: Place) {
+    let shop = Shop::open(&place).await;
+    shop.sold().await;
+    shop.tell_all().await;
+    place.store.name_entitlements().await.unwrap();
+    let over = "INSERT INTO overage_books (entitlement, period_id, period_start_s, period_end_s, limit_units, used_units, \
+         over_units, told_units, told_at_ms, retry_at_ms) SELECT entitlement, 1, 0, 4000000000, 10, 15, 5, 0, 7, 7 FROM entitlement_names";
+    place.store.raw(over).await;
+    let later = "SELECT COUNT(*) AS n FROM overage_books WHERE told_at_ms > 0";
+    assert_eq!(place.store.raw_number(later).await, 1, "it has time");
+    shop.sandbox.advance(MONTH);
+    shop.tell_all().await;
+    assert_eq!(place.store.raw_number(later).await, 0, "it is due");
+}
+
 pub async fn what_was_never_told_is_found(place: Place) {
     let shop = Shop::open(&place).await;
     shop.sold().await;

@@ -13,11 +13,14 @@ use super::{Owner, SettleError, Settled, Settler, Under, is_missing, notices};
 use crate::billing::stripe::{Mode, Subscription as Fetched};
 use crate::domain::site::{PlanDraft, SiteDraft};
 use crate::notify::{self, Event};
+use crate::overage;
 use crate::storage::{
-    Change, Plan, PlanPrice, Site, StorageError, StripeReversal, StripeSubscription, Subscription,
-    Tenant, column,
+    Change, Job, Plan, PlanPrice, Site, StorageError, StripeReversal, StripeSubscription,
+    Subscription, Tenant, column,
 };
 
+/// An invoice is about to be made, or is a draft.
+const INVOICED: &[&str] = &["invoice.upcoming", "invoice.created"];
 /// Disputes of a subscription that are looked at.
 const DISPUTES_MAX: u64 = 1_000;
 /// What a dispute is over with, in the seller's favour.
@@ -51,6 +54,12 @@ impl Settler {
             };
         }
         let failed_at_s = self.failed_at_s(owner, &fetched).await?;
+        let is_invoiced =
+            |job: &Job| job.events.iter().any(|it| INVOICED.contains(&it.kind.as_str()));
+        if let Some(facts) = known.filter(|_| under.job.is_some_and(is_invoiced)) {
+            // The draft takes what is told of its period for about an hour.
+            overage::flush(&self.store, &owner.account_id, &facts.subscription_id).await?;
+        }
         let notices = self.notices(owner, under.job).await?;
         let mut change = self.change(owner).await?;
         let written = overwrite(&mut change, owner, &fetched, failed_at_s).await?;

@@ -92,7 +92,11 @@ pub fn read(body: &[u8], mode: &'static str) -> Option<Arrived> {
 fn subject(kind: &str, object: &Object, id: Option<&str>, account: &str) -> Option<String> {
     let of = |word: &str, id: Option<&str>| id.map(|id| format!("{word}/{id}"));
     match kind {
-        "invoice.paid" | "invoice.payment_failed" | "invoice.payment_action_required" => {
+        "invoice.upcoming"
+        | "invoice.created"
+        | "invoice.paid"
+        | "invoice.payment_failed"
+        | "invoice.payment_action_required" => {
             let subscription = subscription_of(object);
             // Where it does not say what it is for, it is asked.
             subscription.map(|id| format!("subscription/{id}")).or_else(|| of("invoice", id))

@@ -36,7 +36,10 @@ fn the_subject_is_what_has_to_be_fetched() {
             Some("subscription/sub_2"),
         ),
         ("invoice.paid", json!({ "id": "in_1", "parent": null }), Some("invoice/in_1")),
-        ("invoice.created", json!({ "id": "in_1", "parent": parent }), None),
+        ("invoice.created", json!({ "id": "in_1", "parent": parent }), Some("subscription/sub_1")),
+        // It has no id yet.
+        ("invoice.upcoming", json!({ "parent": parent }), Some("subscription/sub_1")),
+        ("invoice.finalized", json!({ "id": "in_1", "parent": parent }), None),
         ("charge.refunded", json!({ "id": "ch_1" }), Some("charge/ch_1")),
         ("refund.updated", json!({ "id": "re_1", "charge": "ch_1" }), Some("charge/ch_1")),
         ("refund.created", json!({ "id": "re_1", "charge": null }), Some("refund/re_1")),
