@@ -5,13 +5,15 @@
 //! plan that allows as much or more counts at once and is prorated, one that allows less counts from the period's end, so
 //! nobody is blocked by it in the middle.
 
+use std::time::Duration;
+
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::catalogue::{self, make::settle};
-use super::settle::Owner;
 use super::settle::state::allows_as_much;
+use super::settle::{Owner, SettleError};
 use super::stripe::{
     Cancellation, Invoice, ItemChange, Mode, PortalRequest, PreviewDetails, PreviewRequest, Scope,
     Subscription as Fetched, SubscriptionUpdate,
@@ -20,6 +22,10 @@ use super::{Billing, BillingError, BillingResult, calls};
 use crate::domain::site::PlanDraft;
 use crate::ids::new_id;
 use crate::storage::{Plan, PlanPrice, StripeSubscription, Subscription, column};
+
+/// How often and after what pause a worker is waited for that writes down the same subscription: five seconds in all.
+const BUSY_LOOKS: u32 = 100;
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 /// When a change counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -254,8 +260,15 @@ impl Bought {
             mode: self.scope.mode,
             stripe_account: self.scope.stripe_account.clone().unwrap_or_default(),
         };
-        billing.settler.look_at_subscription(&owner, &self.known.stripe_id).await?;
-        Ok(())
+        let id = &self.known.stripe_id;
+        for _ in 0..BUSY_LOOKS {
+            match billing.settler.look_at_subscription(&owner, id).await {
+                // What Stripe tells of the same change comes at the same time; it may have fetched just before.
+                Err(SettleError::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
+                outcome => return Ok(outcome.map(drop)?),
+            }
+        }
+        Ok(billing.settler.look_at_subscription(&owner, id).await.map(drop)?)
     }
 
     async fn plan_move(&self, billing: &Billing, plan_id: &str) -> BillingResult<Move> {

@@ -46,6 +46,8 @@ ENDING = {
     ("POST", "/v1/tokens/{token_id}/rotate"):
         ("token_id", "/v1/tokens", {"subscription_id": IDS["subscription_id"]}),
 }
+# They are about what was bought.
+BOUGHT = [f"/v1/subscriptions/{{subscription_id}}/{what}" for what in ("change", "preview", "cancel", "resume", "portal")]
 # What a PATCH must leave as it is.
 STAYS = ("slug", "reference", "site_id", "customer_id")
 
@@ -79,6 +81,21 @@ def mend_body(case, number):
         body["resources"] = ["/api/*"]
 
 
+def mend_purchase(case, number):
+    """What was bought stays, and moves to a plan that has a price; what is sold has a test mode alone."""
+    body, path = case.body, case.operation.path
+    if "mode" in body and number % 4:
+        body["mode"] = "test"
+    if path in BOUGHT and "plan_id" in body and number % 4:
+        body["plan_id"] = IDS["bought_plan_id"]
+        body.pop("at", None)
+    if path.endswith("/cancel"):
+        body["when"] = "period_end"
+    if path == "/v1/checkouts" and number % 4:
+        body["plan_id"] = IDS["bought_plan_id"]
+        body.pop("customer_id", None)
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
     operation = (case.method.upper(), case.operation.path)
@@ -86,6 +103,8 @@ def before_call(context, case, kwargs):
     if case.path_parameters and is_good(case, "path"):
         for name in case.path_parameters:
             case.path_parameters[name] = IDS[name]
+        if case.operation.path in BOUGHT:
+            case.path_parameters["subscription_id"] = IDS["bought_subscription_id"]
         if operation in ENDING:
             name, path, body = ENDING[operation]
             case.path_parameters[name] = fresh(path, body)
@@ -100,6 +119,7 @@ def before_call(context, case, kwargs):
         case.headers["If-Match"] = "*"
     if isinstance(case.body, dict) and is_good(case, "body"):
         mend_body(case, number)
+        mend_purchase(case, number)
 
 
 @schemathesis.hook
