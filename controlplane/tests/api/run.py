@@ -144,7 +144,7 @@ def fuzz(url, key, work, seconds):
     )
     command = [
         pathlib.Path(sys.executable).parent / "schemathesis", "--config-file", HERE / "schemathesis.toml", "run", "--no-color", f"{url}/openapi.json",
-        "-H", f"Authorization: Bearer {key}", "--phases", "examples,coverage,fuzzing", "--workers", "2",
+        "-H", f"Authorization: Bearer {key}", "--phases", "examples,coverage,fuzzing", "--workers", "1",
         "--max-time", str(seconds), "--continue-on-failure", "--generation-database", "none",
         "--suppress-health-check", "all", "--request-timeout", "30", "--warnings", "off",
         "--exclude-name", " ".join(LAST),
