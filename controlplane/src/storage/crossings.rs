@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use policy::budget::PeriodId;
 use policy::budget::ledger::{Account, PeriodBooks};
 use policy::ids::entitlement_id;
-use sea_orm::{ConnectionTrait as _, DatabaseTransaction, Statement, Value};
+use sea_orm::{ConnectionTrait as _, DatabaseTransaction, QueryResult, Statement, Value};
 
 use super::error::StorageResult;
 use super::{Change, Store};
@@ -138,6 +138,16 @@ pub struct NamedEntitlement {
     pub subscription_id: String,
 }
 
+impl NamedEntitlement {
+    /// Of a row with `account_id` and `subscription_id`; none where they are not known yet.
+    pub(super) fn of_row(row: &QueryResult) -> StorageResult<Option<Self>> {
+        let account_id: Option<String> = row.try_get("", "account_id")?;
+        let subscription_id: Option<String> = row.try_get("", "subscription_id")?;
+        let both = account_id.zip(subscription_id);
+        Ok(both.map(|(account_id, subscription_id)| Self { account_id, subscription_id }))
+    }
+}
+
 impl Store {
     /// Crossings nobody was told of, the oldest first.
     ///
@@ -153,15 +163,9 @@ impl Store {
         let backend = self.database.get_database_backend();
         let mut found = Vec::new();
         for row in self.database.query_all_raw(Statement::from_string(backend, sql)).await? {
-            let account_id: Option<String> = row.try_get("", "account_id")?;
-            let subscription_id: Option<String> = row.try_get("", "subscription_id")?;
-            let owner = account_id.zip(subscription_id);
             found.push(Crossing {
                 entitlement: row.try_get("", "entitlement")?,
-                owner: owner.map(|(account_id, subscription_id)| NamedEntitlement {
-                    account_id,
-                    subscription_id,
-                }),
+                owner: NamedEntitlement::of_row(&row)?,
                 period_id: row.try_get("", "period_id")?,
                 period_start_s: row.try_get("", "period_start_s")?,
                 period_end_s: row.try_get("", "period_end_s")?,

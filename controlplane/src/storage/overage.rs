@@ -188,15 +188,9 @@ impl Store {
         let statement = Statement::from_sql_and_values(backend, sql, values);
         let mut books = Vec::new();
         for row in self.database.query_all_raw(statement).await? {
-            let account_id: Option<String> = row.try_get("", "account_id")?;
-            let subscription_id: Option<String> = row.try_get("", "subscription_id")?;
-            let owner = account_id.zip(subscription_id);
             books.push(OverageBook {
                 entitlement: row.try_get("", "entitlement")?,
-                owner: owner.map(|(account_id, subscription_id)| NamedEntitlement {
-                    account_id,
-                    subscription_id,
-                }),
+                owner: NamedEntitlement::of_row(&row)?,
                 period_id: row.try_get("", "period_id")?,
                 period_start_s: row.try_get("", "period_start_s")?,
                 period_end_s: row.try_get("", "period_end_s")?,
