@@ -1,4 +1,4 @@
-//! `GET /metrics`: what waits, and what the last reconciliation came to, for Prometheus.
+//! `GET /metrics`: what waits, what Stripe told, and what the last reconciliation came to, for Prometheus.
 //!
 //! In: the database. Out: text (version 0.0.4), 503 while the database is away.
 //! Always holds: nothing of any account is told, sums over all of them alone; what is counted is what waits, which indexes have.
@@ -9,15 +9,17 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
 
+use crate::billing::metrics as stripe;
+use crate::billing::webhooks::Webhooks;
 use crate::storage::{StorageResult, Store};
 
 /// The route.
-pub fn router(store: Store) -> Router {
-    Router::new().route("/metrics", get(metrics)).with_state(store)
+pub fn router(webhooks: Webhooks) -> Router {
+    Router::new().route("/metrics", get(metrics)).with_state(webhooks)
 }
 
-async fn metrics(State(store): State<Store>) -> Response {
-    match text(&store).await {
+async fn metrics(State(webhooks): State<Webhooks>) -> Response {
+    match all(&webhooks).await {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => {
             tracing::debug!(%error, "no metrics");
@@ -26,7 +28,11 @@ async fn metrics(State(store): State<Store>) -> Response {
     }
 }
 
-/// All metrics.
+async fn all(webhooks: &Webhooks) -> StorageResult<String> {
+    Ok(text(webhooks.store()).await? + &stripe::lines(webhooks).await?)
+}
+
+/// Metrics of the database.
 ///
 /// # Errors
 /// When the database cannot be asked.

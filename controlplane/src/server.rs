@@ -27,7 +27,7 @@ use crate::billing::sweep::Sweeper;
 use crate::billing::webhooks::{WebhookSecrets, Webhooks};
 use crate::billing::worker::Worker;
 use crate::billing::{Billing, BillingSettings};
-use crate::billing::{catalogue, metrics as stripe_metrics, pages};
+use crate::billing::{catalogue, pages};
 use crate::metrics;
 use crate::notify::mail::MailSettings;
 use crate::notify::{self, NotifySettings};
@@ -186,8 +186,7 @@ impl Server {
         let router = api::router(app).merge(pages);
         let (webhooks, carry) = Webhooks::new(store.clone(), config.webhook_secrets, arrived);
         let router = router.merge(sync.router()).merge(webhooks.router());
-        let router =
-            router.merge(stripe_metrics::router(webhooks)).merge(metrics::router(store.clone()));
+        let router = router.merge(metrics::router(webhooks));
         let mut background = vec![
             tokio::spawn(carry),
             tokio::spawn(store.outbox().clone().publish()),

@@ -1,35 +1,20 @@
-//! `GET /metrics/stripe`: what came of what Stripe told, for Prometheus.
+//! What came of what Stripe told, for `GET /metrics`.
 //!
-//! In: the inbox, the counters of the endpoint. Out: text (version 0.0.4), 503 while the database is away.
+//! In: the inbox, the counters of the endpoint. Out: lines for Prometheus.
 //! Always holds: sums over all accounts alone; counters are this process's, gauges the database's.
 
 use std::fmt::Write as _;
 
-use axum::Router;
-use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use http::{StatusCode, header};
-
 use super::webhooks::Webhooks;
-use crate::storage::InboxState;
+use crate::storage::{InboxState, StorageResult};
 
-/// The route.
-pub fn router(webhooks: Webhooks) -> Router {
-    Router::new().route("/metrics/stripe", get(metrics)).with_state(webhooks)
-}
-
-async fn metrics(State(webhooks): State<Webhooks>) -> Response {
-    match webhooks.store().inbox_state().await {
-        Ok(inbox) => {
-            let text = text(inbox, webhooks.counters().all(), webhooks.store().world().now_ms());
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
-        }
-        Err(error) => {
-            tracing::debug!(%error, "no metrics");
-            (StatusCode::SERVICE_UNAVAILABLE, "the database is away\n").into_response()
-        }
-    }
+/// The lines.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn lines(webhooks: &Webhooks) -> StorageResult<String> {
+    let inbox = webhooks.store().inbox_state().await?;
+    Ok(text(inbox, webhooks.counters().all(), webhooks.store().world().now_ms()))
 }
 
 fn text(
