@@ -127,3 +127,7 @@ pub(super) fn keep(
     };
     kept.put(refused);
 }
+
+#[cfg(test)]
+#[path = "again_tests.rs"]
+mod tests;
