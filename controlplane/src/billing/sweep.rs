@@ -56,6 +56,8 @@ pub const TYPES: [&[&str]; 2] = [
         "customer.subscription.pending_update_applied",
         "customer.subscription.pending_update_expired",
         "customer.subscription.trial_will_end",
+        "invoice.upcoming",
+        "invoice.created",
         "invoice.paid",
         "invoice.payment_failed",
         "invoice.payment_action_required",
