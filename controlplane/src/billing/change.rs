@@ -83,7 +83,7 @@ pub async fn find(billing: &Billing, account_id: &str, id: &str) -> BillingResul
             "the subscription was not bought through Stripe; change it with PATCH".to_owned(),
         )
     })?;
-    let mode = Mode::of(&known.mode).unwrap_or_default();
+    let mode = Mode::stored(&known.mode)?;
     let scope = billing.scope(account_id, mode).await?;
     Ok(Bought { account_id: account_id.to_owned(), row, known, scope })
 }

@@ -265,7 +265,7 @@ pub async fn open(billing: &Billing, row: Checkout) -> BillingResult<Checkout> {
     if row.session_id.is_some() {
         return Ok(row);
     }
-    let mode = Mode::of(&row.mode).unwrap_or_default();
+    let mode = Mode::stored(&row.mode)?;
     let scope = billing.scope(&row.account_id, mode).await?;
     let mut settings = CheckoutSettings::of(&row)?;
     let request = session_request(&row, &settings);
@@ -347,7 +347,7 @@ fn session_request(row: &Checkout, settings: &CheckoutSettings) -> SessionReques
 /// # Errors
 /// When Stripe or the database cannot be asked.
 pub async fn look(billing: &Billing, row: &Checkout) -> BillingResult<Paid> {
-    let mode = Mode::of(&row.mode).unwrap_or_default();
+    let mode = Mode::stored(&row.mode)?;
     let scope = billing.scope(&row.account_id, mode).await?;
     let session_id = row.session_id.as_deref().ok_or(BillingError::NotFound("session"))?;
     let owner = Owner {

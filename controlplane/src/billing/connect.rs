@@ -220,7 +220,7 @@ async fn record(
 /// # Errors
 /// When Stripe or the database cannot be asked.
 pub async fn refresh(billing: &Billing, row: &StripeAccount) -> BillingResult<StripeAccount> {
-    let mode = Mode::of(&row.mode).unwrap_or_default();
+    let mode = Mode::stored(&row.mode)?;
     let account = match billing.stripe.account(mode, &row.stripe_id).await {
         Ok(account) => Some(account),
         Err(error) if error.is_missing() || error.is_access_lost() => {
@@ -369,7 +369,7 @@ pub async fn oauth_end(billing: &Billing, state: &str, code: &str) -> BillingRes
     let hash: [u8; 32] = Sha256::digest(state.as_bytes()).into();
     let begun = billing.store.take_oauth_state(&hash).await?;
     let begun = begun.ok_or(BillingError::NotFound("attempt to connect, or it has expired"))?;
-    let mode = Mode::of(&begun.mode).unwrap_or_default();
+    let mode = Mode::stored(&begun.mode)?;
     let tenant = billing.store.tenant(&begun.account_id);
     let now_ms = billing.store.world().now_ms();
     let key = tenant.get::<AdminKey>(&begun.actor_id).await?.filter(|key| {

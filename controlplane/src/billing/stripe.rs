@@ -54,6 +54,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 use utoipa::ToSchema;
 
+use crate::storage::{StorageError, StorageResult};
+
 /// The version of the API that every request and every webhook endpoint asks for.
 pub const VERSION: &str = "2026-10-28.endive";
 
@@ -100,6 +102,14 @@ impl Mode {
         Self::ALL.into_iter().find(|mode| mode.as_str() == word)
     }
 
+    /// From the word in a row.
+    ///
+    /// # Errors
+    /// When it is neither: a damaged row is taken for no mode, least of all for the one in which money moves.
+    pub fn stored(word: &str) -> StorageResult<Self> {
+        Self::of(word).ok_or_else(|| StorageError::Broken(format!("{word:?} is no mode of Stripe")))
+    }
+
     /// From `livemode`.
     #[must_use]
     pub const fn of_livemode(is_live: bool) -> Self {
@@ -133,5 +143,5 @@ fn id_of<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D
 #[path = "stripe/client_tests.rs"]
 mod client_tests;
 #[cfg(test)]
-#[path = "stripe/scripted.rs"]
+#[path = "stripe/scripted_tests.rs"]
 pub(crate) mod scripted;

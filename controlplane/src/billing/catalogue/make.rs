@@ -79,7 +79,7 @@ pub async fn ensure(
 async fn record(billing: &Billing, account_id: &str, row: PlanPrice) -> BillingResult<PlanPrice> {
     let mut change = billing.store.change(account_id, system()).await?;
     change.lock::<Plan>(&row.plan_id).await?.ok_or(BillingError::NotFound("plan"))?;
-    let mode = Mode::of(&row.mode).unwrap_or_default();
+    let mode = Mode::stored(&row.mode)?;
     let known = rows(&change.tenant(), &row.plan_id, mode).await?;
     let current = in_force(&known).filter(|known| known.price_id == row.price_id).cloned();
     let now_ms = change.now_ms();

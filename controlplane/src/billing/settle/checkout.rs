@@ -299,7 +299,12 @@ async fn customer(
     }
     let details = session.customer_details.clone().unwrap_or_default();
     let settings: serde_json::Value =
-        serde_json::from_str(&bought.checkout.settings).unwrap_or_default();
+        serde_json::from_str(&bought.checkout.settings).map_err(|error| {
+            SettleError::Permanent(format!(
+                "the settings of {} cannot be read: {error}",
+                bought.checkout.id
+            ))
+        })?;
     let asked = settings["customer_id"].as_str();
     let asked = match asked {
         Some(id) => change.share::<Customer>(id).await?,
