@@ -75,7 +75,9 @@ fn make(folder: &Path) -> Result<(Writer, Reader)> {
 fn drain(mut reader: Reader, is_full: &Receiver<()>, empty: &Sender<()>) -> Result<()> {
     let mut row = Vec::new();
     while is_full.recv().is_ok() {
-        while reader.next(&mut row)?.is_some() {}
+        while reader.next(&mut row)?.is_some() {
+            row.clear();
+        }
         reader.release();
         empty.send(())?;
     }

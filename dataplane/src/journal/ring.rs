@@ -84,6 +84,22 @@ impl Memory {
         self.capacity as u64 * 8
     }
 
+    /// Appends the payload of the record that begins at `index`. False where the memory ends before it.
+    fn copy_payload(&self, index: usize, bytes: usize, to: &mut Vec<u8>) -> bool {
+        let from = index + RECORD_HEADER_WORDS;
+        let Some(payload) = self.records().get(from..from + bytes.div_ceil(8)) else {
+            return false;
+        };
+        let start = to.len();
+        to.resize(start + payload.len() * 8, 0);
+        let places = to.get_mut(start..).map_or(&mut [][..], |to| to.as_chunks_mut::<8>().0);
+        for (place, word) in places.iter_mut().zip(payload) {
+            *place = word.load(Relaxed).to_le_bytes();
+        }
+        to.truncate(start + bytes);
+        true
+    }
+
     /// The index of a position's word.
     fn index(&self, position: u64) -> usize {
         (position / 8) as usize % self.capacity
@@ -135,7 +151,7 @@ pub fn create(path: &Path, id: RingId, bytes: u64) -> io::Result<(Writer, Reader
         open: 0,
         scratch: Vec::with_capacity(ROW_BYTES_MAX),
     };
-    Ok((writer, Reader { memory, id, at: 0, is_inherited: false }))
+    Ok((writer, Reader { memory, id, at: 0, is_inherited: false, checked: Vec::new() }))
 }
 
 /// Opens the ring that another process left.
@@ -161,7 +177,7 @@ pub fn open(path: &Path) -> Result<Reader, OpenError> {
     if !head.is_multiple_of(8) || tail > head || head - tail > memory.capacity_bytes() {
         return Err(OpenError::Damaged);
     }
-    Ok(Reader { memory: Arc::new(memory), id, at: tail, is_inherited: true })
+    Ok(Reader { memory: Arc::new(memory), id, at: tail, is_inherited: true, checked: Vec::new() })
 }
 
 /// The shard's end.
@@ -341,11 +357,16 @@ fn guard_word(position: u64, payload: &[u8]) -> u64 {
 /// One record, taken.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Record {
-    /// The row of a request that was let through, in the buffer.
-    Begin,
+    /// The row of a request that was let through: it stands at this position, for [`Reader::copy_begun`].
+    Begin {
+        /// Names the request.
+        opened_at: u64,
+        /// Bytes of its row.
+        bytes: usize,
+    },
     /// The end of the request whose row stands at this position.
     End(u64, Ended),
-    /// The row of a request that was answered, in the buffer.
+    /// The row of a request that was answered, appended to the buffer.
     Whole,
 }
 
@@ -361,6 +382,8 @@ pub struct Reader {
     at: u64,
     /// Another process wrote it: checksums say whether that came to an end well. Within a process the order of stores does.
     is_inherited: bool,
+    /// What was copied to be checked.
+    checked: Vec<u8>,
 }
 
 impl Reader {
@@ -398,11 +421,11 @@ impl Reader {
         self.memory.header(at::HEAD).load(Acquire).saturating_sub(self.at)
     }
 
-    /// The next record, its row in `row`; `None` where all are taken.
+    /// The next record; `None` where all are taken. The row of an answered request is appended to `rows`, and nothing else is.
     ///
     /// # Errors
     /// When what stands there is no record.
-    pub fn next(&mut self, row: &mut Vec<u8>) -> Result<Option<Record>, Damaged> {
+    pub fn next(&mut self, rows: &mut Vec<u8>) -> Result<Option<Record>, Damaged> {
         loop {
             let waiting = self.waiting_bytes();
             if waiting == 0 {
@@ -427,31 +450,51 @@ impl Reader {
             if length > ROW_BYTES_MAX || words > left || words as u64 * 8 > waiting {
                 return Err(damaged);
             }
-            let record = &self.memory.records()[index..index + words];
-            let payload = &record[RECORD_HEADER_WORDS..];
-            row.resize(payload.len() * 8, 0);
-            for (place, word) in row.as_chunks_mut::<8>().0.iter_mut().zip(payload) {
-                *place = word.load(Relaxed).to_le_bytes();
-            }
-            row.truncate(length);
-            let guard = record[1].load(Relaxed);
-            let is_right = if self.is_inherited {
-                guard == guard_word(self.at, row)
-            } else {
-                guard >> 32 == (self.at / 8) & 0xffff_ffff
-            };
-            if !is_right {
+            if !self.is_right(index, length) {
                 return Err(damaged);
             }
+            let opened_at = self.at;
             let taken = match kind {
-                kind::BEGIN => Record::Begin,
-                kind::WHOLE => Record::Whole,
-                kind::END => read_end(row).ok_or(damaged)?,
+                kind::BEGIN => Record::Begin { opened_at, bytes: length },
+                kind::WHOLE => {
+                    self.memory.copy_payload(index, length, rows);
+                    Record::Whole
+                }
+                kind::END => {
+                    let payload = &self.memory.records()[index + RECORD_HEADER_WORDS..];
+                    payload
+                        .first_chunk()
+                        .filter(|_| length == END_WORDS * 8)
+                        .and_then(read_end)
+                        .ok_or(damaged)?
+                }
                 _ => return Err(damaged),
             };
             self.at += words as u64 * 8;
             return Ok(Some(taken));
         }
+    }
+
+    /// Whether the record there is what was written. Within a process the order of stores says so; what another one wrote may
+    /// have come to no end.
+    fn is_right(&mut self, index: usize, length: usize) -> bool {
+        let guard = self.memory.records().get(index + 1).map_or(0, |word| word.load(Relaxed));
+        if !self.is_inherited {
+            return guard >> 32 == (self.at / 8) & 0xffff_ffff;
+        }
+        self.checked.clear();
+        self.memory.copy_payload(index, length, &mut self.checked);
+        guard == guard_word(self.at, &self.checked)
+    }
+
+    /// Appends the row of a request that [`Reader::next`] said begins, as long as it was not released: `begun` is its position
+    /// and bytes. False where that is released, or none.
+    #[must_use]
+    pub fn copy_begun(&self, (opened_at, bytes): (u64, usize), rows: &mut Vec<u8>) -> bool {
+        let released = self.memory.header(at::TAIL).load(Relaxed);
+        let is_there = (released..self.at).contains(&opened_at);
+        let index = self.memory.index(opened_at);
+        is_there && self.memory.copy_payload(index, bytes, rows)
     }
 
     /// Says that everything taken is on disk: the shard may write over it.
@@ -460,17 +503,9 @@ impl Reader {
     }
 }
 
-fn read_end(bytes: &[u8]) -> Option<Record> {
-    let mut words = [0; END_WORDS];
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    if chunks.len() != END_WORDS || !rest.is_empty() {
-        return None;
-    }
-    for (word, chunk) in words.iter_mut().zip(chunks) {
-        *word = u64::from_le_bytes(*chunk);
-    }
+fn read_end(words: &[AtomicU64; END_WORDS]) -> Option<Record> {
     let [opened_at, how, charge, remaining, request_bytes, response_bytes, origin_us, total_us] =
-        words;
+        words.each_ref().map(|word| word.load(Relaxed));
     let has = |bit: u64| how >> bit & 1 == 1;
     let ended = Ended {
         reason: *Reason::ALL.get((how & 0xff) as usize)?,

@@ -45,6 +45,19 @@ fn ring(bytes: u64) -> (tempfile::TempDir, std::path::PathBuf, Writer, Reader) {
     (folder, path, writer, reader)
 }
 
+/// The position of the record that comes next, which begins a request: its row says the same.
+fn begun(reader: &mut Reader) -> Option<u64> {
+    let mut rows = vec![1, 2, 3];
+    let Some(Record::Begin { opened_at, bytes }) = reader.next(&mut rows).unwrap() else {
+        return None;
+    };
+    assert!(reader.copy_begun((opened_at, bytes), &mut rows));
+    assert_eq!((&rows[..3], rows.len()), (&[1, 2, 3][..], 3 + bytes));
+    let opened = row::read(&rows[3..]).unwrap().0.opened;
+    assert_eq!(opened, Opened { opened_at, ..self::opened(opened.texts.path) });
+    Some(opened_at)
+}
+
 #[test]
 fn records_come_out_as_they_went_in() {
     let (_folder, _path, mut writer, mut reader) = ring(SMALL);
@@ -53,11 +66,15 @@ fn records_come_out_as_they_went_in() {
     let at = writer.begin(&opened("/a")).unwrap();
     assert!(writer.whole(&opened("/b"), &ended(7)));
     writer.end(at, &ended(8));
-    assert_eq!(reader.next(&mut row).unwrap(), Some(Record::Begin));
-    assert_eq!(row::read(&row).unwrap().0.opened, Opened { opened_at: at, ..opened("/a") });
+    assert_eq!(begun(&mut reader), Some(at));
     assert_eq!(reader.next(&mut row).unwrap(), Some(Record::Whole));
     assert_eq!(row::read(&row).unwrap().0.ended, ended(7));
     assert_eq!(reader.next(&mut row).unwrap(), Some(Record::End(at, ended(8))));
+    assert_eq!(
+        row::read(&row).unwrap().0.opened.texts.path,
+        "/b",
+        "only rows of answered requests are appended"
+    );
     assert_eq!(reader.next(&mut row).unwrap(), None);
     assert_eq!((writer.lost(), reader.lost(), reader.waiting_bytes()), (0, 0, 0));
 }
@@ -81,8 +98,7 @@ fn a_full_ring_loses_requests_but_never_the_end_of_one_it_holds() {
     assert_eq!(writer.lost(), 2, "each end had its room");
     let mut row = Vec::new();
     for at in &open {
-        assert_eq!(reader.next(&mut row).unwrap(), Some(Record::Begin));
-        assert_eq!(row::opened_at(&row), Some(*at));
+        assert_eq!(begun(&mut reader), Some(*at));
     }
     for _ in 0..wholes {
         assert_eq!(reader.next(&mut row).unwrap(), Some(Record::Whole));
@@ -101,16 +117,17 @@ fn the_next_process_finds_what_was_not_released() {
     let (_folder, path, mut writer, mut reader) = ring(SMALL);
     let mut row = Vec::new();
     let first = writer.begin(&opened("/1")).unwrap();
-    reader.next(&mut row).unwrap();
+    assert_eq!(begun(&mut reader), Some(first));
     reader.release();
+    let bytes = (reader.position() - first) as usize - 16;
+    assert!(!reader.copy_begun((first, bytes), &mut row), "the shard may write over it");
     let released = reader.position();
     let second = writer.begin(&opened("/2")).unwrap();
     writer.end(first, &ended(1));
     drop((writer, reader));
     let mut left = open(&path).unwrap();
     assert_eq!((left.id(), left.position()), (ID, released));
-    assert_eq!(left.next(&mut row).unwrap(), Some(Record::Begin));
-    assert_eq!(row::opened_at(&row), Some(second));
+    assert_eq!(begun(&mut left), Some(second));
     let mut again = open(&path).unwrap();
     assert!(again.skip_to(left.position()), "the disk knows more than the ring says");
     assert_eq!(again.next(&mut row).unwrap(), Some(Record::End(first, ended(1))));
@@ -133,7 +150,7 @@ fn what_is_no_ring_is_refused_and_what_is_damaged_named() {
     let word = &memory.words()[HEADER_WORDS + at as usize / 8 + 4];
     word.store(word.load(Relaxed) ^ 1, Relaxed);
     let (mut left, mut row) = (open(&path).unwrap(), Vec::new());
-    assert_eq!(left.next(&mut row).unwrap(), Some(Record::Begin));
+    assert_eq!(begun(&mut left), Some(0));
     assert_eq!(left.next(&mut row).unwrap_err().0, at);
     for at in [at::EPOCH, 5, at::CHECKSUM] {
         let before = memory.words()[at].fetch_add(1, Relaxed);
@@ -176,7 +193,12 @@ fn a_thread_takes_what_another_writes() {
         let (mut row, mut open, mut done) = (Vec::new(), std::collections::HashSet::new(), 0);
         while done < rows {
             match reader.next(&mut row).unwrap() {
-                Some(Record::Begin) => assert!(open.insert(row::opened_at(&row).unwrap())),
+                Some(Record::Begin { opened_at, bytes }) => {
+                    row.clear();
+                    assert!(reader.copy_begun((opened_at, bytes), &mut row));
+                    assert_eq!(row::opened_at(&row), Some(opened_at));
+                    assert!(open.insert(opened_at));
+                }
                 Some(Record::End(at, how)) => {
                     assert!(open.remove(&at) && how == ended(at));
                     done += 1;
@@ -202,29 +224,27 @@ proptest! {
             let text = "/".repeat(size);
             match step {
                 0 => if let Some(at) = writer.begin(&opened(&text)) {
-                    expected.push_back((Record::Begin, Some(at)));
+                    let bytes = row::FIXED_BYTES + "sGET".len() + size;
+                    expected.push_back(Record::Begin { opened_at: at, bytes });
                     open.push(at);
                 },
                 1 => if writer.whole(&opened(&text), &ended(3)) {
-                    expected.push_back((Record::Whole, None));
+                    expected.push_back(Record::Whole);
                 },
                 2 if !open.is_empty() => {
                     let at = open.swap_remove(size % open.len());
                     writer.end(at, &ended(at));
-                    expected.push_back((Record::End(at, ended(at)), None));
+                    expected.push_back(Record::End(at, ended(at)));
                 }
                 _ => {
                     for _ in 0..size % 8 {
+                        row.clear();
                         let taken = reader.next(&mut row).unwrap();
-                        match expected.pop_front() {
-                            None => prop_assert_eq!(taken, None),
-                            Some((record, at)) => {
-                                if let Some(at) = at {
-                                    prop_assert_eq!(row::opened_at(&row), Some(at));
-                                }
-                                prop_assert_eq!(taken, Some(record));
-                            }
+                        if let Some(Record::Begin { opened_at, bytes }) = taken {
+                            prop_assert!(reader.copy_begun((opened_at, bytes), &mut row));
+                            prop_assert_eq!(row::opened_at(&row), Some(opened_at));
                         }
+                        prop_assert_eq!(taken, expected.pop_front());
                     }
                     reader.release();
                 }
@@ -232,7 +252,7 @@ proptest! {
         }
         drop((writer, reader));
         let mut left = super::open(&path).unwrap();
-        for (record, _) in expected {
+        for record in expected {
             prop_assert_eq!(left.next(&mut row).unwrap(), Some(record));
         }
         prop_assert_eq!(left.next(&mut row).unwrap(), None);

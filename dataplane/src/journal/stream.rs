@@ -15,14 +15,13 @@ use super::ring::{Damaged, Reader, Record};
 
 /// Bytes of rows that one block holds, but for the last row.
 const BLOCK_BYTES: usize = 256 << 10;
-/// Buffers of ended rows that are kept for the next.
-const SPARES_MAX: usize = 4_096;
 
-/// A row whose request is under way.
-struct Open {
-    row: Vec<u8>,
-    /// It is in the spool as an open one.
-    is_spooled: bool,
+/// The row of a request that is under way.
+enum Open {
+    /// So many bytes in the ring: it began in what was read for the block.
+    InRing(usize),
+    /// Also in the spool, as an open one.
+    Spooled(Vec<u8>),
 }
 
 /// Positions in a ring are multiples of a word and never an attacker's choice.
@@ -58,6 +57,29 @@ struct Block {
     is_closed: bool,
 }
 
+impl Block {
+    /// Counts the row that begins at `start`, which has ended. False where it is none, which does not stay.
+    fn number(&mut self, start: usize) -> bool {
+        let row = self.rows.get(start..).unwrap_or_default();
+        let Some(gist) = row::gist(row).ok().filter(|_| is_row(row)) else {
+            self.rows.truncate(start);
+            return false;
+        };
+        self.numbered += 1;
+        let Some(account) = gist.account.filter(|_| gist.charge > 0) else { return true };
+        match self.charges.last_mut() {
+            Some((last, units)) if *last == account => *units += gist.charge,
+            _ => self.charges.push((account, gist.charge)),
+        }
+        true
+    }
+}
+
+/// Whether these bytes are a row and nothing else, as far as the spool asks.
+fn is_row(bytes: &[u8]) -> bool {
+    row::length(bytes) == Ok(bytes.len()) && row::stage(bytes).is_some()
+}
+
 /// One shard's stream.
 pub(super) struct Stream {
     epoch: u64,
@@ -67,8 +89,6 @@ pub(super) struct Stream {
     reader: Option<Reader>,
     open: HashMap<u64, Open, BuildHasherDefault<PositionHasher>>,
     block: Block,
-    row: Vec<u8>,
-    spares: Vec<Vec<u8>>,
     /// Ends of requests nobody knows.
     strays: u64,
 }
@@ -117,15 +137,13 @@ impl Stream {
             reader,
             open: HashMap::default(),
             block: Block::default(),
-            row: Vec::new(),
-            spares: Vec::new(),
             strays: 0,
         }
     }
 
     /// Takes over a row that an earlier drain left open.
     pub(super) fn adopt(&mut self, opened_at: u64, row: Vec<u8>) {
-        self.open.insert(opened_at, Open { row, is_spooled: true });
+        self.open.insert(opened_at, Open::Spooled(row));
     }
 
     /// Decisions that found no room in the ring.
@@ -182,10 +200,12 @@ impl Stream {
         let mut left: Vec<u64> = self.open.keys().copied().collect();
         left.sort_unstable();
         for opened_at in left {
-            if let Some(mut open) = self.open.remove(&opened_at)
-                && row::write_cut(&mut open.row)
+            if let Some(Open::Spooled(mut row)) = self.open.remove(&opened_at)
+                && row::write_cut(&mut row)
             {
-                self.push(&open.row);
+                let start = self.block.rows.len();
+                self.block.rows.extend_from_slice(&row);
+                self.block.number(start);
             }
             if self.block.rows.len() >= BLOCK_BYTES {
                 self.write(spool, now_ns, taken)?;
@@ -199,8 +219,9 @@ impl Stream {
     pub(super) fn open_blocks(&self, now_ns: i64) -> Vec<(BlockHead, Vec<u8>)> {
         let mut blocks = Vec::new();
         let mut rows = Vec::new();
-        for open in self.open.values().filter(|open| open.is_spooled) {
-            rows.extend_from_slice(&open.row);
+        for open in self.open.values() {
+            let Open::Spooled(row) = open else { continue };
+            rows.extend_from_slice(row);
             if rows.len() >= BLOCK_BYTES {
                 blocks.push((self.head(0, self.ring_position, now_ns), std::mem::take(&mut rows)));
             }
@@ -230,61 +251,62 @@ impl Stream {
     }
 
     fn fill_from(&mut self, reader: &mut Reader) -> Result<(), Damaged> {
-        while self.block.rows.len() + self.block.begun_bytes < BLOCK_BYTES {
-            let mut row = std::mem::take(&mut self.row);
-            let record = reader.next(&mut row);
-            self.row = row;
-            match record? {
+        let Self { open, block, strays, .. } = self;
+        while block.rows.len() + block.begun_bytes < BLOCK_BYTES {
+            let start = block.rows.len();
+            match reader.next(&mut block.rows)? {
                 None => break,
-                Some(Record::Begin) => self.begin(),
-                Some(Record::Whole) => {
-                    let row = std::mem::take(&mut self.row);
-                    self.push(&row);
-                    self.row = row;
+                Some(Record::Begin { opened_at, bytes }) => {
+                    block.begun_bytes += bytes;
+                    block.begun.push(opened_at);
+                    open.insert(opened_at, Open::InRing(bytes));
                 }
-                Some(Record::End(opened_at, ended)) => match self.open.remove(&opened_at) {
-                    Some(mut open) => {
-                        let is_row = row::write_end(&mut open.row, &ended);
-                        debug_assert!(is_row, "only rows are opened");
-                        self.push(&open.row);
-                        self.keep(open.row);
+                Some(Record::Whole) => {
+                    block.number(start);
+                }
+                Some(Record::End(opened_at, ended)) => {
+                    let is_there = match open.remove(&opened_at) {
+                        Some(Open::InRing(bytes)) => {
+                            reader.copy_begun((opened_at, bytes), &mut block.rows)
+                        }
+                        Some(Open::Spooled(row)) => {
+                            block.rows.extend_from_slice(&row);
+                            true
+                        }
+                        None => false,
+                    };
+                    let row = block.rows.get_mut(start..).unwrap_or_default();
+                    if !(is_there && row::write_end(row, &ended) && block.number(start)) {
+                        block.rows.truncate(start);
+                        *strays += 1;
                     }
-                    None => self.strays += 1,
-                },
+                }
             }
         }
         Ok(())
     }
 
-    fn begin(&mut self) {
-        let Some(opened_at) = row::opened_at(&self.row) else { return };
-        let mut row = self.spares.pop().unwrap_or_default();
-        row.clear();
-        row.extend_from_slice(&self.row);
-        self.block.begun_bytes += row.len();
-        self.block.begun.push(opened_at);
-        self.open.insert(opened_at, Open { row, is_spooled: false });
-    }
-
-    fn keep(&mut self, row: Vec<u8>) {
-        if self.spares.len() < SPARES_MAX {
-            self.spares.push(row);
+    /// Adds to the block the rows of requests that began in it and go on.
+    fn close(&mut self) {
+        let Block { rows, begun, .. } = &mut self.block;
+        for opened_at in begun.drain(..) {
+            let Some(open) = self.open.get_mut(&opened_at) else { continue };
+            let Open::InRing(bytes) = *open else { continue };
+            let start = rows.len();
+            let reader = self.reader.as_ref();
+            let is_there = reader.is_some_and(|reader| reader.copy_begun((opened_at, bytes), rows));
+            let row = rows.get(start..).unwrap_or_default();
+            if is_there && is_row(row) {
+                *open = Open::Spooled(row.to_vec());
+            } else {
+                rows.truncate(start);
+                self.open.remove(&opened_at);
+            }
         }
+        self.block.is_closed = true;
     }
 
-    /// Adds an ended row to the block.
-    fn push(&mut self, row: &[u8]) {
-        let Ok(gist) = row::gist(row) else { return };
-        self.block.rows.extend_from_slice(row);
-        self.block.numbered += 1;
-        if let Some(account) = gist.account
-            && gist.charge > 0
-        {
-            self.block.charges.push((account, gist.charge));
-        }
-    }
-
-    /// Writes the block, with the rows of requests that began in it and go on.
+    /// Writes the block.
     fn write(
         &mut self,
         spool: &mut Spool,
@@ -292,16 +314,7 @@ impl Stream {
         taken: &mut impl Taken,
     ) -> Result<u32, Error> {
         if !self.block.is_closed {
-            let Block { rows, begun, .. } = &mut self.block;
-            begun.retain(|opened_at| match self.open.get_mut(opened_at) {
-                Some(open) => {
-                    rows.extend_from_slice(&open.row);
-                    open.is_spooled = true;
-                    true
-                }
-                None => false,
-            });
-            self.block.is_closed = true;
+            self.close();
         }
         let read_to = self.reader.as_ref().map_or(self.ring_position, Reader::position);
         let head = self.head(self.block.numbered, read_to, now_ns);
@@ -317,10 +330,9 @@ impl Stream {
         }
         self.ring_position = read_to;
         self.next_seq += u64::from(head.rows);
-        let Block { rows, charges, begun, .. } = &mut self.block;
+        let Block { rows, charges, .. } = &mut self.block;
         rows.clear();
         charges.clear();
-        begun.clear();
         (self.block.numbered, self.block.begun_bytes, self.block.is_closed) = (0, 0, false);
         Ok(head.rows)
     }

@@ -132,8 +132,8 @@ pub(super) fn read_segment_head(bytes: &[u8], segment: u64) -> SegmentHead {
     }
 }
 
-/// Writes a block into `out`, which is emptied first. `rows` are at most [`BLOCK_ROWS_BYTES_MAX`] bytes.
-pub(super) fn write_block(out: &mut Vec<u8>, segment: u64, block: &BlockHead, rows: &[u8]) {
+/// The head of a block. `rows` are at most [`BLOCK_ROWS_BYTES_MAX`] bytes.
+pub(super) fn block_head(segment: u64, block: &BlockHead, rows: &[u8]) -> [u8; BLOCK_HEAD_BYTES] {
     let mut head = [0; BLOCK_HEAD_BYTES];
     put(&mut head, 0, BLOCK_MAGIC);
     let length = u32::try_from(rows.len()).unwrap_or(u32::MAX);
@@ -148,9 +148,7 @@ pub(super) fn write_block(out: &mut Vec<u8>, segment: u64, block: &BlockHead, ro
     put(&mut head, block_at::SHARD, block.shard.to_le_bytes());
     let checksum = head_checksum(&head);
     put(&mut head, block_at::CHECKSUM, checksum.to_le_bytes());
-    out.clear();
-    out.extend_from_slice(&head);
-    out.extend_from_slice(rows);
+    head
 }
 
 fn head_checksum(head: &[u8; BLOCK_HEAD_BYTES]) -> u32 {

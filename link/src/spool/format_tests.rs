@@ -15,8 +15,7 @@ fn heads_are_read_back_and_no_flipped_bit_is_believed() {
         assert_eq!(read_segment_head(&damaged, 5), SegmentHead::Damaged, "bit {bit}");
     }
     let (block, rows) = block(3, 70, 4);
-    let mut bytes = vec![1, 2, 3];
-    write_block(&mut bytes, 5, &block, &rows);
+    let bytes = [&block_head(5, &block, &rows)[..], &rows].concat();
     let read = read_block_head(&bytes, 5).unwrap();
     assert_eq!((read.head, read.block_bytes()), (block, bytes.len() as u64));
     assert!(read.has_written(&rows) && !read.has_written(&rows[1..]));

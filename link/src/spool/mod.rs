@@ -134,7 +134,6 @@ pub struct Spool {
     /// Segments below may go.
     checkpointed: u64,
     dropped: Vec<Dropped>,
-    block: Vec<u8>,
     tail: Arc<Tail>,
 }
 
@@ -147,19 +146,19 @@ impl Spool {
     pub fn append(&mut self, head: &BlockHead, rows: &[u8]) -> Result<Position, Error> {
         check_block(head, rows)?;
         self.make_room((BLOCK_HEAD_BYTES + rows.len()) as u64)?;
-        format::write_block(&mut self.block, self.current, head, rows);
         let written = self.mend().and_then(|()| {
-            self.file
-                .write_at(&self.block, self.length)
+            write_block(self.file.as_ref(), self.length, (self.current, head), rows)
                 .map_err(|source| self.failed("cannot write", source))
         });
-        if let Err(error) = written {
-            self.is_ragged = true;
-            // Best at once, for who reads along; else before the next block.
-            let _ = self.mend();
-            return Err(error);
-        }
-        self.length += self.block.len() as u64;
+        self.length += match written {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.is_ragged = true;
+                // Best at once, for who reads along; else before the next block.
+                let _ = self.mend();
+                return Err(error);
+            }
+        };
         let segment = self.segments.entry(self.current).or_insert_with(Segment::empty);
         segment.bytes = self.length;
         add_range(segment.ranges.get_or_insert_default(), head);
@@ -427,6 +426,19 @@ impl Drop for Spool {
     fn drop(&mut self) {
         self.tail.close();
     }
+}
+
+/// Writes a block of a segment at an offset; its bytes. The rows are not copied for it: they may be a megabyte.
+fn write_block(
+    file: &dyn DiskFile,
+    offset: u64,
+    (segment, head): (u64, &BlockHead),
+    rows: &[u8],
+) -> std::io::Result<u64> {
+    let head = format::block_head(segment, head, rows);
+    file.write_at(&head, offset)?;
+    file.write_at(rows, offset + head.len() as u64)?;
+    Ok((head.len() + rows.len()) as u64)
 }
 
 /// Whether this may become a block.

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use super::format::{self, BlockHead, NODE_BYTES_MAX, SEGMENT_HEAD_BYTES, SegmentHead};
 use super::segments::{self, list, path_of};
-use super::{Config, Error, Loss, Position, RowRange, Segment, Spool, Tail, check_block};
+use super::{
+    Config, Error, Loss, Position, RowRange, Segment, Spool, Tail, check_block, write_block,
+};
 use crate::disk::{self, Disk, DiskFile, FileSystem};
 
 /// What was found on opening. Only the last segment is looked at; readers find out about the others.
@@ -101,7 +103,6 @@ impl Spool {
             segments,
             checkpointed: 0,
             dropped: Vec::new(),
-            block: Vec::new(),
             tail: Arc::new(Tail::default()),
             config,
         };
@@ -212,12 +213,9 @@ fn write_segment<'a>(
     let file = disk.create(path).map_err(failed)?;
     file.write_at(&format::segment_head(segment, node), 0).map_err(failed)?;
     let mut length = SEGMENT_HEAD_BYTES;
-    let mut bytes = Vec::new();
     for (head, rows) in blocks {
         check_block(&head, rows)?;
-        format::write_block(&mut bytes, segment, &head, rows);
-        file.write_at(&bytes, length).map_err(failed)?;
-        length += bytes.len() as u64;
+        length += write_block(file.as_ref(), length, (segment, &head), rows).map_err(failed)?;
     }
     file.sync().map_err(failed)?;
     Ok(NewSegment { segment, file, length })

@@ -282,13 +282,13 @@ proptest::proptest! {
         // Heads that say anything, with checksums that say they are right.
         let folder = tempfile::tempdir().unwrap();
         let mut bytes = format::segment_head(1, "n1").to_vec();
-        let mut one = Vec::new();
         for (first_seq, shard, said, rows) in heads {
-            format::write_block(&mut one, 1, &head(1, shard, 0, said), &block(shard, 0, rows).1);
-            bytes.extend_from_slice(&one);
-            let head = BlockHead { first_seq, ..head(1, shard, 0, rows) };
-            format::write_block(&mut one, 1, &head, &block(shard, 0, rows).1);
-            bytes.extend_from_slice(&one);
+            let found = BlockHead { first_seq, ..head(1, shard, 0, rows) };
+            let rows = block(shard, 0, rows).1;
+            for head in [head(1, shard, 0, said), found] {
+                bytes.extend_from_slice(&format::block_head(1, &head, &rows));
+                bytes.extend_from_slice(&rows);
+            }
         }
         bytes.extend_from_slice(&junk);
         fs::write(segments::path_of(folder.path(), 1), &bytes).unwrap();
