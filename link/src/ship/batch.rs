@@ -90,6 +90,8 @@ pub struct Batch {
     pub rows: Vec<RowAt>,
     /// Bytes of its blocks.
     pub bytes: usize,
+    /// The first and the last time of its rows, Unix nanoseconds.
+    pub times_ns: Option<(i64, i64)>,
     /// Where the sink's position was lost: the batch may have been brought long ago, and others after it.
     pub may_be_old: bool,
     blocks: Vec<Vec<u8>>,
@@ -115,6 +117,7 @@ impl Batch {
             streams: Vec::new(),
             rows: Vec::new(),
             bytes: 0,
+            times_ns: None,
             may_be_old: false,
             blocks: Vec::new(),
         }
@@ -152,6 +155,9 @@ impl Batch {
             };
             if !row::is_open(rest) {
                 if seq >= expected {
+                    let time_ns = row::time_ns(rest).unwrap_or_default();
+                    let (first, last) = self.times_ns.unwrap_or((time_ns, time_ns));
+                    self.times_ns = Some((first.min(time_ns), last.max(time_ns)));
                     self.rows.push(RowAt {
                         seq,
                         stream: index,

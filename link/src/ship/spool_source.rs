@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::source::{Position, Source, SourceBlock, SourceError};
-use crate::spool::{Item, Reader, Tail};
+use crate::spool::{BlockHead, Item, Reader, Tail};
 
 /// Reads one spool for one sink.
 pub struct SpoolSource {
@@ -33,13 +33,9 @@ impl Source for SpoolSource {
             match item.map_err(|error| SourceError(error.to_string()))? {
                 None => return Ok(None),
                 Some(Item::Block(block)) => {
-                    return Ok(Some(SourceBlock {
-                        epoch: block.head.epoch,
-                        shard: block.head.shard,
-                        first_seq: block.head.first_seq,
-                        rows: block.bytes.to_vec(),
-                        end: block.end,
-                    }));
+                    let (BlockHead { epoch, shard, first_seq, .. }, end) = (block.head, block.end);
+                    let rows = self.reader.take_rows();
+                    return Ok(Some(SourceBlock { epoch, shard, first_seq, rows, end }));
                 }
                 // Its numbers show what is missing to whoever counts them.
                 Some(Item::Lost(loss)) => {
@@ -59,7 +55,7 @@ impl Source for SpoolSource {
 mod tests {
     use super::*;
     use crate::row::{Opened, Protocol, Texts, write_cut, write_open};
-    use crate::spool::{BlockHead, Config, Spool};
+    use crate::spool::{Config, Spool};
     use policy::decision::Reason;
 
     #[test]

@@ -4,6 +4,7 @@
 //! before any of it is sent; after anything that leaves a doubt, the sink is asked before anything is sent again; the position
 //! moves past a row only when it is in the sink, set aside on disk, or gone from the source.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
@@ -243,7 +244,11 @@ impl<K: Sink, S: Source> Worker<K, S> {
         let batch = &bringing.batch;
         let mut set_aside = Vec::new();
         let is_doubtful = bringing.is_doubtful && !batch.rows.is_empty();
-        let missing = if is_doubtful { self.missing(batch).await? } else { batch.rows.clone() };
+        let missing = if is_doubtful {
+            Cow::Owned(self.missing(batch).await?)
+        } else {
+            Cow::Borrowed(&batch.rows[..])
+        };
         if !missing.is_empty() {
             if !bringing.is_recorded {
                 let doubt = Progress { doubt_end: Some(batch.end), ..bringing.before.clone() };

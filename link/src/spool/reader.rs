@@ -92,6 +92,8 @@ pub struct Reader {
     position: Position,
     current: Option<Current>,
     window: Window,
+    /// Where the rows of the block last given are, and how many bytes.
+    given: (u64, usize),
     /// The number that should come next, by (epoch, shard).
     expected: HashMap<(u64, u16), u64>,
 }
@@ -105,6 +107,7 @@ impl Reader {
             position: from,
             current: None,
             window: Window::default(),
+            given: (0, 0),
             expected: HashMap::new(),
         }
     }
@@ -140,6 +143,7 @@ impl Reader {
             Step::Block(start, found) => (start, found),
         };
         let rows_at = start.offset + BLOCK_HEAD_BYTES as u64;
+        self.given = (rows_at, found.length);
         Ok(Some(Item::Block(Block {
             start,
             end: self.position,
@@ -147,6 +151,13 @@ impl Reader {
             head: found.head,
             bytes: self.window.held(rows_at, found.length),
         })))
+    }
+
+    /// The rows of the block that was given last, to keep.
+    #[must_use]
+    pub fn take_rows(&mut self) -> Vec<u8> {
+        let (rows_at, length) = std::mem::take(&mut self.given);
+        self.window.take(rows_at, length)
     }
 
     fn step(&mut self, limit: Position) -> Result<Step, Error> {

@@ -11,8 +11,9 @@ use super::error::Error;
 use super::format::{self, BLOCK_BYTES_MAX, BLOCK_HEAD_BYTES, BlockHead, SEGMENT_HEAD_BYTES};
 use crate::disk::DiskFile;
 
-/// Bytes read at a time where blocks are small.
-const READ_AHEAD_BYTES: usize = 256 << 10;
+/// Bytes read at a time where blocks are small. A large one is read once its head has said how large, so that no byte of it is
+/// read twice.
+const READ_AHEAD_BYTES: usize = 8 << 10;
 const DIGITS: usize = 16;
 
 /// Consecutive rows of one shard.
@@ -108,7 +109,13 @@ impl Window {
     ) -> io::Result<&[u8]> {
         let wanted = wanted.min(BLOCK_BYTES_MAX);
         if self.held(offset, wanted).len() < wanted {
-            self.bytes.resize(wanted.max(READ_AHEAD_BYTES), 0);
+            let length = wanted.max(READ_AHEAD_BYTES);
+            if self.bytes.capacity() < length {
+                // The system's memory is blank as it comes.
+                self.bytes = vec![0; length];
+            } else {
+                self.bytes.resize(length, 0);
+            }
             self.at = offset;
             let read = file.read_at(&mut self.bytes, offset);
             self.bytes.truncate(*read.as_ref().unwrap_or(&0));
@@ -122,6 +129,17 @@ impl Window {
         let start = offset.checked_sub(self.at).and_then(|start| usize::try_from(start).ok());
         let held = start.and_then(|start| self.bytes.get(start..)).unwrap_or_default();
         held.get(..wanted).unwrap_or(held)
+    }
+
+    /// What is in memory of these bytes, to keep: not copied where it is all that is in memory.
+    pub(super) fn take(&mut self, offset: u64, wanted: usize) -> Vec<u8> {
+        if offset == self.at
+            && wanted == self.bytes.len()
+            && self.bytes.len() * 2 > self.bytes.capacity()
+        {
+            return std::mem::take(&mut self.bytes);
+        }
+        self.held(offset, wanted).to_vec()
     }
 
     /// Forgets what was read, since the writer may have cut and written it anew.
@@ -155,8 +173,7 @@ pub(super) fn examine(
         return Ok(Found::End);
     }
     let Some(head) = format::read_block_head(bytes, segment) else { return Ok(Found::Broken) };
-    let block = window.view(file, offset, BLOCK_HEAD_BYTES + head.length)?;
-    let rows = block.get(BLOCK_HEAD_BYTES..).unwrap_or_default();
+    let rows = window.view(file, offset + BLOCK_HEAD_BYTES as u64, head.length)?;
     if head.has_written(rows) {
         return Ok(Found::Whole(head));
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clickhouse::error::Error;
+use clickhouse::insert_formatted::{CompressedData, InsertFormatted};
 use clickhouse::query::Query;
 use clickhouse::{Client, Compression, RowOwned, RowRead};
 use hyper_util::client::legacy::Client as HttpClient;
@@ -25,7 +26,7 @@ use crate::tls;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Rows are handed over in pieces of about so many bytes.
-const PIECE_BYTES: usize = 256 << 10;
+const PIECE_BYTES: usize = 128 << 10;
 /// More than any row needs.
 const PIECE_SPARE_BYTES: usize = 10 << 10;
 /// Rows of one block: more than a batch has, so that the server makes one block of one INSERT.
@@ -37,6 +38,7 @@ pub(super) struct Server {
     client: Client,
     /// Without the database: it may not be there yet.
     anywhere: Client,
+    compression: Compression,
     insert_timeout: Duration,
     query_timeout: Duration,
     /// The server's clock when it was read, Unix seconds, and when that was.
@@ -70,21 +72,19 @@ impl Server {
         } else {
             Client::with_http_client(http.build(connector))
         };
+        let compression = if config.is_compressed { Compression::Lz4 } else { Compression::None };
         let mut anywhere = client
             .with_url(&config.url)
             .with_user(&config.user)
             .with_validation(false)
-            .with_compression(if config.is_compressed {
-                Compression::Lz4
-            } else {
-                Compression::None
-            });
+            .with_compression(compression);
         if let Some(password) = &config.password {
             anywhere = anywhere.with_password(&password.0);
         }
         Ok(Self {
             client: anywhere.clone().with_database(&config.database),
             anywhere,
+            compression,
             insert_timeout: config.insert_timeout,
             query_timeout: config.query_timeout,
             clock: (0, Instant::now()),
@@ -154,6 +154,7 @@ impl Server {
             insert = insert.with_setting(name, value);
         }
         let common = Common { dialect, valid_until_s, roll_ups };
+        let compression = self.compression;
         let work = async {
             let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_SPARE_BYTES);
             for at in rows {
@@ -162,12 +163,11 @@ impl Server {
                 })?;
                 rows::write(&mut piece, &row, batch.origin_of(at), common);
                 if piece.len() >= PIECE_BYTES {
-                    let next = Vec::with_capacity(PIECE_BYTES + PIECE_SPARE_BYTES);
-                    let full = std::mem::replace(&mut piece, next);
-                    insert.send(Bytes::from(full)).await.map_err(sink_error)?;
+                    send_piece(&mut insert, &piece, compression).await.map_err(sink_error)?;
+                    piece.clear();
                 }
             }
-            insert.send(Bytes::from(piece)).await.map_err(sink_error)?;
+            send_piece(&mut insert, &piece, compression).await.map_err(sink_error)?;
             insert.end().await.map_err(sink_error)
         };
         let result = tokio::time::timeout(self.insert_timeout, work).await;
@@ -268,6 +268,18 @@ impl Server {
                 format!("ClickHouse did not answer within {:?}", self.query_timeout),
             )),
         }
+    }
+}
+
+/// Sends a piece of an INSERT. It is compressed from where it is, so that its buffer can take the next.
+async fn send_piece(
+    insert: &mut InsertFormatted,
+    piece: &[u8],
+    compression: Compression,
+) -> Result<(), Error> {
+    match compression {
+        Compression::None => insert.send(Bytes::copy_from_slice(piece)).await,
+        _ => insert.send_compressed(CompressedData::new(piece, compression)?).await,
     }
 }
 

@@ -81,9 +81,8 @@ pub(super) fn months(batch: &Batch) -> impl Iterator<Item = Month> {
 
 /// Whether all rows of a batch are.
 pub(super) fn is_of_one_month(batch: &Batch) -> bool {
-    let mut months = months(batch);
-    let first = months.next();
-    months.all(|month| Some(month) == first)
+    let month = |time_ns| Month::of(time_us(time_ns));
+    batch.times_ns.is_none_or(|(first, last)| month(first) == month(last))
 }
 
 /// Some rows of a batch, in its order, in as few groups as may be.
