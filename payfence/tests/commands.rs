@@ -155,6 +155,33 @@ fn an_explanation_is_json() {
     check("GET http://elsewhere.example/", "reason", "site_unknown");
 }
 
+/// Row 0 is explained as a node would answer it.
+#[test]
+fn an_explanation_knows_what_is_no_request() {
+    let desk = Desk::new();
+    for (line, status) in [
+        ("TRACE /weather/open", 405),
+        ("CONNECT /weather/open", 405),
+        ("G@T /weather/open", 400),
+        ("GET nowhere", 400),
+        ("GET ::", 400),
+        ("GET http://", 400),
+        ("GET http://a_b:http/x", 400),
+        ("GET /weather/\u{e9}", 400),
+        ("GET /weather/%00", 400),
+    ] {
+        let (code, out, err) = desk.run(&format!("policy explain good.toml {line}"));
+        assert_eq!(code, 0, "{line}: {err}");
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(json["reason"], "request_malformed", "{line}: {out}");
+        assert_eq!((&json["row"], &json["status"]), (&0.into(), &status.into()), "{line}: {out}");
+    }
+    let long = format!("policy explain good.toml {} /weather/open", "M".repeat(65));
+    assert!(desk.run(&long).1.contains("\"status\": 501"));
+    let long = format!("policy explain good.toml GET /weather/{}", "x".repeat(20_000));
+    assert!(desk.run(&long).1.contains("\"status\": 414"));
+}
+
 #[test]
 fn the_environment_comes_after_flags_and_before_the_file() {
     let desk = Desk::new();
