@@ -48,15 +48,11 @@ async fn carry_out(
     let after = loop {
         let (mut upstream, sent_ns) = match begun.take() {
             Some((upstream, sent_ns)) => (upstream, Some(sent_ns)),
-            None => {
-                let connect = reuse_or_connect(connection, &exchange, may_reuse);
-                let connected = shard.unless_cut_off(pin!(connect)).await;
-                match connected {
-                    Some(Ok(upstream)) => (upstream, None),
-                    Some(Err(failure)) => break fail(connection, &mut exchange, failure).await,
-                    None => break cut_off(connection, &mut exchange).await,
-                }
-            }
+            None => match upstream_for(connection, &exchange, may_reuse).await {
+                Ok(upstream) => (upstream, None),
+                Err(Some(failure)) => break fail(connection, &mut exchange, failure).await,
+                Err(None) => break cut_off(connection, &mut exchange).await,
+            },
         };
         let is_whole = matches!(exchange.upload, Upload::Done);
         let attempt = attempt(connection, &mut exchange, &mut upstream, sent_ns);
@@ -98,9 +94,8 @@ async fn carry_out(
                 break cut_off(connection, &mut exchange).await;
             }
             Ended::Switched => {
-                let tunnel = tunnel_to(connection, &mut exchange, &mut upstream);
-                let is_whole = shard.unless_cut_off(pin!(tunnel)).await;
-                break if is_whole == Some(true) { After::Close } else { After::Cut };
+                let is_whole = tunnel_to(connection, &mut exchange, &mut upstream).await;
+                break if is_whole { After::Close } else { After::Cut };
             }
         }
     };
@@ -111,6 +106,19 @@ async fn carry_out(
     exchange.end(&shard);
     shard.give_spare(std::mem::take(&mut exchange.request));
     after
+}
+
+/// A connection to the origin; `None` where the drain's time was over first.
+async fn upstream_for(
+    connection: &Connection,
+    exchange: &Exchange,
+    may_reuse: bool,
+) -> Result<Upstream, Option<Failure>> {
+    let connecting = pin!(reuse_or_connect(connection, exchange, may_reuse));
+    match connection.shard.unless_cut_off(connecting).await {
+        Some(connected) => connected.map_err(Some),
+        None => Err(None),
+    }
 }
 
 async fn reuse_or_connect(
@@ -344,7 +352,8 @@ async fn tunnel_to(
         input: upstream.input.take(),
         timer: &connection.write_timer,
     };
-    let Some((up, down)) = tunnel::run(&shard, client, origin).await else { return false };
+    let tunnel = pin!(tunnel::run(&shard, client, origin));
+    let Some(Some((up, down))) = shard.unless_cut_off(tunnel).await else { return false };
     exchange.request_bytes += up;
     exchange.response_bytes += down;
     true
