@@ -187,4 +187,10 @@ fn the_admin_listener_tells_how_the_node_is() {
     ] {
         assert!(text.lines().any(|line| line.starts_with(name)), "{name} in\n{text}");
     }
+    let documented = include_str!("../../../docs/OPERATIONS.md");
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().unwrap_or_default();
+        let is_told = ["`", "{"].iter().any(|end| documented.contains(&format!("`{name}{end}")));
+        assert!(is_told, "{name} is not in docs/OPERATIONS.md");
+    }
 }
