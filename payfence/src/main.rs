@@ -13,19 +13,28 @@ mod logging;
 mod output;
 mod settings;
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 
 use crate::cli::Cli;
+use crate::failure::Failure;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match logging::start(cli.log_format, &cli.log).and_then(|()| command::run(cli.command)) {
+    match run() {
         Ok(code) => code,
         Err(failure) => {
             output::error(format_args!("{failure}"));
             failure.exit_code()
         }
     }
+}
+
+fn run() -> Result<ExitCode, Failure> {
+    let matches = settings::file::parse(Path::new("."))?;
+    // What the definition does not take has ended the process already.
+    let cli = Cli::from_arg_matches(&matches).map_err(Failure::configuration)?;
+    logging::start(cli.log_format, &cli.log)?;
+    command::run(cli.command)
 }

@@ -5,8 +5,6 @@
 //! Always holds: flags over environment over file over defaults, key by key; an unknown key or a bad value in the file
 //! is an error that names it.
 
-use std::fs;
-use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -25,21 +23,21 @@ use crate::cli::{
     JournalArgs, NodeArgs, SinkArgs, Switch, TlsArgs, node_name,
 };
 use crate::failure::Failure;
+use file::FILE;
 
 pub mod billing;
 pub mod controlplane;
+pub mod file;
 pub mod journal;
 pub mod mail;
 pub mod tls;
 
-/// The file looked for in the working directory.
-pub const FILE: &str = "payfence.toml";
 /// The data directory's name beside the policy file.
 pub const DATA_DIR: &str = "payfence-data";
 
-/// The keys of `payfence.toml`: the flags' names with `_` for `-`.
+/// The keys of `payfence.toml` that are a node's: the flags' names with `_` for `-`. Those of other commands are passed over here.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 struct FileKeys {
     policy: Option<PathBuf>,
     #[serde(deserialize_with = "control_urls")]
@@ -186,18 +184,12 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
 /// # Errors
 /// When the file is wrong.
 pub fn with_file(args: NodeArgs, directory: &Path) -> Result<NodeArgs, Failure> {
-    let path = directory.join(FILE);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(args),
-        Err(error) => {
-            return Err(Failure::configuration(format!("cannot read {}: {error}", path.display())));
-        }
-    };
+    let Some((path, text)) = file::read(directory)? else { return Ok(args) };
     let wrong = |error: &dyn std::fmt::Display| {
         Failure::configuration(format!("{}: {error}", path.display()))
     };
     let file: FileKeys = toml::from_str(&text).map_err(|error| wrong(&error))?;
+    file::check_keys(&text).map_err(|error| wrong(&error))?;
     if file.shards.is_some_and(|shards| shards.get() > SHARDS_MAX) {
         return Err(wrong(&format_args!("shards: expected a number from 1 to {SHARDS_MAX}")));
     }
@@ -245,6 +237,12 @@ pub fn with_file(args: NodeArgs, directory: &Path) -> Result<NodeArgs, Failure> 
         },
         deadlines,
     })
+}
+
+/// Whether a node's keys have one of this name: no key of theirs is a table.
+#[cfg(test)]
+pub(crate) fn is_node_key(name: &str) -> bool {
+    toml::from_str::<FileKeys>(&format!("{name} = {{ no = 1 }}")).is_err()
 }
 
 /// Where the policy comes from: of the two places one that was given keeps the file's other one out.

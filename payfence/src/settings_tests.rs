@@ -17,7 +17,7 @@ fn args(flags: &str) -> NodeArgs {
 /// The configuration of flags and a file's text, or what is wrong.
 fn settle(flags: &str, file: &str) -> Result<Config, String> {
     let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join(FILE), file).unwrap();
+    std::fs::write(directory.path().join(FILE), file).unwrap();
     with_file(args(flags), directory.path())
         .and_then(|args| config(args, None))
         .map_err(|failure| failure.to_string())

@@ -125,6 +125,50 @@ fn files_that_a_policy_names_are_told_of_and_no_more() {
     desk.check("dataplane --policy tls.toml", 2, "", "ca.pem: holds no cert");
 }
 
+/// Every flag of every command is in the documents, and they name no flag that is none.
+#[test]
+fn flags_are_documented() {
+    let documents = [
+        include_str!("../../docs/OPERATIONS.md"),
+        include_str!("../../docs/POLICY.md"),
+        include_str!("../../README.md"),
+    ]
+    .concat();
+    let desk = Desk::new();
+    let mut known = std::collections::BTreeSet::new();
+    let mut commands = vec![String::new()];
+    while let Some(command) = commands.pop() {
+        let (code, help, _) = desk.run(&format!("{command} --help"));
+        assert_eq!(code, 0, "{command}");
+        let mut in_commands = false;
+        for line in help.lines() {
+            let word = line.split_whitespace().next().unwrap_or_default();
+            in_commands = line == "Commands:" || in_commands && !line.is_empty();
+            if in_commands && line.starts_with("  ") && !line.starts_with("   ") && word != "help" {
+                commands.push(format!("{command} {word}"));
+            }
+            known.extend(flags_in(line.split(['[', '(', ';']).next().unwrap_or_default()));
+        }
+    }
+    let told: std::collections::BTreeSet<String> = flags_in(&documents).collect();
+    assert!(known.len() > 60, "{known:?}");
+    let elsewhere = ["--release", "--ulimit"].map(str::to_owned);
+    let untold: Vec<_> = known.difference(&told).filter(|flag| *flag != "--help").collect();
+    assert!(untold.is_empty() || untold == ["--version"], "not in the documents: {untold:?}");
+    let unknown = told.difference(&known).filter(|flag| !elsewhere.contains(flag));
+    // `--idle-…` and the like stand for more than one.
+    let unknown: Vec<_> = unknown.filter(|flag| !flag.ends_with('-')).collect();
+    assert!(unknown.is_empty(), "no flags, but in the documents: {unknown:?}");
+}
+
+/// What looks like a flag in a text.
+fn flags_in(text: &str) -> impl Iterator<Item = String> + '_ {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    text.split(move |c: char| !is_part(c))
+        .filter(|word| word.starts_with("--") && word.len() > 3 && !word.starts_with("---"))
+        .map(str::to_owned)
+}
+
 #[test]
 fn a_new_token_is_alone_on_standard_output_and_checks() {
     let desk = Desk::new();
@@ -153,6 +197,33 @@ fn an_explanation_is_json() {
     check("GET http://weather.localhost/api/x --token pf_x", "reason", "token_unknown");
     check("GET http://weather.gw.example/api/x --gateway-domain gw.example", "site", "weather");
     check("GET http://elsewhere.example/", "reason", "site_unknown");
+}
+
+/// Row 0 is explained as a node would answer it.
+#[test]
+fn an_explanation_knows_what_is_no_request() {
+    let desk = Desk::new();
+    for (line, status) in [
+        ("TRACE /weather/open", 405),
+        ("CONNECT /weather/open", 405),
+        ("G@T /weather/open", 400),
+        ("GET nowhere", 400),
+        ("GET ::", 400),
+        ("GET http://", 400),
+        ("GET http://a_b:http/x", 400),
+        ("GET /weather/\u{e9}", 400),
+        ("GET /weather/%00", 400),
+    ] {
+        let (code, out, err) = desk.run(&format!("policy explain good.toml {line}"));
+        assert_eq!(code, 0, "{line}: {err}");
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(json["reason"], "request_malformed", "{line}: {out}");
+        assert_eq!((&json["row"], &json["status"]), (&0.into(), &status.into()), "{line}: {out}");
+    }
+    let long = format!("policy explain good.toml {} /weather/open", "M".repeat(65));
+    assert!(desk.run(&long).1.contains("\"status\": 501"));
+    let long = format!("policy explain good.toml GET /weather/{}", "x".repeat(20_000));
+    assert!(desk.run(&long).1.contains("\"status\": 414"));
 }
 
 #[test]
@@ -208,6 +279,48 @@ fn the_doctor_looks_at_the_journal() {
     check("--ndjson-dir files", 0, "ok    NDJSON directory files: ");
     check("--clickhouse-url http://127.0.0.1:1", 0, "warn  ClickHouse http://127.0.0.1:1: ");
     check("--clickhouse-user reader", 1, "FAIL  journal: ");
+}
+
+#[test]
+fn the_doctor_looks_at_the_database() {
+    if !can_run() {
+        return;
+    }
+    let desk = Desk::new();
+    let doctor = "doctor --listen 127.0.0.1:0 --admin 127.0.0.1:0";
+    let check = |url: &str, code, out: &str| {
+        desk.check(&format!("{doctor} --database-url {url}"), code, out, "")
+    };
+    let (_, out, _) = desk.run(doctor);
+    assert!(!out.contains("database"), "nobody named one: {out}");
+    check("sqlite://made/later.db", 0, "ok    database: made/later.db will be made");
+    assert!(!desk.0.path().join("made").exists(), "nothing is made");
+    check("sqlite://good.toml/under.db", 1, "FAIL  database: ");
+    check("sqlite://good.toml", 1, "FAIL  database: ");
+    check("mysql://host/name", 1, "FAIL  database: the database URL begins neither");
+    check("postgres://me:secret@127.0.0.1:1/none", 1, "see that the server runs");
+    let (_, out, err) =
+        desk.run(&format!("{doctor} --database-url postgres://me:secret@127.0.0.1:1/none"));
+    assert!(!(out + &err).contains("secret"));
+    desk.check("controlplane --data-dir data init", 0, "pfa_", "");
+    check("sqlite://data/controlplane.db", 0, "ok    database: it answers");
+}
+
+/// The control plane's settings come from `payfence.toml` too, after flags and variables.
+#[test]
+fn a_control_plane_takes_its_settings_from_the_file() {
+    let desk = Desk::new();
+    desk.write("payfence.toml", "data_dir = \"of-file\"\ndatabase_url = \"sqlite://of-file.db\"\n");
+    desk.check("controlplane init", 0, "pfa_", "");
+    assert!(desk.0.path().join("of-file.db").exists() && desk.0.path().join("of-file").is_dir());
+    desk.check("controlplane --database-url sqlite://flag.db init", 0, "pfa_", "");
+    assert!(desk.0.path().join("flag.db").exists());
+    desk.check("reconcile", 0, "0 differences", "");
+    desk.write("payfence.toml", "audit_days = \"many\"");
+    desk.check("controlplane", 2, "", "payfence.toml: invalid value 'many' for '--audit-days");
+    desk.write("payfence.toml", "audit_day = 3");
+    desk.check("controlplane", 2, "", "payfence.toml: line 1: unknown field `audit_day`");
+    desk.check("token new", 0, "pf_live_", "");
 }
 
 #[test]

@@ -78,29 +78,53 @@ pub struct Question<'a> {
     pub now_s: i64,
 }
 
-/// Explains a request.
+impl<'a> Question<'a> {
+    /// The host (none for a path alone) and the target, as a client sends them.
+    #[must_use]
+    pub fn target(&self) -> (Option<&'a str>, String) {
+        let (host, path, query) = split_url(self.url);
+        (host, query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}")))
+    }
+}
+
+impl Explanation {
+    /// A request that is none (row 0), answered with `status`; `why` says what is wrong with it.
+    #[must_use]
+    pub fn malformed(question: &Question<'_>, status: u16, why: String) -> Self {
+        let (_, path, _) = split_url(question.url);
+        let refused = Self::refused(question, path, Reason::RequestMalformed);
+        Self { status: Some(status), notes: vec![why], ..refused }
+    }
+
+    /// A request that is refused before anything is known of it.
+    fn refused(question: &Question<'_>, path: &str, reason: Reason) -> Self {
+        Self {
+            method: question.method.to_owned(),
+            path: path.to_owned(),
+            site: None,
+            outcome: "refuse",
+            reason,
+            row: row_of(reason),
+            status: reason.status(),
+            resource: None,
+            cost: 0,
+            token_id: None,
+            subscription: None,
+            customer: None,
+            plan: None,
+            spellings: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// Explains a request that can be read as HTTP.
 #[must_use]
 pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
     let (host, path, query) = split_url(question.url);
     let found =
         snapshot.find_site(host.map(str::as_bytes), path.as_bytes(), question.gateway_domain);
-    let mut explanation = Explanation {
-        method: question.method.to_owned(),
-        path: path.to_owned(),
-        site: None,
-        outcome: "refuse",
-        reason: Reason::SiteUnknown,
-        row: row_of(Reason::SiteUnknown),
-        status: Reason::SiteUnknown.status(),
-        resource: None,
-        cost: 0,
-        token_id: None,
-        subscription: None,
-        customer: None,
-        plan: None,
-        spellings: Vec::new(),
-        notes: Vec::new(),
-    };
+    let mut explanation = Explanation::refused(question, path, Reason::SiteUnknown);
     let Some((found, site)) =
         found.and_then(|found| snapshot.site(found.site).map(|site| (found, site)))
     else {

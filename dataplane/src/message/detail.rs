@@ -25,7 +25,7 @@ pub(super) const fn detail_of(reason: Reason) -> &'static str {
         }
         Reason::NotFound => {
             "The gateway serves nothing at this address. What it serves itself is \
-             /.payfence/usage, to GET and HEAD."
+             /.payfence/usage, to GET."
         }
         Reason::TokenMissing
         | Reason::TokenUnknown

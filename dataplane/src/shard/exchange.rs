@@ -48,13 +48,16 @@ async fn carry_out(
     let after = loop {
         let (mut upstream, sent_ns) = match begun.take() {
             Some((upstream, sent_ns)) => (upstream, Some(sent_ns)),
-            None => match reuse_or_connect(connection, &exchange, may_reuse).await {
+            None => match upstream_for(connection, &exchange, may_reuse).await {
                 Ok(upstream) => (upstream, None),
-                Err(failure) => break fail(connection, &mut exchange, failure).await,
+                Err(Some(failure)) => break fail(connection, &mut exchange, failure).await,
+                Err(None) => break cut_off(connection, &mut exchange).await,
             },
         };
         let is_whole = matches!(exchange.upload, Upload::Done);
-        match attempt(connection, &mut exchange, &mut upstream, sent_ns).await {
+        let attempt = attempt(connection, &mut exchange, &mut upstream, sent_ns);
+        let ended = shard.unless_cut_off(pin!(attempt)).await;
+        match ended.unwrap_or(Ended::CutOff) {
             Ended::Whole { keep_client, keep_origin } => {
                 exchange.take_request_back(&shard, &upstream);
                 if keep_origin && upstream.stream.socket().is_clear() {
@@ -86,6 +89,10 @@ async fn carry_out(
                 upstream.stream.reset_on_close(true);
                 break After::Reset;
             }
+            Ended::CutOff => {
+                upstream.stream.reset_on_close(true);
+                break cut_off(connection, &mut exchange).await;
+            }
             Ended::Switched => {
                 let is_whole = tunnel_to(connection, &mut exchange, &mut upstream).await;
                 break if is_whole { After::Close } else { After::Cut };
@@ -99,6 +106,19 @@ async fn carry_out(
     exchange.end(&shard);
     shard.give_spare(std::mem::take(&mut exchange.request));
     after
+}
+
+/// A connection to the origin; `None` where the drain's time was over first.
+async fn upstream_for(
+    connection: &Connection,
+    exchange: &Exchange,
+    may_reuse: bool,
+) -> Result<Upstream, Option<Failure>> {
+    let connecting = pin!(reuse_or_connect(connection, exchange, may_reuse));
+    match connection.shard.unless_cut_off(connecting).await {
+        Some(connected) => connected.map_err(Some),
+        None => Err(None),
+    }
 }
 
 async fn reuse_or_connect(
@@ -261,6 +281,22 @@ async fn fail(connection: &mut Connection, exchange: &mut Exchange, failure: Fai
     if keeps { After::Next } else { After::Linger }
 }
 
+/// Ends a request that the drain's time was too short for. Without a head of an answer it costs nothing, and the client is told.
+async fn cut_off(connection: &mut Connection, exchange: &mut Exchange) -> After {
+    if exchange.is_counted {
+        return After::Cut;
+    }
+    let shard = Rc::clone(&connection.shard);
+    exchange.refund(&shard);
+    exchange.count(Reason::Draining);
+    if !connection.stream.socket().is_clear() {
+        // An interim answer is on its way; nothing can be put behind it.
+        return After::Reset;
+    }
+    let bytes = origin_problem(&shard, exchange, Reason::Draining, true);
+    if connection.send(bytes).await { After::Linger } else { After::Close }
+}
+
 /// Answers a body that is none, unless an answer has begun already: the request costs nothing. Its head was decided upon, so
 /// that it is in the log.
 async fn refuse_body(
@@ -316,7 +352,8 @@ async fn tunnel_to(
         input: upstream.input.take(),
         timer: &connection.write_timer,
     };
-    let Some((up, down)) = tunnel::run(&shard, client, origin).await else { return false };
+    let tunnel = pin!(tunnel::run(&shard, client, origin));
+    let Some(Some((up, down))) = shard.unless_cut_off(tunnel).await else { return false };
     exchange.request_bytes += up;
     exchange.response_bytes += down;
     true

@@ -178,6 +178,8 @@ pub(crate) struct Shard {
     handshakes: Handshakes,
     tasks: Tasks,
     draining: Cell<bool>,
+    /// The drain's time is over: exchanges end as they are.
+    cut_off: Cell<bool>,
     /// Ends whatever runs still.
     ended: Cell<bool>,
 }
@@ -231,6 +233,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         handshakes: Handshakes::default(),
         tasks: Tasks::default(),
         draining: Cell::new(false),
+        cut_off: Cell::new(false),
         ended: Cell::new(false),
     });
     shard.waker().attach(&ring);

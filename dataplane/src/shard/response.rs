@@ -44,6 +44,8 @@ pub(super) enum Ended {
     BadBody(Reason),
     /// The client went away.
     ClientGone,
+    /// The drain's time is over.
+    CutOff,
     /// Both sides speak another protocol now.
     Switched,
 }

@@ -56,18 +56,24 @@ impl Tasks {
 
 impl Shard {
     /// Runs `future` until a drain begins; `None` when it began first. Only in a listed task.
-    pub(super) async fn unless_draining<F: Future + Unpin>(
-        &self,
-        mut future: F,
-    ) -> Option<F::Output> {
-        std::future::poll_fn(|context| {
-            if self.is_draining() {
-                return Poll::Ready(None);
-            }
-            Pin::new(&mut future).poll(context).map(Some)
-        })
-        .await
+    pub(super) async fn unless_draining<F: Future + Unpin>(&self, future: F) -> Option<F::Output> {
+        unless(|| self.is_draining(), future).await
     }
+
+    /// Runs `future` until the drain's time is over; `None` when it was first. Only in a listed task.
+    pub(super) async fn unless_cut_off<F: Future + Unpin>(&self, future: F) -> Option<F::Output> {
+        unless(|| self.cut_off.get(), future).await
+    }
+}
+
+async fn unless<F: Future + Unpin>(is_over: impl Fn() -> bool, mut future: F) -> Option<F::Output> {
+    std::future::poll_fn(|context| {
+        if is_over() {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut future).poll(context).map(Some)
+    })
+    .await
 }
 
 /// A listed task.

@@ -22,6 +22,8 @@ const MAIL_PER_TURN: usize = 512;
 const COPY: Duration = Duration::from_secs(1);
 /// Idle upstream connections and buffers are looked over at every so manieth copy: every 5 s.
 const COPIES_PER_SWEEP: u32 = 5;
+/// How long a drain whose time is over waits for the answers that say so.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// Drives `shard` until it is drained.
 pub(super) async fn drive(shard: &Rc<Shard>) -> io::Result<()> {
@@ -166,7 +168,7 @@ impl Shard {
     }
 }
 
-/// Waits for the last connection, or until the drain's time is over.
+/// Waits for the last connection, or until the drain's time is over; then what runs still is told so and ends, charges given back.
 async fn finish(shard: Rc<Shard>) {
     let timer = shard.ring.timer();
     let deadline = shard.deadline(shard.settings.drain);
@@ -181,6 +183,14 @@ async fn finish(shard: Rc<Shard>) {
             connections = shard.connections.get(),
             "the drain's time is over: the remaining connections are closed"
         );
+    }
+    shard.cut_off.set(true);
+    shard.tasks.wake_all();
+    shard.ring.note_runnable();
+    let deadline = shard.deadline(LAST_ANSWERS);
+    while is_busy() && shard.ring.now_ns() < deadline {
+        timer.set(deadline.min(shard.deadline(Duration::from_millis(5))));
+        timer.wait().await;
     }
     shard.ended.set(true);
     shard.ring.note_runnable();

@@ -48,6 +48,9 @@ pub struct DoctorArgs {
     /// What a node needs
     #[command(flatten)]
     pub node: super::NodeArgs,
+    /// A control plane's database: postgres://USER@HOST/NAME or sqlite://FILE; without, none is asked
+    #[arg(long, env = "PAYFENCE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
     /// What a control plane needs of Stripe
     #[command(flatten)]
     pub billing: super::BillingArgs,

@@ -17,6 +17,7 @@ use crate::failure::{Failure, Outcome};
 use crate::{output, settings};
 
 mod certificates;
+mod database;
 mod journal;
 mod stripe;
 
@@ -34,6 +35,7 @@ enum Finding {
 pub fn run(args: DoctorArgs) -> Outcome {
     let node = settings::with_file(args.node, Path::new("."))?;
     let mut findings = examine(&node);
+    findings.extend(database::examine(args.database_url.as_deref()));
     findings.extend(stripe::examine(&args.billing));
     for (thing, finding) in &findings {
         match finding {

@@ -14,7 +14,7 @@ use super::policy::{bearer, plan, site, subscription};
 use super::wait::wait_for;
 
 /// Every decision that the journal of a gateway has.
-fn rows(gateway: &Gateway) -> Vec<Value> {
+pub fn rows(gateway: &Gateway) -> Vec<Value> {
     let output = Command::new(env!("CARGO_BIN_EXE_payfence"))
         .args(["journal", "cat", "--data-dir"])
         .arg(gateway.data_dir())

@@ -1,9 +1,10 @@
 //! Start and end: readiness, draining, ports that are taken.
 
-use super::client::get;
+use super::client::{get, request};
 use super::gateway::Gateway;
+use super::journal::rows as journal_rows;
 use super::origin::{Origin, Step, reply};
-use super::policy::site;
+use super::policy::{bearer, site};
 use super::wait::wait_for;
 
 fn held(origin_name: &'static str) -> Origin {
@@ -40,20 +41,62 @@ fn draining_finishes_what_runs_and_takes_nothing_new() {
     assert_eq!(gateway.wait_end().code(), Some(0), "{}", gateway.log());
 }
 
+/// What the drain's time was too short for: nothing of an answer went out, so nothing is charged; what has begun stays so.
 #[test]
 fn draining_ends_at_its_deadline() {
-    let origin = held("never");
+    let origin = Origin::start(|request| {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello".to_vec();
+        let begun = Some(Step::Send(head)).filter(|_| request.target.ends_with("/begun"));
+        begun.into_iter().chain([Step::Await("never")]).collect()
+    });
     let policy = site(origin.address, "", "");
     let flags = ["--drain-seconds", "1"];
     let Some(mut gateway) = Gateway::start_with(&policy, &flags) else { return };
-    let mut running = gateway.connect();
-    running.send(get("/held", &[]));
-    origin.wait_request(1);
+    let authorization = bearer("plenty");
+    let authorized = [("Authorization", authorization.as_str())];
+    let body = [authorized[0], ("Content-Length", "5")];
+    let mut waiting: Vec<_> = [
+        get("/paid/held", &authorized),
+        request("POST", "/paid/held", &body) + "he",
+        get("/free", &[]),
+    ]
+    .iter()
+    .map(|text| {
+        let mut client = gateway.connect();
+        client.send(text);
+        client
+    })
+    .collect();
+    let mut begun = gateway.connect();
+    begun.send(get("/paid/begun", &authorized));
+    assert_eq!(begun.head().status, 200);
+    assert_eq!(begun.exactly(5), b"hello");
+    // The origin counts whole requests; of the POST it has a part.
+    origin.wait_request(3);
+    let has_post = || origin.raw().windows(5).any(|bytes| bytes == b"POST ");
+    wait_for("the POST's head", || has_post().then_some(()));
     gateway.signal("TERM");
+    for client in &mut waiting {
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.reason().as_str()), (503, "draining"), "{answer:?}");
+        assert!(answer.number("Retry-After") > 0, "{answer:?}");
+        client.expect_end();
+    }
+    let (bytes, _) = begun.until_broken("draining");
+    assert_eq!(bytes, b"", "nothing is put behind an answer that has begun");
     assert_eq!(gateway.wait_end().code(), Some(0), "{}", gateway.log());
-    let (bytes, _) = running.until_broken("draining");
-    assert!(!bytes.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&bytes));
     origin.release("never");
+    let ended: Vec<_> = journal_rows(&gateway)
+        .iter()
+        .map(|row| (row["status"].as_u64(), row["charge"].as_u64(), row["reason"].to_string()))
+        .collect();
+    for expected in [(Some(503), Some(0), "\"draining\""), (Some(200), Some(1), "\"ok\"")] {
+        let count = if expected.0 == Some(200) { 1 } else { 3 };
+        let is_such = |row: &&(_, _, String)| (row.0, row.1, row.2.as_str()) == expected;
+        assert_eq!(ended.iter().filter(is_such).count(), count, "{expected:?} in {ended:?}");
+    }
+    gateway.restart(&flags);
+    assert_eq!(gateway.used("plenty"), 1, "charges were given back, but for the begun answer");
 }
 
 #[test]
@@ -143,5 +186,11 @@ fn the_admin_listener_tells_how_the_node_is() {
         "payfence_ledger_lag_seconds",
     ] {
         assert!(text.lines().any(|line| line.starts_with(name)), "{name} in\n{text}");
+    }
+    let documented = include_str!("../../../docs/OPERATIONS.md");
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().unwrap_or_default();
+        let is_told = ["`", "{"].iter().any(|end| documented.contains(&format!("`{name}{end}")));
+        assert!(is_told, "{name} is not in docs/OPERATIONS.md");
     }
 }

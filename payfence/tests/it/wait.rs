@@ -30,6 +30,12 @@ pub fn timed<T>(action: impl FnOnce() -> T) -> (T, Duration) {
     (result, start.elapsed())
 }
 
+/// Says for so long that there is time left.
+pub fn time_left(of: Duration) -> impl Fn() -> bool {
+    let start = Instant::now();
+    move || start.elapsed() < of
+}
+
 /// Seconds since 1970.
 pub fn unix_s() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");

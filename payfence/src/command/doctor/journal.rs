@@ -100,13 +100,13 @@ fn data_dir(folder: &Path, spool_bytes: u64) -> Finding {
 }
 
 /// What a folder, or the one above it where it is to be made, is like.
-struct Place {
+pub(super) struct Place {
     is_in_memory: bool,
     /// Bytes that this user may take.
-    free: u64,
+    pub(super) free: u64,
 }
 
-fn place(folder: &Path) -> Result<Place, Problem> {
+pub(super) fn place(folder: &Path) -> Result<Place, Problem> {
     let absolute = std::path::absolute(folder).unwrap_or_else(|_| PathBuf::from(folder));
     let there = absolute.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     let wrong = |what: String| Problem {
