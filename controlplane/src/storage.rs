@@ -8,9 +8,8 @@
 use std::sync::Arc;
 
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DatabaseTransaction,
-    EntityTrait as _, QueryFilter as _, QueryOrder as _, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait as _,
+    ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    SqliteTransactionMode, TransactionOptions,
 };
 
 mod billing_lookups;
@@ -18,6 +17,7 @@ mod billing_rows;
 mod change;
 mod connect;
 mod crossings;
+mod database;
 mod decisions;
 mod deliveries;
 mod error;
@@ -82,13 +82,14 @@ pub mod column {
 
 use crate::secrets::Keyring;
 use crate::world::World;
+use database::{Database, Executor, Transaction};
 use idempotency::{Claim, Claimed};
 use outbox::Wake;
 
 /// The database. Clones share one pool.
 #[derive(Clone, Debug)]
 pub struct Store {
-    database: DatabaseConnection,
+    database: Database,
     world: Arc<dyn World>,
     wake: Wake,
     outbox: Outbox,
@@ -158,7 +159,7 @@ impl Store {
     /// An account's rows.
     #[must_use]
     pub fn tenant(&self, account_id: &str) -> Tenant<'_> {
-        Tenant { executor: (&self.database).into(), account_id: account_id.to_owned() }
+        Tenant { executor: Executor::Pool(&self.database), account_id: account_id.to_owned() }
     }
 
     /// Begins a change of an account's rows.
@@ -307,10 +308,10 @@ impl Store {
 }
 
 /// Begins a transaction that writes: in SQLite at once the only one, so that it can never fail half-way for another.
-async fn begin_write(database: &DatabaseConnection) -> StorageResult<DatabaseTransaction> {
+async fn begin_write(database: &Database) -> StorageResult<Transaction> {
     let options = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
     };
-    Ok(database.begin_with_options(options).await?)
+    Ok(database.begin(options).await?)
 }

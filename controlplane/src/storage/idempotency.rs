@@ -4,8 +4,9 @@
 //! Always holds: the key is taken and the answer kept in the transaction of the change itself, so there is neither a
 //! change without an answer nor an answer without a change; of two requests at once the second waits for the first.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement};
+use sea_orm::{ConnectionTrait, Statement};
 
+use super::database::Transaction;
 use super::error::{StorageError, StorageResult};
 
 /// How long an answer is kept, milliseconds.
@@ -49,7 +50,7 @@ impl Claim {
         key: &str,
         request_hash: [u8; 32],
         now_ms: i64,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
     ) -> StorageResult<Claimed> {
         let backend = transaction.get_database_backend();
         let old = Statement::from_sql_and_values(
@@ -93,7 +94,7 @@ impl Claim {
     pub(super) async fn answer(
         &self,
         answer: &StoredAnswer,
-        transaction: &DatabaseTransaction,
+        transaction: &Transaction,
     ) -> StorageResult<()> {
         let statement = Statement::from_sql_and_values(
             transaction.get_database_backend(),

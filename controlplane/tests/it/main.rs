@@ -13,11 +13,13 @@ mod clickhouse;
 mod client;
 mod decision_rows;
 mod decisions;
+mod dropped;
 #[path = "../../../link/tests/clickhouse/engine.rs"]
 #[allow(dead_code, reason = "the sink's tests need more of it")]
 mod engine;
 mod entitlements;
 mod history;
+mod hung;
 mod killed;
 mod mails;
 mod members;
@@ -74,6 +76,8 @@ cases! {
         a_dropped_change_changes_nothing,
         pages_go_through_everything,
         every_change_leaves_an_audit_entry_without_secrets;
+    dropped:
+        futures_dropped_anywhere_leave_nothing_open;
     outbox:
         numbers_have_no_gaps_under_concurrent_writers_and_publishers,
         changes_of_one_row_keep_their_order,
@@ -269,6 +273,9 @@ fn postgres() {
         scarce::a_database_that_does_not_answer_is_waited_for(&cluster);
         scarce::connections_that_lead_nowhere_are_given_up(&cluster);
         scarce::a_database_without_connections_is_waited_for();
+    }
+    if is_asked_for("hung") {
+        hung::whatever_asks_gives_up(&cluster);
     }
     if is_asked_for("away") {
         away::a_database_that_goes_away_is_waited_for(&mut cluster);
