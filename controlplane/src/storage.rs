@@ -23,6 +23,7 @@ mod deliveries;
 mod error;
 mod idempotency;
 mod ledger;
+mod ledger_ended;
 mod mails;
 mod migrate;
 mod nodes;

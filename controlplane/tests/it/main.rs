@@ -14,6 +14,7 @@ mod client;
 mod decision_rows;
 mod decisions;
 mod dropped;
+mod ended;
 #[path = "../../../link/tests/clickhouse/engine.rs"]
 #[allow(dead_code, reason = "the sink's tests need more of it")]
 mod engine;
@@ -191,6 +192,8 @@ cases! {
     quota:
         each_part_of_a_quota_is_told_once,
         a_quota_used_up_at_once_is_told_as_that_alone;
+    ended:
+        accounts_of_what_ended_long_ago_are_forgotten;
     history:
         changes_of_before_a_new_history_lead_nowhere;
     decisions:
