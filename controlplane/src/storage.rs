@@ -55,7 +55,7 @@ pub use decisions::{
 };
 pub use deliveries::{Attempted, DueDelivery, Take};
 pub use error::{StorageError, StorageResult};
-pub use idempotency::StoredAnswer;
+pub use idempotency::{StoredAnswer, Work, WorkBegun, WorkEnd};
 pub use ledger::Taken;
 pub use nodes::{Admission, KnownNode, NodeReport, Start};
 pub use outbox::{Outbox, OutboxEntry};
@@ -114,6 +114,8 @@ pub enum Begun {
     Answered(StoredAnswer),
     /// The key was used for another request.
     KeyReused,
+    /// Somebody else is at the same request.
+    Running,
 }
 
 impl Store {
@@ -194,6 +196,7 @@ impl Store {
             }
             Claimed::Answered(answer) => Ok(Begun::Answered(answer)),
             Claimed::Other => Ok(Begun::KeyReused),
+            Claimed::Running(_) => Ok(Begun::Running),
         }
     }
 

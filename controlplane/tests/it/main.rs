@@ -11,6 +11,7 @@ mod away;
 mod catalogue;
 mod clickhouse;
 mod client;
+mod contract;
 mod decision_rows;
 mod decisions;
 mod dropped;
@@ -208,6 +209,12 @@ cases! {
         decisions_are_listed_by_what_is_looked_for,
         what_cannot_be_asked_is_refused,
         use_is_summed_up_by_time_and_group;
+    contract:
+        every_post_is_done_once_for_its_key,
+        every_update_and_removal_is_guarded_by_a_version,
+        every_list_is_paged,
+        every_body_is_read_strictly,
+        every_text_has_the_length_that_is_described;
     tenancy:
         no_route_reaches_another_account;
 }
