@@ -316,7 +316,7 @@ async fn prune(store: Store, audit_days: u32) {
             tracing::debug!(%error, "old events stay for now");
         }
         // It looks through a whole table, for what is months old.
-        if rounds % LEDGER_ROUNDS == 0
+        if rounds.is_multiple_of(LEDGER_ROUNDS)
             && let Err(error) = store.prune_ledger().await
         {
             tracing::debug!(%error, "accounts of what ended stay for now");
