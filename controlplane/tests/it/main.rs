@@ -34,6 +34,7 @@ mod place;
 mod postgres;
 mod quota;
 mod reconcile;
+mod roles;
 mod samples;
 mod scarce;
 mod selling;
@@ -215,6 +216,8 @@ cases! {
         every_list_is_paged,
         every_body_is_read_strictly,
         every_text_has_the_length_that_is_described;
+    roles:
+        every_operation_asks_for_its_right;
     tenancy:
         no_route_reaches_another_account;
 }
