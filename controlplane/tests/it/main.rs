@@ -23,6 +23,7 @@ mod entitlements;
 mod history;
 mod hung;
 mod killed;
+mod lossy;
 mod mails;
 mod members;
 mod money;
@@ -147,6 +148,8 @@ cases! {
         leases_never_exceed_the_limit,
         replies_reach_nodes_of_other_control_planes,
         dead_nodes_are_settled;
+    lossy:
+        every_unit_is_used_once_over_a_bad_way;
     stripe_inbox:
         only_what_stripe_signed_for_us_is_kept,
         many_events_are_kept_once,
