@@ -303,6 +303,13 @@ impl Store {
         self.database.query_one_raw(statement).await.unwrap().unwrap().try_get("", "n").unwrap()
     }
 
+    /// The text `n` of a query, for tests that look into tables.
+    #[cfg(test)]
+    pub(crate) async fn raw_text(&self, sql: &str) -> String {
+        let statement = sea_orm::Statement::from_string(self.database.get_database_backend(), sql);
+        self.database.query_one_raw(statement).await.unwrap().unwrap().try_get("", "n").unwrap()
+    }
+
     /// Closes all connections, waiting for those in use.
     pub async fn close(self) {
         if let Err(error) = self.database.close().await {

@@ -32,12 +32,14 @@ mod outbox;
 mod overage;
 mod parts;
 mod place;
+#[allow(dead_code, reason = "the tests of payfence need more of it")]
 mod postgres;
 mod quota;
 mod reconcile;
 mod roles;
 mod samples;
 mod scarce;
+mod secrecy;
 mod selling;
 mod settle;
 mod shop;
@@ -221,6 +223,8 @@ cases! {
         every_text_has_the_length_that_is_described;
     roles:
         every_operation_asks_for_its_right;
+    secrecy:
+        no_secret_stands_anywhere;
     tenancy:
         no_route_reaches_another_account;
 }
