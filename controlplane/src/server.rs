@@ -47,6 +47,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 pub const DRAIN: Duration = Duration::from_secs(30);
 /// How often what is old is thrown away.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
+/// Every so many rounds of that, accounts of the ledger are looked through: about once a day.
+const LEDGER_ROUNDS: u32 = 144;
 /// Between two steps of that.
 const PRUNE_PAUSE: Duration = Duration::from_millis(200);
 /// How long a start waits for the database.
@@ -296,6 +298,7 @@ where
 }
 
 async fn prune(store: Store, audit_days: u32) {
+    let mut rounds = 0_u32;
     loop {
         tokio::time::sleep(PRUNE_INTERVAL).await;
         loop {
@@ -312,6 +315,13 @@ async fn prune(store: Store, audit_days: u32) {
         if let Err(error) = store.prune_notifications().await {
             tracing::debug!(%error, "old events stay for now");
         }
+        // It looks through a whole table, for what is months old.
+        if rounds.is_multiple_of(LEDGER_ROUNDS)
+            && let Err(error) = store.prune_ledger().await
+        {
+            tracing::debug!(%error, "accounts of what ended stay for now");
+        }
+        rounds = rounds.wrapping_add(1);
     }
 }
 

@@ -8,9 +8,8 @@
 use std::sync::Arc;
 
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DatabaseTransaction,
-    EntityTrait as _, QueryFilter as _, QueryOrder as _, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait as _,
+    ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    SqliteTransactionMode, TransactionOptions,
 };
 
 mod billing_lookups;
@@ -18,11 +17,13 @@ mod billing_rows;
 mod change;
 mod connect;
 mod crossings;
+mod database;
 mod decisions;
 mod deliveries;
 mod error;
 mod idempotency;
 mod ledger;
+mod ledger_ended;
 mod mails;
 mod migrate;
 mod nodes;
@@ -54,7 +55,7 @@ pub use decisions::{
 };
 pub use deliveries::{Attempted, DueDelivery, Take};
 pub use error::{StorageError, StorageResult};
-pub use idempotency::StoredAnswer;
+pub use idempotency::{StoredAnswer, Work, WorkBegun, WorkEnd};
 pub use ledger::Taken;
 pub use nodes::{Admission, KnownNode, NodeReport, Start};
 pub use outbox::{Outbox, OutboxEntry};
@@ -82,13 +83,14 @@ pub mod column {
 
 use crate::secrets::Keyring;
 use crate::world::World;
+use database::{Database, Executor, Transaction};
 use idempotency::{Claim, Claimed};
 use outbox::Wake;
 
 /// The database. Clones share one pool.
 #[derive(Clone, Debug)]
 pub struct Store {
-    database: DatabaseConnection,
+    database: Database,
     world: Arc<dyn World>,
     wake: Wake,
     outbox: Outbox,
@@ -112,6 +114,8 @@ pub enum Begun {
     Answered(StoredAnswer),
     /// The key was used for another request.
     KeyReused,
+    /// Somebody else is at the same request.
+    Running,
 }
 
 impl Store {
@@ -158,7 +162,7 @@ impl Store {
     /// An account's rows.
     #[must_use]
     pub fn tenant(&self, account_id: &str) -> Tenant<'_> {
-        Tenant { executor: (&self.database).into(), account_id: account_id.to_owned() }
+        Tenant { executor: Executor::Pool(&self.database), account_id: account_id.to_owned() }
     }
 
     /// Begins a change of an account's rows.
@@ -192,6 +196,7 @@ impl Store {
             }
             Claimed::Answered(answer) => Ok(Begun::Answered(answer)),
             Claimed::Other => Ok(Begun::KeyReused),
+            Claimed::Running(_) => Ok(Begun::Running),
         }
     }
 
@@ -298,6 +303,13 @@ impl Store {
         self.database.query_one_raw(statement).await.unwrap().unwrap().try_get("", "n").unwrap()
     }
 
+    /// The text `n` of a query, for tests that look into tables.
+    #[cfg(test)]
+    pub(crate) async fn raw_text(&self, sql: &str) -> String {
+        let statement = sea_orm::Statement::from_string(self.database.get_database_backend(), sql);
+        self.database.query_one_raw(statement).await.unwrap().unwrap().try_get("", "n").unwrap()
+    }
+
     /// Closes all connections, waiting for those in use.
     pub async fn close(self) {
         if let Err(error) = self.database.close().await {
@@ -307,10 +319,10 @@ impl Store {
 }
 
 /// Begins a transaction that writes: in SQLite at once the only one, so that it can never fail half-way for another.
-async fn begin_write(database: &DatabaseConnection) -> StorageResult<DatabaseTransaction> {
+async fn begin_write(database: &Database) -> StorageResult<Transaction> {
     let options = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
     };
-    Ok(database.begin_with_options(options).await?)
+    Ok(database.begin(options).await?)
 }

@@ -116,6 +116,17 @@ pub async fn commit_shown<T: Serialize>(
     Ok(written(stored))
 }
 
+/// As [`commit_shown`], for what has no version.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn commit_listed<T: Serialize>(change: Change, view: &T) -> Result<Response, Problem> {
+    let body = serde_json::to_value(view).unwrap_or_default().to_string();
+    let stored = StoredAnswer { status: 200, body, etag: None, location: None };
+    change.commit_with(Some(&stored)).await?;
+    Ok(written(stored))
+}
+
 /// An answer given again.
 pub(super) fn stored(answer: StoredAnswer) -> Response {
     let mut response = written(answer);

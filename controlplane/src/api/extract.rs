@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value as Json};
 use sha2::{Digest as _, Sha256};
 
@@ -178,7 +178,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let Object(value) = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        if error.inner().is_data() {
+        // Something else in place of a word from a list is an error of syntax to the parser, too.
+        if error.inner().is_data() || serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
             fault_of(&error)
         } else {
             Problem::bad_request(format!("the body is not JSON: {}", error.inner()))
@@ -192,7 +193,7 @@ fn fault_of(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let path = error.path().to_string();
     let text = error.inner().to_string();
     // Without the place in the text, which means nothing to who built the JSON by program.
-    let message = text.split(" at line ").next().unwrap_or(&text).to_owned();
+    let message = without_text(text.split(" at line ").next().unwrap_or(&text));
     // An unknown or missing field is named in the message alone.
     let named = message
         .split('`')
@@ -204,6 +205,20 @@ fn fault_of(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
         (path, _) => path.to_owned(),
     };
     Problem::fields(vec![Fault { field, message }])
+}
+
+/// A message without the text that was sent, which may be a secret: what was expected in its place says enough.
+fn without_text(message: &str) -> String {
+    let is_text = ["invalid type: string", "invalid value: string"];
+    if message == "expected value" {
+        return "expected one of the words that are allowed".to_owned();
+    }
+    match message.rsplit_once("\", expected ") {
+        Some((sent, expected)) if is_text.iter().any(|begin| sent.starts_with(begin)) => {
+            format!("expected {expected}, not this text")
+        }
+        _ => message.to_owned(),
+    }
 }
 
 /// How deep brackets nest, strings left out. What is not JSON is found by the parser.

@@ -11,6 +11,10 @@ use policy::budget::Account as LedgerAccount;
 use policy::ids::entitlement_id;
 use policy::token::{self, TokenHash};
 
+mod work;
+
+pub use work::Kept;
+
 use super::problem::Problem;
 use super::rate::Limiter;
 use super::{App, RequestId};
@@ -288,11 +292,8 @@ impl Gate {
         match begun.await? {
             Begun::New(change) => Ok(change),
             Begun::Answered(answer) => Err(Problem::replay(answer)),
-            Begun::KeyReused => Err(Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
-                "this Idempotency-Key was used for another request in the last 24 hours; use a new one",
-            )),
+            Begun::KeyReused => Err(work::reused()),
+            Begun::Running => Err(work::running()),
         }
     }
 

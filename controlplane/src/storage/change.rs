@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{DatabaseTransaction, DbBackend, QuerySelect as _, Statement};
+use sea_orm::{DbBackend, QuerySelect as _, Statement};
 use serde_json::Value as Json;
 
+use super::database::{Executor, Transaction};
 use super::error::{StorageError, StorageResult};
 use super::idempotency::{Claim, StoredAnswer};
 use super::outbox::Wake;
@@ -58,7 +59,7 @@ struct Entry {
 /// A transaction that changes rows of one account. Dropped, it changes nothing.
 #[derive(Debug)]
 pub struct Change {
-    pub(super) transaction: DatabaseTransaction,
+    pub(super) transaction: Transaction,
     pub(super) account_id: String,
     pub(super) actor: Actor,
     pub(super) world: Arc<dyn World>,
@@ -70,7 +71,7 @@ pub struct Change {
 
 impl Change {
     pub(super) fn new(
-        transaction: DatabaseTransaction,
+        transaction: Transaction,
         account_id: &str,
         actor: Actor,
         world: Arc<dyn World>,
@@ -85,7 +86,7 @@ impl Change {
     /// The account's rows, as this change sees them.
     #[must_use]
     pub fn tenant(&self) -> Tenant<'_> {
-        Tenant { executor: (&self.transaction).into(), account_id: self.account_id.clone() }
+        Tenant { executor: Executor::Open(&self.transaction), account_id: self.account_id.clone() }
     }
 
     /// The clock and the randomness that rows are made with.
@@ -281,7 +282,7 @@ impl Change {
     }
 }
 
-async fn insert_row<R: TenantRow>(row: R, transaction: &DatabaseTransaction) -> StorageResult<R> {
+async fn insert_row<R: TenantRow>(row: R, transaction: &Transaction) -> StorageResult<R> {
     let mut active = row.into_active_model().reset_all();
     active.not_set(R::columns().key);
     Ok(active.insert(transaction).await?)

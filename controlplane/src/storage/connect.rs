@@ -8,10 +8,11 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
+use sea_orm::{SqlxPostgresConnector, SqlxSqliteConnector};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use super::database::{Database, Suspicion};
 use super::error::{StorageError, StorageResult};
 
 /// How long a request waits for a connection before it is told to come back.
@@ -20,7 +21,7 @@ pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an open transaction may wait for its owner, whose machine may have lost power.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(30);
-/// How long those who follow and publish wait for an answer: a connection whose other end is gone without a word gives none.
+/// How long those who follow and publish wait for all the answers of one round: longer than [`super::database::ANSWER_MAX`], which one may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Connections of one control plane to PostgreSQL, where the URL's owner does not say.
@@ -40,7 +41,7 @@ pub enum UrlError {
 }
 
 /// Opens a pool without connecting.
-pub(super) fn open(url: &str, connections_max: u32) -> Result<DatabaseConnection, UrlError> {
+pub(super) fn open(url: &str, connections_max: u32) -> Result<Database, UrlError> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         let options =
             PgConnectOptions::from_str(url).map_err(|error| UrlError::Form(error.to_string()))?;
@@ -51,12 +52,19 @@ pub(super) fn open(url: &str, connections_max: u32) -> Result<DatabaseConnection
             ("lock_timeout", "5000"),
             ("idle_in_transaction_session_timeout", idle_ms.as_str()),
         ]);
+        let suspicion = Suspicion::default();
+        let checked = suspicion.clone();
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(IDLE_TIMEOUT)
+            .after_release(move |connection, _| {
+                let checked = checked.clone();
+                Box::pin(async move { checked.check(connection).await })
+            })
             .connect_lazy_with(options);
-        return Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool));
+        let pool = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
+        return Ok(Database::new(pool, suspicion));
     }
     if !url.starts_with("sqlite:") {
         return Err(UrlError::Scheme);
@@ -73,7 +81,8 @@ pub(super) fn open(url: &str, connections_max: u32) -> Result<DatabaseConnection
         .max_connections(connections_max.min(8))
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_lazy_with(options);
-    Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
+    let pool = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
+    Ok(Database::new(pool, Suspicion::default()))
 }
 
 /// What comes of `asked`, which may be cut off in the middle.

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use policy::budget::PeriodId;
 use policy::budget::ledger::{Account, PeriodBooks};
 use policy::ids::entitlement_id;
-use sea_orm::{ConnectionTrait as _, DatabaseTransaction, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait as _, QueryResult, Statement, Value};
 
+use super::database::Transaction;
 use super::error::StorageResult;
 use super::{Change, Store};
 
@@ -68,7 +69,7 @@ pub(super) async fn note(
     before: &Before,
     accounts: &BTreeMap<u128, Account>,
     unix_ms: i64,
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
 ) -> StorageResult<()> {
     for (id, account) in accounts {
         // Late use of a period that is over is told to nobody.

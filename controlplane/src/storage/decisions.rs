@@ -17,8 +17,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use link::row::{self, Row, Stage};
 use link::wire::{Decisions, Position};
-use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbBackend, Statement, Value};
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement, Value};
 
+use super::database::Transaction;
 use super::error::StorageResult;
 use super::{Store, begin_write};
 use sites::Sites;
@@ -200,7 +201,7 @@ fn number(ordered: i64) -> u64 {
 
 /// Locks the positions of streams, which are made where they are missing, in the order that everybody keeps to.
 async fn lock(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     node: i64,
     streams: &HashSet<(u64, u16)>,
     now_ms: i64,
@@ -235,7 +236,7 @@ async fn lock(
 }
 
 async fn store_positions(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     node: i64,
     next: &Next,
     before: &Next,

@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 
 use policy::budget::ledger::{Account, Authority, Borrower, LedgerNow, Posted};
 use policy::budget::message::LeaseRequest;
-use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbBackend, Statement, Value};
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement, Value};
 
+use super::database::Transaction;
 use super::error::{StorageError, StorageResult};
 use super::policy_rows::VALUES_MAX;
 use super::{Store, begin_write};
@@ -139,7 +140,7 @@ fn id_of(bytes: &[u8]) -> StorageResult<u128> {
 }
 
 /// Locks accounts, those too that are not there yet, in the order that everybody keeps to. SQLite has one writer.
-async fn lock(transaction: &DatabaseTransaction, ids: &[u128]) -> StorageResult<()> {
+async fn lock(transaction: &Transaction, ids: &[u128]) -> StorageResult<()> {
     if transaction.get_database_backend() != DbBackend::Postgres {
         return Ok(());
     }
@@ -166,6 +167,14 @@ async fn now_ms<C: sea_orm::ConnectionTrait>(
     Ok(row.try_get("", "now_ms")?)
 }
 
+/// The account that a row's state is.
+pub(super) fn read(state: &[u8]) -> StorageResult<Account> {
+    let account =
+        state.strip_prefix(&[FORMAT]).and_then(|bytes| postcard::from_bytes::<Account>(bytes).ok());
+    account
+        .ok_or_else(|| StorageError::Broken("an account of the ledger cannot be read".to_owned()))
+}
+
 async fn load<C: sea_orm::ConnectionTrait>(database: &C, ids: &[u128]) -> StorageResult<Accounts> {
     let mut accounts = Accounts::new();
     for ids in ids.chunks(VALUES_MAX) {
@@ -180,23 +189,13 @@ async fn load<C: sea_orm::ConnectionTrait>(database: &C, ids: &[u128]) -> Storag
         for row in database.query_all_raw(statement).await? {
             let id: Vec<u8> = row.try_get("", "entitlement")?;
             let state: Vec<u8> = row.try_get("", "state")?;
-            let account = state
-                .strip_prefix(&[FORMAT])
-                .and_then(|bytes| postcard::from_bytes::<Account>(bytes).ok());
-            let account = account.ok_or_else(|| {
-                StorageError::Broken("an account of the ledger cannot be read".to_owned())
-            })?;
-            accounts.insert(id_of(&id)?, account);
+            accounts.insert(id_of(&id)?, read(&state)?);
         }
     }
     Ok(accounts)
 }
 
-async fn store(
-    transaction: &DatabaseTransaction,
-    accounts: &Accounts,
-    unix_ms: i64,
-) -> StorageResult<()> {
+async fn store(transaction: &Transaction, accounts: &Accounts, unix_ms: i64) -> StorageResult<()> {
     let all: Vec<(&u128, &Account)> = accounts.iter().collect();
     for accounts in all.chunks(VALUES_MAX) {
         let mut values: Vec<Value> = Vec::with_capacity(3 * accounts.len());

@@ -4,9 +4,10 @@
 //! Always holds: one process at a time; all missing steps in one transaction, so that a crash leaves the version
 //! before; a database of a later version is refused, not touched.
 
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement};
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 
 use super::begin_write;
+use super::database::Database;
 use super::error::{StorageError, StorageResult};
 use super::schema::{self, STEPS};
 
@@ -15,7 +16,7 @@ const LOCK: i64 = 0x7061_7966_656e_6365;
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (name TEXT NOT NULL PRIMARY KEY, applied_at_ms BIGINT NOT NULL)";
 
 /// Runs the steps that are missing; says how many.
-pub(super) async fn run(database: &DatabaseConnection, now_ms: i64) -> StorageResult<usize> {
+pub(super) async fn run(database: &Database, now_ms: i64) -> StorageResult<usize> {
     let backend = database.get_database_backend();
     let is_postgres = backend == DbBackend::Postgres;
     let transaction = begin_write(database).await?;

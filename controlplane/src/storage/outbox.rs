@@ -11,12 +11,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use sqlx::postgres::PgListener;
 use tokio::sync::{Notify, watch};
 
 use super::begin_write;
 use super::connect::answered;
+use super::database::Database;
 use super::error::StorageResult;
 
 /// How often the outbox is looked at without having been told to.
@@ -53,7 +54,7 @@ const KEPT_MS: i64 = 7 * 86_400_000;
 
 /// Forgets entries that are old and that enough have come after; says how many. A node that would need them takes a base.
 pub(super) async fn prune(
-    database: &DatabaseConnection,
+    database: &Database,
     now_ms: i64,
     kept_min: i64,
     step: u64,
@@ -82,13 +83,13 @@ impl Wake {
 /// The outbox of one process: a publisher, and what its followers wait for.
 #[derive(Clone, Debug)]
 pub struct Outbox {
-    database: DatabaseConnection,
+    database: Database,
     wake: Wake,
     head: Arc<watch::Sender<i64>>,
 }
 
 impl Outbox {
-    pub(super) fn new(database: DatabaseConnection, wake: Wake) -> Self {
+    pub(super) fn new(database: Database, wake: Wake) -> Self {
         Self { database, wake, head: Arc::new(watch::Sender::new(0)) }
     }
 
@@ -171,14 +172,15 @@ impl Outbox {
         if self.database.get_database_backend() != DbBackend::Postgres {
             return None;
         }
-        let pool = self.database.get_postgres_connection_pool();
+        let pool = self.database.postgres();
         let listening = async {
             let mut listener = PgListener::connect_with(pool).await?;
             listener.listen(CHANNEL).await?;
             Ok::<_, sqlx::Error>(listener)
         };
-        // An engine without LISTEN is polled.
-        listening.await.inspect_err(|error| tracing::debug!(%error, "no LISTEN; polling")).ok()
+        // An engine without LISTEN is polled, and so is one that does not answer.
+        let listening = answered(async { Ok(listening.await?) }).await;
+        listening.inspect_err(|error| tracing::debug!(%error, "no LISTEN; polling")).ok()
     }
 
     async fn wait(&self, listener: &mut Option<PgListener>) {
@@ -230,7 +232,7 @@ pub(super) async fn head<C: ConnectionTrait>(database: &C) -> StorageResult<i64>
 /// One reader of the outbox.
 #[derive(Debug)]
 pub struct Follower {
-    database: DatabaseConnection,
+    database: Database,
     head: watch::Receiver<i64>,
     sequence: i64,
 }

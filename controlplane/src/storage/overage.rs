@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use policy::budget::Overage;
 use policy::budget::ledger::{Account, PeriodBooks};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DatabaseTransaction, EntityTrait as _,
-    QueryFilter as _, QueryOrder as _, Statement, Value,
+    ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    Statement, Value,
 };
 
 use super::crossings::{Before, signed};
+use super::database::Transaction;
 use super::error::StorageResult;
 use super::rows::{Entity, OverageEvent, column};
 use super::{Change, NamedEntitlement, Store};
@@ -29,7 +30,7 @@ pub(super) async fn note(
     before: &Before,
     accounts: &BTreeMap<u128, Account>,
     unix_ms: i64,
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
 ) -> StorageResult<()> {
     for (id, account) in accounts {
         for books in &account.books {
@@ -63,7 +64,7 @@ async fn open(
     limit: i64,
     cap: Option<i64>,
     unix_ms: i64,
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
 ) -> StorageResult<()> {
     let used = signed(books.used());
     let over = over(used, limit, cap);
@@ -89,11 +90,7 @@ async fn open(
 }
 
 /// Use of a period that is over, by the limit that it had.
-async fn late(
-    id: u128,
-    books: &PeriodBooks,
-    transaction: &DatabaseTransaction,
-) -> StorageResult<()> {
+async fn late(id: u128, books: &PeriodBooks, transaction: &Transaction) -> StorageResult<()> {
     let sql = "UPDATE overage_books SET used_units = $3, over_units = CASE WHEN $3 <= limit_units THEN 0 \
                WHEN cap_units IS NOT NULL AND $3 - limit_units > cap_units THEN cap_units ELSE $3 - limit_units END \
                WHERE entitlement = $1 AND period_id = $2";

@@ -8,11 +8,12 @@ use std::collections::HashMap;
 
 use sea_orm::entity::prelude::*;
 use sea_orm::{
-    AccessMode, Condition, DatabaseTransaction, DbBackend, IsolationLevel, QueryOrder as _,
-    QuerySelect as _, TransactionOptions, TransactionTrait as _,
+    AccessMode, Condition, DbBackend, IsolationLevel, QueryOrder as _, QuerySelect as _,
+    TransactionOptions,
 };
 
 use super::Store;
+use super::database::Transaction;
 use super::error::StorageResult;
 use super::outbox;
 use super::rows::{
@@ -25,7 +26,7 @@ pub(super) const VALUES_MAX: usize = 1_000;
 /// A database snapshot that is read from. Dropped, it is given back.
 #[derive(Debug)]
 pub struct PolicyReader {
-    transaction: DatabaseTransaction,
+    transaction: Transaction,
     now_ms: i64,
 }
 
@@ -70,7 +71,7 @@ impl Store {
             // A transaction that only reads sees SQLite as it was at its first statement.
             _ => TransactionOptions::default(),
         };
-        let transaction = self.database.begin_with_options(options).await?;
+        let transaction = self.database.begin(options).await?;
         Ok(PolicyReader { transaction, now_ms: self.world.now_ms() })
     }
 }

@@ -4,8 +4,9 @@
 //! Always holds: one step deletes at most [`STEP`] rows of a kind and looks at no more of the audit log, so that no change waits long for it;
 //! what is deleted is older than was said. Several control planes may do it at once.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
+use sea_orm::{ConnectionTrait, Statement};
 
+use super::database::Database;
 use super::error::StorageResult;
 use super::{idempotency, outbox};
 
@@ -36,7 +37,7 @@ impl Pruned {
 
 /// One step.
 pub(super) async fn step(
-    database: &DatabaseConnection,
+    database: &Database,
     now_ms: i64,
     audit_days: u32,
 ) -> StorageResult<Pruned> {

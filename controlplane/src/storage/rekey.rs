@@ -5,10 +5,10 @@
 //! run again. What a secret says stays, so nodes are told nothing and versions stay.
 
 use sea_orm::{
-    ColumnTrait as _, DatabaseConnection, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _,
+    ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
+use super::database::Database;
 use super::error::{StorageError, StorageResult};
 use super::rows::{Entity, Site, WebhookEndpoint, column};
 use crate::secrets::Keyring;
@@ -19,7 +19,7 @@ const BATCH: u64 = 500;
 
 /// Seals every secret anew that an older key sealed.
 pub(super) async fn run(
-    database: &DatabaseConnection,
+    database: &Database,
     keyring: &Keyring,
     world: &dyn World,
 ) -> StorageResult<u64> {
@@ -27,11 +27,7 @@ pub(super) async fn run(
     Ok(sites + webhook_endpoints(database, keyring, world).await?)
 }
 
-async fn sites(
-    database: &DatabaseConnection,
-    keyring: &Keyring,
-    world: &dyn World,
-) -> StorageResult<u64> {
+async fn sites(database: &Database, keyring: &Keyring, world: &dyn World) -> StorageResult<u64> {
     let (mut count, mut after) = (0, 0);
     loop {
         let sites = Entity::<Site>::find()
@@ -51,7 +47,7 @@ async fn sites(
 
 async fn site_anew(
     site: &Site,
-    database: &DatabaseConnection,
+    database: &Database,
     keyring: &Keyring,
     world: &dyn World,
 ) -> StorageResult<u64> {
@@ -70,7 +66,7 @@ async fn site_anew(
 }
 
 async fn webhook_endpoints(
-    database: &DatabaseConnection,
+    database: &Database,
     keyring: &Keyring,
     world: &dyn World,
 ) -> StorageResult<u64> {

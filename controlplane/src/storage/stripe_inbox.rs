@@ -7,9 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement, Value};
+use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 
 use super::change::Change;
+use super::database::Transaction;
 use super::error::StorageResult;
 use super::rows::TenantRow as _;
 use super::stripe_event_rows::StripeEvent;
@@ -406,10 +407,7 @@ fn keys_of(job: &Job) -> String {
 }
 
 /// The events that wait for a subject, counted as begun once more.
-async fn begin(
-    transaction: &DatabaseTransaction,
-    name: &str,
-) -> StorageResult<(Vec<JobEvent>, i64)> {
+async fn begin(transaction: &Transaction, name: &str) -> StorageResult<(Vec<JobEvent>, i64)> {
     let backend = transaction.get_database_backend();
     let lock = if backend == DbBackend::Postgres { " FOR UPDATE SKIP LOCKED" } else { "" };
     let sql = format!(
@@ -436,7 +434,7 @@ async fn begin(
 }
 
 async fn done(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     job: &Job,
     now_ms: i64,
     note: Option<&str>,

@@ -5,8 +5,9 @@
 //! could be built from otherwise do not leave `storage`.
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{DatabaseExecutor, QueryOrder as _, QuerySelect as _, Select};
+use sea_orm::{QueryOrder as _, QuerySelect as _, Select};
 
+use super::database::Executor;
 use super::error::{StorageError, StorageResult};
 use super::rows::{Account, Entity, TenantRow};
 use crate::ids::is_id;
@@ -14,7 +15,7 @@ use crate::ids::is_id;
 /// An account's view of the database.
 #[derive(Debug)]
 pub struct Tenant<'c> {
-    pub(super) executor: DatabaseExecutor<'c>,
+    pub(super) executor: Executor<'c>,
     pub(super) account_id: String,
 }
 

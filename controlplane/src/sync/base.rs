@@ -77,6 +77,8 @@ pub async fn compile(
         let sites = Arc::clone(&sites);
         builder = blocking(move || add(builder, &sites, &page)).await??;
     }
+    // What is written now needs no rows, and the database ends transactions that are idle for long.
+    drop(reader);
     let path = folder.join(format!("base-{}-{sequence}", std::process::id()));
     let written = blocking(move || write(builder, sequence, &path)).await??;
     let (file, bytes, sha256) = written;

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use crate::api::ApiSettings;
 use crate::api::rate::RateLimit;
 use crate::secrets::Keyring;
-use crate::storage::{Site, column};
+use crate::storage::{Site, WebhookEndpoint, column};
 use crate::world::System;
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
@@ -148,15 +148,33 @@ pub async fn keys_of_secrets_rotate(place: Place) {
         let tenant = place.store.tenant(&account);
         tenant.get::<Site>(&id).await.unwrap().unwrap().sealed_headers.unwrap()
     };
+    let endpoint = json!({ "url": "https://hooks.example.com/rotated" });
+    let endpoint = owner.post("/v1/webhook-endpoints", endpoint).await.expect(201);
+    let sealed_secrets = async || {
+        let tenant = place.store.tenant(&account);
+        tenant.get::<WebhookEndpoint>(&endpoint.id()).await.unwrap().unwrap().sealed_secrets
+    };
     let old = place.text.clone();
     let new = Keyring::generate(&System).replacen('1', "2", 1);
     assert_eq!(place.store.rekey(&place.keyring).await.unwrap(), 0);
     let both = Keyring::parse(&format!("{new}{old}")).unwrap();
-    assert_eq!(place.store.rekey(&both).await.unwrap(), 1);
+    assert_eq!(place.store.rekey(&both).await.unwrap(), 2);
     assert_eq!(place.store.rekey(&both).await.unwrap(), 0);
     let new = Keyring::parse(&new).unwrap();
     assert_eq!(new.open(&id, &sealed().await).unwrap(), br#"{"X-Secret":"kept"}"#);
+    let secret = new.open(&endpoint.id(), &sealed_secrets().await).unwrap();
+    assert_eq!(secret, endpoint.json["secret"].as_str().unwrap().as_bytes());
     assert!(place.store.rekey(&place.keyring).await.is_err(), "a key that is missing is said");
+    // Whatever else is sealed is to be sealed anew, too: say it in `storage/rekey.rs`, and try it above.
+    let schema = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/storage/schema");
+    let mut sealed_columns = Vec::new();
+    for step in std::fs::read_dir(schema).unwrap() {
+        let sql = std::fs::read_to_string(step.unwrap().path()).unwrap();
+        let words = sql.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+        sealed_columns.extend(words.filter(|word| word.starts_with("sealed_")).map(str::to_owned));
+    }
+    sealed_columns.sort_unstable();
+    assert_eq!(sealed_columns, ["sealed_headers", "sealed_secrets"]);
 }
 
 pub async fn what_is_taken_is_said_by_field(place: Place) {

@@ -50,6 +50,11 @@ impl Client {
         Self { router, key }
     }
 
+    /// The same caller with another key.
+    pub fn with_key(&self, key: String) -> Self {
+        Self { router: self.router.clone(), key }
+    }
+
     pub async fn send(
         &self,
         method: Method,

@@ -11,14 +11,19 @@ mod away;
 mod catalogue;
 mod clickhouse;
 mod client;
+mod contract;
 mod decision_rows;
 mod decisions;
+mod dropped;
+mod ended;
 #[path = "../../../link/tests/clickhouse/engine.rs"]
 #[allow(dead_code, reason = "the sink's tests need more of it")]
 mod engine;
 mod entitlements;
 mod history;
+mod hung;
 mod killed;
+mod lossy;
 mod mails;
 mod members;
 mod money;
@@ -27,11 +32,14 @@ mod outbox;
 mod overage;
 mod parts;
 mod place;
+#[allow(dead_code, reason = "the tests of payfence need more of it")]
 mod postgres;
 mod quota;
 mod reconcile;
+mod roles;
 mod samples;
 mod scarce;
+mod secrecy;
 mod selling;
 mod settle;
 mod shop;
@@ -74,6 +82,8 @@ cases! {
         a_dropped_change_changes_nothing,
         pages_go_through_everything,
         every_change_leaves_an_audit_entry_without_secrets;
+    dropped:
+        futures_dropped_anywhere_leave_nothing_open;
     outbox:
         numbers_have_no_gaps_under_concurrent_writers_and_publishers,
         changes_of_one_row_keep_their_order,
@@ -140,6 +150,8 @@ cases! {
         leases_never_exceed_the_limit,
         replies_reach_nodes_of_other_control_planes,
         dead_nodes_are_settled;
+    lossy:
+        every_unit_is_used_once_over_a_bad_way;
     stripe_inbox:
         only_what_stripe_signed_for_us_is_kept,
         many_events_are_kept_once,
@@ -187,6 +199,8 @@ cases! {
     quota:
         each_part_of_a_quota_is_told_once,
         a_quota_used_up_at_once_is_told_as_that_alone;
+    ended:
+        accounts_of_what_ended_long_ago_are_forgotten;
     history:
         changes_of_before_a_new_history_lead_nowhere;
     decisions:
@@ -201,6 +215,16 @@ cases! {
         decisions_are_listed_by_what_is_looked_for,
         what_cannot_be_asked_is_refused,
         use_is_summed_up_by_time_and_group;
+    contract:
+        every_post_is_done_once_for_its_key,
+        every_update_and_removal_is_guarded_by_a_version,
+        every_list_is_paged,
+        every_body_is_read_strictly,
+        every_text_has_the_length_that_is_described;
+    roles:
+        every_operation_asks_for_its_right;
+    secrecy:
+        no_secret_stands_anywhere;
     tenancy:
         no_route_reaches_another_account;
 }
@@ -269,6 +293,9 @@ fn postgres() {
         scarce::a_database_that_does_not_answer_is_waited_for(&cluster);
         scarce::connections_that_lead_nowhere_are_given_up(&cluster);
         scarce::a_database_without_connections_is_waited_for();
+    }
+    if is_asked_for("hung") {
+        hung::whatever_asks_gives_up(&cluster);
     }
     if is_asked_for("away") {
         away::a_database_that_goes_away_is_waited_for(&mut cluster);

@@ -45,3 +45,27 @@ fn every_operation_is_described() {
         assert!(document.pointer(pointer).is_some(), "{pointer} is not in the document");
     }
 }
+
+/// The walks over all operations go by the document, so nothing may be served that is not in it.
+#[test]
+fn every_endpoint_is_in_the_document() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/endpoints");
+    let (mut described, mut folders) = (0, vec![folder]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            described += std::fs::read_to_string(&path).unwrap().matches("#[utoipa::path(").count();
+        }
+    }
+    let document = api::document();
+    let paths = document["paths"].as_object().unwrap().values();
+    let listed: usize = paths.map(|operations| operations.as_object().unwrap().len()).sum();
+    assert_eq!(listed, described, "an endpoint is written and not routed, or the other way round");
+    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/endpoints.rs");
+    let list = std::fs::read_to_string(list).unwrap();
+    assert!(!list.contains(".route("), "a route without a description: use routes!");
+}

@@ -140,16 +140,24 @@ fn now() -> Instant {
     Instant::now()
 }
 
-fn binary(name: &str) -> PathBuf {
-    let versions = Path::new("/usr/lib/postgresql");
-    let mut found: Vec<PathBuf> = std::fs::read_dir(versions)
+const VERSIONS: &str = "/usr/lib/postgresql";
+
+/// Whether PostgreSQL is installed.
+pub fn is_there() -> bool {
+    find("initdb").is_some()
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(VERSIONS)
         .map(|entries| entries.flatten().map(|entry| entry.path().join("bin").join(name)).collect())
         .unwrap_or_default();
     found.retain(|path| path.exists());
     found.sort();
-    found.pop().unwrap_or_else(|| {
-        panic!("no {name} below {}: apt-get install postgresql", versions.display())
-    })
+    found.pop()
+}
+
+fn binary(name: &str) -> PathBuf {
+    find(name).unwrap_or_else(|| panic!("no {name} below {VERSIONS}: apt-get install postgresql"))
 }
 
 /// A program of PostgreSQL's that ends with this thread, as nobody where this is root.

@@ -87,7 +87,7 @@ fn value(name: &str, schema: &Json, document: &Json, ids: &Ids) -> Json {
     }
 }
 
-fn resolve(schema: &Json, document: &Json) -> Json {
+pub fn resolve(schema: &Json, document: &Json) -> Json {
     match schema["$ref"].as_str() {
         Some(to) => document.pointer(to.trim_start_matches('#')).cloned().unwrap_or_default(),
         None => schema.clone(),

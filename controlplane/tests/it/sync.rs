@@ -160,8 +160,7 @@ pub async fn a_node_is_cut_off(place: Place) {
     owner.delete(&format!("/v1/nodes/{id}/tokens/{token_id}")).await.expect(200);
     let revoked_at = tokio::time::Instant::now();
     node.wait("the refusal", |node| node.status().alarm.is_some()).await;
-    // The promise is a second; the rest is for a machine that is busy with other things.
-    assert!(revoked_at.elapsed() < std::time::Duration::from_secs(3));
+    assert!(revoked_at.elapsed() < std::time::Duration::from_secs(1), "{:?}", revoked_at.elapsed());
     assert!(other_node.status().alarm.is_none());
     // One that was never issued.
     let unknown = link::wire::NodeToken::make(getrandom::fill).unwrap();

@@ -167,6 +167,39 @@ fn nodes_serve_on_without_a_control_plane() {
     assert_eq!(admitted, LIMIT);
 }
 
+/// A site that would rather give away than refuse: what is let through is counted, and settled once the ledger is back.
+#[test]
+fn what_is_let_through_without_a_control_plane_is_settled() {
+    const LIMIT: u64 = 80;
+    // Past what can be leased ahead, a quarter of what is left, and within what the node itself knows to be left.
+    const WITHOUT: u64 = 30;
+    // A shard that never knew where to count does so with its next request: enough for every shard to have one.
+    const AFTER: u64 = 16;
+    const ALL: u64 = 1 + WITHOUT + AFTER;
+    let origin = Origin::ok();
+    let plan = json!({ "reference": "small", "quota": { "requests": LIMIT, "per": "year" } });
+    let Some(mut plane) = Plane::start(origin.address, plan) else { return };
+    plane.patch(&format!("/v1/sites/{}", plane.site_id), json!({ "on_ledger_loss": "open" }));
+    let subscriber = plane.subscribe();
+    let node = plane.node("n1");
+    wait_answer(&node, &subscriber.token, (200, ""));
+    plane.crash();
+    for number in 0..WITHOUT {
+        assert_eq!(ask(&node, &subscriber.token), (200, String::new()), "request {number}");
+    }
+    plane.restart();
+    for number in 0..AFTER {
+        assert_eq!(ask(&node, &subscriber.token), (200, String::new()), "request {number} after");
+    }
+    let entitlement = format!("/v1/entitlements/{}", subscriber.subscription_id);
+    wait_for("all that was let through", || {
+        let shown = plane.get(&entitlement);
+        assert!(shown["used"].as_u64()? <= ALL, "{shown}");
+        (shown["used"] == ALL && shown["remaining"] == LIMIT - ALL).then_some(())
+    });
+    assert_eq!(origin.requests().len() as u64, ALL);
+}
+
 #[test]
 fn a_node_waits_for_its_first_policy_and_can_be_stopped_meanwhile() {
     let origin = Origin::ok();

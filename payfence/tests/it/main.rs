@@ -47,5 +47,6 @@ mod tls_client_side;
 mod tls_handshake_limit;
 mod tls_origin_side;
 mod tls_renegotiation;
+mod two_planes;
 mod usage;
 mod warm;

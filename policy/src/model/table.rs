@@ -14,8 +14,8 @@ use super::diagnostic::Sink;
 /// A value with its place.
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 
-/// The longest id, name or other plain string, bytes.
-pub(super) const TEXT_BYTES_MAX: usize = 200;
+/// The longest id, name or other plain string, characters.
+pub(super) const TEXT_CHARS_MAX: usize = 200;
 
 /// A table of the file.
 pub(super) struct Table<'t> {
@@ -243,13 +243,12 @@ pub(super) fn expected(what: &str, found: &DeValue<'_>) -> String {
     format!("expected {what}, found {found}")
 }
 
-/// A string of 1 to [`TEXT_BYTES_MAX`] bytes without control characters.
+/// A string of 1 to [`TEXT_CHARS_MAX`] characters, no control characters.
 pub(super) fn text(value: &DeValue<'_>) -> Result<String, String> {
     let text = value.as_str().ok_or_else(|| expected("a string", value))?;
-    if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
-        return Err(format!(
-            "expected 1 to {TEXT_BYTES_MAX} bytes of text without control characters"
-        ));
+    let is_short = text.chars().take(TEXT_CHARS_MAX + 1).count() <= TEXT_CHARS_MAX;
+    if text.trim().is_empty() || !is_short || text.chars().any(char::is_control) {
+        return Err(format!("expected 1 to {TEXT_CHARS_MAX} characters, no control characters"));
     }
     Ok(text.to_owned())
 }
@@ -258,9 +257,9 @@ pub(super) fn text(value: &DeValue<'_>) -> Result<String, String> {
 pub(super) fn header_text(value: &DeValue<'_>) -> Result<String, String> {
     let text = value.as_str().ok_or_else(|| expected("a string", value))?;
     let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
-    if text.is_empty() || text.len() > TEXT_BYTES_MAX || !is_plain || text.trim() != text {
+    if text.is_empty() || text.len() > TEXT_CHARS_MAX || !is_plain || text.trim() != text {
         return Err(format!(
-            "expected 1 to {TEXT_BYTES_MAX} printable ASCII characters, no space first or last, \
+            "expected 1 to {TEXT_CHARS_MAX} printable ASCII characters, no space first or last, \
              since it is sent in a header"
         ));
     }

@@ -31,11 +31,15 @@ pub struct CustomerDraft {
     pub reference: Option<String>,
     /// For people.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
     pub name: Option<String>,
     /// Where to write to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 200, pattern = "^[!-?A-~]+@[!-?A-~]+$")]
+    #[schema(max_length = 254, pattern = "^[!-?A-~]+@[!-?A-~]+$")]
     pub email: Option<String>,
 }
 

@@ -6,14 +6,14 @@
 use crate::api::time;
 use crate::domain::policy_text::Fault;
 
-/// The longest text for people, bytes; as in the policy file.
-const TEXT_BYTES_MAX: usize = 200;
+/// The longest text, characters; as in the policy file, and as `maxLength` counts them.
+const TEXT_CHARS_MAX: usize = 200;
 
 /// Text for people.
 pub fn check_text(field: &str, text: &str, faults: &mut Vec<Fault>) {
-    if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
-        let message =
-            format!("expected 1 to {TEXT_BYTES_MAX} bytes of text without control characters");
+    let is_short = text.chars().take(TEXT_CHARS_MAX + 1).count() <= TEXT_CHARS_MAX;
+    if text.trim().is_empty() || !is_short || text.chars().any(char::is_control) {
+        let message = format!("expected 1 to {TEXT_CHARS_MAX} characters, no control characters");
         faults.push(Fault::new(field, message));
     }
 }
@@ -45,9 +45,9 @@ pub fn check_email(text: &str, faults: &mut Vec<Fault>) -> String {
 pub fn check_reference(reference: Option<&str>, faults: &mut Vec<Fault>) {
     let Some(text) = reference else { return };
     let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
-    if text.is_empty() || text.len() > TEXT_BYTES_MAX || !is_plain || text.trim() != text {
+    if text.is_empty() || text.len() > TEXT_CHARS_MAX || !is_plain || text.trim() != text {
         let message = format!(
-            "expected 1 to {TEXT_BYTES_MAX} printable ASCII characters, no space first or last, since it is sent in a header"
+            "expected 1 to {TEXT_CHARS_MAX} printable ASCII characters, no space first or last, since it is sent in a header"
         );
         faults.push(Fault::new("reference", message));
     }

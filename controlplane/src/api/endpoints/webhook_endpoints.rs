@@ -40,7 +40,11 @@ pub struct WebhookEndpointDraft {
     pub url: String,
     /// For people.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
     pub description: Option<String>,
     /// The kinds of events it is told of; left out: all, those to come too.
     #[serde(skip_serializing_if = "Option::is_none")]

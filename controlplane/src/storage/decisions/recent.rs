@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 
 use link::row::Row;
-use sea_orm::{DatabaseTransaction, Value};
+use sea_orm::Value;
 
 use super::sites::Placed;
 use super::statement::insert_many;
 use super::{Retention, ordered};
 use crate::domain::usage::counted;
+use crate::storage::database::Transaction;
 use crate::storage::error::StorageResult;
 
 const COLUMNS: &str = "account_id, site_key, time_us, epoch, shard, seq, node_key, customer, subscription, period, token, plan, \
@@ -21,7 +22,7 @@ const WIDTH: usize = 26;
 
 /// Writes the newest rows of each site; says how many of which.
 pub(super) async fn insert(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     node: i64,
     rows: &[Placed<'_>],
     kept: &Retention,

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use sea_orm::{ConnectionTrait as _, DatabaseTransaction, Statement, Value};
+use sea_orm::{ConnectionTrait as _, Statement, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::recent::{period, text};
@@ -15,6 +15,7 @@ use super::sites::Placed;
 use super::statement::insert_many;
 use super::{DAY_MS, Retention};
 use crate::domain::usage::{COLUMNS, Figures};
+use crate::storage::database::Transaction;
 use crate::storage::error::StorageResult;
 
 /// Customer, subscription, token and resource of what is counted together for want of room.
@@ -95,7 +96,7 @@ struct Table {
 
 /// Adds a batch to both.
 pub(super) async fn store(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     rows: &[Placed<'_>],
     kept: &Retention,
     now_ms: i64,
@@ -162,11 +163,7 @@ fn sum_up<'a>(
 }
 
 /// Counts together what a site has no room for.
-async fn make_fit(
-    transaction: &DatabaseTransaction,
-    table: Table,
-    cells: Cells,
-) -> StorageResult<Cells> {
+async fn make_fit(transaction: &Transaction, table: Table, cells: Cells) -> StorageResult<Cells> {
     let mut buckets: BTreeMap<(i64, i64), usize> = BTreeMap::new();
     for cell in cells.keys() {
         *buckets.entry((cell.site, cell.at_s)).or_default() += 1;
@@ -204,7 +201,7 @@ async fn make_fit(
 
 /// How many rows these minutes or days have.
 async fn counts(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     table: Table,
     buckets: &[(i64, i64)],
 ) -> StorageResult<HashMap<(i64, i64), usize>> {
@@ -237,7 +234,7 @@ async fn counts(
 
 /// The rows that a minute or day has.
 async fn known(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     table: Table,
     (site, at_s): (i64, i64),
 ) -> StorageResult<HashSet<Cell>> {
@@ -264,7 +261,7 @@ async fn known(
 }
 
 async fn store_keys(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     used: &BTreeMap<(i64, KeyId), i64>,
     whose: &HashMap<KeyId, Whose<'_>>,
 ) -> StorageResult<()> {
@@ -282,11 +279,7 @@ async fn store_keys(
     insert_many(transaction, head, tail, 7, values).await
 }
 
-async fn store_cells(
-    transaction: &DatabaseTransaction,
-    table: Table,
-    cells: &Cells,
-) -> StorageResult<()> {
+async fn store_cells(transaction: &Transaction, table: Table, cells: &Cells) -> StorageResult<()> {
     let width = 5 + COLUMNS.len();
     let mut values: Vec<Value> = Vec::with_capacity(width * cells.len());
     for (cell, figures) in cells {

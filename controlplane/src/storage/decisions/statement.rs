@@ -3,8 +3,9 @@
 //! In: the rows' values, one after the other. Out: a few statements.
 //! Always holds: rows go in their order; there are few sizes of statements, so that a connection prepares each once.
 
-use sea_orm::{ConnectionTrait as _, DatabaseTransaction, Statement, Value};
+use sea_orm::{ConnectionTrait as _, Statement, Value};
 
+use crate::storage::database::Transaction;
 use crate::storage::error::StorageResult;
 
 /// Rows of one statement: SQLite takes 32,766 values in one.
@@ -12,7 +13,7 @@ const SIZES: [usize; 4] = [256, 32, 4, 1];
 
 /// Inserts rows of `width` values each.
 pub(super) async fn insert_many(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     head: &str,
     tail: &str,
     width: usize,

@@ -4,7 +4,7 @@
 //! Always holds: the same request with the same key is one checkout and one session, also where Stripe's answer was lost.
 
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use http::{StatusCode, header};
 use sha2::{Digest as _, Sha256};
 
@@ -13,7 +13,7 @@ use crate::api::App;
 use crate::api::answer::Shown;
 use crate::api::endpoints::fields::check_email;
 use crate::api::extract::Posted;
-use crate::api::gate::Caller;
+use crate::api::gate::{Caller, Kept};
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
 use crate::billing::checkout::{Wanted, create};
@@ -50,11 +50,15 @@ pub async fn create_checkout(
         allow_promotion_codes: draft.allow_promotion_codes,
         automatic_tax: draft.automatic_tax,
     };
-    let id = posted.key.map(|key| id_of(&grant.account_id, &key.key));
-    let row = create(billing, &grant.account_id, grant.actor, id, &wanted).await?;
-    let location = format!("/v1/checkouts/{}", row.id);
-    let shown = Shown { view: view_of(&row, &caller)?, version: row.version };
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], shown).into_response())
+    // Broken off and begun again, it goes on with the checkout that there is.
+    let id = posted.key.as_ref().map(|key| id_of(&grant.account_id, &key.key));
+    let work = async {
+        let row = create(billing, &grant.account_id, grant.actor.clone(), id, &wanted).await?;
+        let location = format!("/v1/checkouts/{}", row.id);
+        let shown = Shown { view: view_of(&row, &caller)?, version: row.version };
+        Ok((StatusCode::CREATED, [(header::LOCATION, location)], shown))
+    };
+    app.gate.work_once(&grant, posted.key.as_ref(), Kept::Answer, work).await
 }
 
 /// The id of the checkout that a key names.

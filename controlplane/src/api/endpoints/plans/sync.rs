@@ -5,12 +5,13 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::App;
 use crate::api::extract::Posted;
-use crate::api::gate::Caller;
+use crate::api::gate::{Caller, Kept};
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
 use crate::billing::catalogue::{Depth, SyncEntry, sync};
@@ -47,10 +48,13 @@ pub async fn sync_billing(
     State(app): State<App>,
     caller: Caller,
     posted: Posted<SyncDraft>,
-) -> Result<Json<SyncView>, Problem> {
+) -> Result<Response, Problem> {
     let SyncDraft { mode, dry_run } = posted.body;
     let grant = app.gate.grant(&caller, Area::Plans)?;
     let depth = if dry_run { Depth::DryRun } else { Depth::Whole };
-    let entries = sync(app.billing()?, &grant.account_id, mode, depth).await?;
-    Ok(Json(SyncView { mode, dry_run, entries }))
+    let work = async {
+        let entries = sync(app.billing()?, &grant.account_id, mode, depth).await?;
+        Ok(Json(SyncView { mode, dry_run, entries }))
+    };
+    app.gate.work_once(&grant, posted.key.as_ref(), Kept::Answer, work).await
 }

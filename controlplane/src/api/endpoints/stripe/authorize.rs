@@ -5,12 +5,13 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::App;
 use crate::api::extract::Posted;
-use crate::api::gate::Caller;
+use crate::api::gate::{Caller, Kept};
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
 use crate::billing::connect::oauth_begin;
@@ -40,9 +41,12 @@ pub async fn authorize_stripe_account(
     State(app): State<App>,
     caller: Caller,
     posted: Posted<AuthorizeDraft>,
-) -> Result<Json<AuthorizeView>, Problem> {
+) -> Result<Response, Problem> {
     let grant = app.gate.grant(&caller, Area::Account)?;
-    let (billing, mode) = (app.billing()?, posted.body.mode);
-    let url = oauth_begin(billing, &grant.account_id, &grant.actor, mode).await?;
-    Ok(Json(AuthorizeView { url }))
+    let work = async {
+        let (billing, mode) = (app.billing()?, posted.body.mode);
+        let url = oauth_begin(billing, &grant.account_id, &grant.actor, mode).await?;
+        Ok(Json(AuthorizeView { url }))
+    };
+    app.gate.work_once(&grant, posted.key.as_ref(), Kept::Nothing, work).await
 }

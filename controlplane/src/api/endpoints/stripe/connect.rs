@@ -3,16 +3,17 @@
 //! In: an address, a country. Out: 200 with the account and a link for its owner.
 //! Always holds: an account has one Stripe account of a mode; asked again, it gets another link to the same one.
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{StripeAccountView, view_of};
 use crate::api::App;
+use crate::api::answer::Shown;
 use crate::api::endpoints::fields::check_email;
 use crate::api::extract::Posted;
-use crate::api::gate::Caller;
+use crate::api::gate::{Caller, Kept};
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
 use crate::billing::connect::begin;
@@ -43,7 +44,7 @@ pub async fn connect_stripe_account(
     State(app): State<App>,
     caller: Caller,
     posted: Posted<StripeAccountDraft>,
-) -> Result<Json<StripeAccountView>, Problem> {
+) -> Result<Response, Problem> {
     let grant = app.gate.grant(&caller, Area::Account)?;
     let draft = posted.body;
     let mut faults = Vec::new();
@@ -56,8 +57,12 @@ pub async fn connect_stripe_account(
     if !faults.is_empty() {
         return Err(Problem::fields(faults));
     }
-    let billing = app.billing()?;
-    let (account, country) = (&grant.account_id, draft.country.as_deref());
-    let (row, link) = begin(billing, account, grant.actor, draft.mode, &email, country).await?;
-    Ok(Json(view_of(&row, billing, Some(link.url))))
+    let work = async {
+        let billing = app.billing()?;
+        let (account, country) = (&grant.account_id, draft.country.as_deref());
+        let actor = grant.actor.clone();
+        let (row, link) = begin(billing, account, actor, draft.mode, &email, country).await?;
+        Ok(Shown { view: view_of(&row, billing, Some(link.url)), version: row.version })
+    };
+    app.gate.work_once(&grant, posted.key.as_ref(), Kept::Nothing, work).await
 }

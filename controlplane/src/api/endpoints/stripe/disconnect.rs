@@ -3,11 +3,11 @@
 //! In: a mode. Out: the account, not connected any more.
 //! Always holds: nothing is sold through it from then on; what was bought goes on to its period's end.
 
-use axum::Json;
 use axum::extract::State;
 
 use super::{ModeQuery, StripeAccountView, view_of};
 use crate::api::App;
+use crate::api::answer::Shown;
 use crate::api::extract::{Asked, IfMatch};
 use crate::api::gate::Caller;
 use crate::api::openapi::Problems;
@@ -23,12 +23,12 @@ pub async fn disconnect_stripe_account(
     caller: Caller,
     Asked(asked): Asked<ModeQuery>,
     if_match: IfMatch,
-) -> Result<Json<StripeAccountView>, Problem> {
+) -> Result<Shown<StripeAccountView>, Problem> {
     let grant = app.gate.grant(&caller, Area::Account)?;
     let billing = app.billing()?;
     let row = billing.connected(&grant.account_id, asked.mode).await?;
     let row = row.ok_or_else(|| Problem::not_found("connected Stripe account of this mode"))?;
     if_match.check(row.version)?;
     let row = disconnect(billing, &grant.account_id, grant.actor, asked.mode).await?;
-    Ok(Json(view_of(&row, billing, None)))
+    Ok(Shown { view: view_of(&row, billing, None), version: row.version })
 }

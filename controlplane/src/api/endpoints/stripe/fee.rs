@@ -3,15 +3,16 @@
 //! In: a fee. Out: the connected account with it.
 //! Always holds: an account cannot set what the platform takes of it; running subscriptions keep the fee they were bought with.
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{StripeAccountView, view_of};
 use crate::api::App;
+use crate::api::answer::Shown;
 use crate::api::extract::{Named, Posted};
-use crate::api::gate::Caller;
+use crate::api::gate::{Caller, Kept};
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
 use crate::billing::Percent;
@@ -41,13 +42,17 @@ pub async fn set_stripe_fee(
     caller: Caller,
     Named(account_id): Named<String>,
     posted: Posted<FeeDraft>,
-) -> Result<Json<StripeAccountView>, Problem> {
-    let actor = app.gate.grant_operator(&caller)?.actor;
+) -> Result<Response, Problem> {
+    let grant = app.gate.grant_operator(&caller)?;
     let draft = posted.body;
     if draft.hundredths.is_some_and(|fee| Percent::of_hundredths(fee).is_none()) {
         return Err(Problem::field("hundredths", "expected 0 to 10000"));
     }
-    let (billing, site) = (app.billing()?, draft.site_id.as_deref());
-    let row = set_fee(billing, &account_id, actor, draft.mode, site, draft.hundredths).await?;
-    Ok(Json(view_of(&row, billing, None)))
+    let work = async {
+        let (billing, site) = (app.billing()?, draft.site_id.as_deref());
+        let actor = grant.actor.clone();
+        let row = set_fee(billing, &account_id, actor, draft.mode, site, draft.hundredths).await?;
+        Ok(Shown { view: view_of(&row, billing, None), version: row.version })
+    };
+    app.gate.work_once(&grant, posted.key.as_ref(), Kept::Answer, work).await
 }

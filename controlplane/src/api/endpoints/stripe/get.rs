@@ -3,11 +3,11 @@
 //! In: a mode. Out: the connected account, as Stripe says it is now; 404 where there is none.
 //! Always holds: what it can do is asked of Stripe; where Stripe is away, what it said last is shown.
 
-use axum::Json;
 use axum::extract::State;
 
 use super::{ModeQuery, StripeAccountView, view_of};
 use crate::api::App;
+use crate::api::answer::Shown;
 use crate::api::extract::Asked;
 use crate::api::gate::Caller;
 use crate::api::openapi::Problems;
@@ -22,7 +22,7 @@ pub async fn get_stripe_account(
     State(app): State<App>,
     caller: Caller,
     Asked(asked): Asked<ModeQuery>,
-) -> Result<Json<StripeAccountView>, Problem> {
+) -> Result<Shown<StripeAccountView>, Problem> {
     app.gate.read(&caller, Area::Account)?;
     let billing = app.billing()?;
     let row = billing.connected(caller.account_id(), asked.mode).await?;
@@ -32,5 +32,5 @@ pub async fn get_stripe_account(
         Err(error) if error.is_temporary() => row,
         Err(error) => return Err(error.into()),
     };
-    Ok(Json(view_of(&row, billing, None)))
+    Ok(Shown { view: view_of(&row, billing, None), version: row.version })
 }

@@ -3,14 +3,15 @@
 //! In: nothing. Out: the sweeps that were asked for; a control plane begins them within seconds.
 //! Always holds: asked for while one runs, it runs once more after it; lost accounts are not swept.
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{StripeSweepView, sweep_view_of};
 use crate::api::App;
+use crate::api::answer::commit_listed;
 use crate::api::extract::Posted;
 use crate::api::gate::Caller;
 use crate::api::openapi::Problems;
@@ -40,9 +41,10 @@ pub struct SweepsView {
 pub async fn ask_stripe_sweep(
     State(app): State<App>,
     caller: Caller,
-    _: Posted<SweepDraft>,
-) -> Result<Json<SweepsView>, Problem> {
-    let mut change = app.gate.write(&caller, Area::Subscriptions).await?;
+    posted: Posted<SweepDraft>,
+) -> Result<Response, Problem> {
+    let key = posted.key.as_ref();
+    let mut change = app.gate.write_once(&caller, Area::Subscriptions, key).await?;
     let tenant = change.tenant();
     let accounts = tenant.all::<StripeAccount>(ACCOUNTS_MAX, |query| {
         query.filter(column::StripeAccount::LostAtMs.is_null())
@@ -54,8 +56,7 @@ pub async fn ask_stripe_sweep(
             data.push(sweep_view_of(&ask(&mut change, account, kind).await?));
         }
     }
-    change.commit().await?;
-    Ok(Json(SweepsView { data }))
+    commit_listed(change, &SweepsView { data }).await
 }
 
 async fn ask(

@@ -4,6 +4,7 @@
 //! Always holds: what was paid for is served to its end, unless it is canceled at once.
 
 use axum::extract::State;
+use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -12,10 +13,10 @@ use super::{SubscriptionView, view_of};
 use crate::api::App;
 use crate::api::answer::Shown;
 use crate::api::extract::{Named, Posted};
-use crate::api::gate::Caller;
+use crate::api::gate::{Caller, Kept};
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
-use crate::billing::change::When;
+use crate::billing::change::{When, find};
 
 /// When it ends.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
@@ -39,11 +40,15 @@ pub async fn cancel_subscription(
     caller: Caller,
     Named(subscription_id): Named<String>,
     posted: Posted<CancelDraft>,
-) -> Result<Shown<SubscriptionView>, Problem> {
-    let (billing, bought) = writable(&app, &caller, &subscription_id).await?;
-    bought.cancel(billing, posted.body.when.unwrap_or(When::PeriodEnd)).await?;
-    let row = bought.row(billing).await?;
-    Ok(Shown { view: view_of(&row), version: row.version })
+) -> Result<Response, Problem> {
+    let (billing, grant) = writable(&app, &caller, &subscription_id).await?;
+    let work = async {
+        let bought = find(billing, &grant.account_id, &subscription_id).await?;
+        bought.cancel(billing, posted.body.when.unwrap_or(When::PeriodEnd)).await?;
+        let row = bought.row(billing).await?;
+        Ok(Shown { view: view_of(&row), version: row.version })
+    };
+    app.gate.work_once(&grant, posted.key.as_ref(), Kept::Answer, work).await
 }
 
 /// Take back a cancellation
@@ -54,10 +59,14 @@ pub async fn resume_subscription(
     State(app): State<App>,
     caller: Caller,
     Named(subscription_id): Named<String>,
-    _posted: Posted<ResumeDraft>,
-) -> Result<Shown<SubscriptionView>, Problem> {
-    let (billing, bought) = writable(&app, &caller, &subscription_id).await?;
-    bought.resume(billing).await?;
-    let row = bought.row(billing).await?;
-    Ok(Shown { view: view_of(&row), version: row.version })
+    posted: Posted<ResumeDraft>,
+) -> Result<Response, Problem> {
+    let (billing, grant) = writable(&app, &caller, &subscription_id).await?;
+    let work = async {
+        let bought = find(billing, &grant.account_id, &subscription_id).await?;
+        bought.resume(billing).await?;
+        let row = bought.row(billing).await?;
+        Ok(Shown { view: view_of(&row), version: row.version })
+    };
+    app.gate.work_once(&grant, posted.key.as_ref(), Kept::Answer, work).await
 }

@@ -6,6 +6,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,10 +15,10 @@ use super::{SubscriptionView, view_of};
 use crate::api::App;
 use crate::api::answer::Shown;
 use crate::api::extract::{Named, Posted};
-use crate::api::gate::Caller;
+use crate::api::gate::{Caller, Kept};
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
-use crate::billing::change::When;
+use crate::billing::change::{Preview, When, find};
 use crate::billing::money;
 
 /// Where to move.
@@ -65,22 +66,30 @@ pub async fn preview_plan(
     caller: Caller,
     Named(subscription_id): Named<String>,
     posted: Posted<MoveDraft>,
-) -> Result<Json<PreviewView>, Problem> {
-    let (billing, bought) = writable(&app, &caller, &subscription_id).await?;
-    let preview = bought.preview(billing, &posted.body.plan_id).await?;
+) -> Result<Response, Problem> {
+    let (billing, grant) = writable(&app, &caller, &subscription_id).await?;
+    let work = async {
+        let bought = find(billing, &grant.account_id, &subscription_id).await?;
+        let preview = bought.preview(billing, &posted.body.plan_id).await?;
+        Ok(Json(preview_of(preview)))
+    };
+    app.gate.work_once(&grant, posted.key.as_ref(), Kept::Answer, work).await
+}
+
+fn preview_of(preview: Preview) -> PreviewView {
     let invoice = preview.invoice.unwrap_or_default();
     let currency = Some(invoice.currency).filter(|currency| !currency.is_empty());
     let lines = invoice.lines.data.into_iter();
     let lines =
         lines.map(|line| PreviewLine { amount: line.amount, description: line.description });
-    Ok(Json(PreviewView {
+    PreviewView {
         when: preview.when,
         amount_due: invoice.amount_due,
         amount_due_shown: currency.as_deref().map(|code| money::shown(invoice.amount_due, code)),
         currency,
         lines: lines.collect(),
         at: preview.at_s,
-    }))
+    }
 }
 
 /// Move to another plan
@@ -92,9 +101,13 @@ pub async fn change_plan(
     caller: Caller,
     Named(subscription_id): Named<String>,
     posted: Posted<MoveDraft>,
-) -> Result<Shown<SubscriptionView>, Problem> {
-    let (billing, bought) = writable(&app, &caller, &subscription_id).await?;
-    bought.move_to(billing, &posted.body.plan_id, posted.body.at).await?;
-    let row = bought.row(billing).await?;
-    Ok(Shown { view: view_of(&row), version: row.version })
+) -> Result<Response, Problem> {
+    let (billing, grant) = writable(&app, &caller, &subscription_id).await?;
+    let work = async {
+        let bought = find(billing, &grant.account_id, &subscription_id).await?;
+        bought.move_to(billing, &posted.body.plan_id, posted.body.at).await?;
+        let row = bought.row(billing).await?;
+        Ok(Shown { view: view_of(&row), version: row.version })
+    };
+    app.gate.work_once(&grant, posted.key.as_ref(), Kept::Answer, work).await
 }

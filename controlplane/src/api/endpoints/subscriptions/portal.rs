@@ -5,15 +5,17 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::bought::writable;
 use crate::api::App;
 use crate::api::extract::{Named, Posted};
-use crate::api::gate::Caller;
+use crate::api::gate::{Caller, Kept};
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
+use crate::billing::change::find;
 
 /// Where the customer comes back to.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -40,12 +42,16 @@ pub async fn open_portal(
     caller: Caller,
     Named(subscription_id): Named<String>,
     posted: Posted<PortalDraft>,
-) -> Result<Json<PortalView>, Problem> {
-    let (billing, bought) = writable(&app, &caller, &subscription_id).await?;
+) -> Result<Response, Problem> {
+    let (billing, grant) = writable(&app, &caller, &subscription_id).await?;
     let return_url = posted.body.return_url;
     let is_web = |url: &String| url.starts_with("https://") || url.starts_with("http://");
     if return_url.as_ref().is_some_and(|url| !is_web(url) || url.len() > 2_000) {
         return Err(Problem::field("return_url", "expected an http or https address"));
     }
-    Ok(Json(PortalView { url: bought.portal(billing, return_url).await? }))
+    let work = async {
+        let bought = find(billing, &grant.account_id, &subscription_id).await?;
+        Ok(Json(PortalView { url: bought.portal(billing, return_url).await? }))
+    };
+    app.gate.work_once(&grant, posted.key.as_ref(), Kept::Nothing, work).await
 }

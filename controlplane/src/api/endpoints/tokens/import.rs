@@ -49,7 +49,11 @@ pub struct ImportedToken {
     #[schema(max_length = 200, pattern = "^[!-~]([ -~]*[!-~])?$")]
     pub reference: Option<String>,
     /// For people.
-    #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
     pub label: Option<String>,
     /// From when on it is refused.
     #[schema(format = DateTime)]

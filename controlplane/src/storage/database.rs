@@ -1,0 +1,202 @@
+//! The database, each call of which ends and leaves nothing behind.
+//!
+//! In: statements, on the pool or within a transaction. Out: their answers, or [`DbErr::Conn`] after [`ANSWER_MAX`]: a connection whose
+//! other end is gone without a word answers nothing, for as long as TCP tries.
+//! Always holds: the pool's connections have no transaction open. A future that is dropped while `BEGIN` is on its way would leave
+//! one: the driver counts it only once it was answered, so nothing rolls it back, and whoever has the connection next works in
+//! a transaction that nobody commits. So `BEGIN` is awaited by a task of its own; and where not even that is answered, no connection that
+//! comes back within [`SUSPECT`] is used again. The driver's own types do not leave this file and [`super::connect`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sea_orm::prelude::async_trait::async_trait;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult,
+    QueryResult, RuntimeErr, Statement, TransactionOptions, TransactionTrait as _,
+};
+use sqlx::PgPool;
+use sqlx::postgres::PgConnection;
+use tokio::time::Instant;
+
+use super::connect::ACQUIRE_TIMEOUT;
+
+/// How long a statement is waited for: longer than the database lets one run, so that whoever is alive has answered.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// For how long after a `BEGIN` without an answer connections that come back are closed.
+const SUSPECT: Duration = Duration::from_secs(10);
+
+/// When the last `BEGIN` was given up.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Suspicion(Arc<Mutex<Option<Instant>>>);
+
+impl Suspicion {
+    fn raise(&self) {
+        *self.0.lock() = Some(Instant::now());
+    }
+
+    fn is_raised(&self) -> bool {
+        self.0.lock().is_some_and(|at| at.elapsed() < SUSPECT)
+    }
+
+    /// Whether a connection that comes back can be used again: rolls back what is still open, and waits for what still runs.
+    ///
+    /// # Errors
+    /// When it cannot: it is to be closed without a word.
+    pub(super) async fn check(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let gone =
+            |why: &str| sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why));
+        if self.is_raised() {
+            return Err(gone("it may have a transaction open that nobody ends"));
+        }
+        match tokio::time::timeout(ANSWER_MAX, sqlx::Connection::ping(connection)).await {
+            Ok(answered) => answered.map(|()| true),
+            Err(_) => Err(gone("it gives no answer")),
+        }
+    }
+}
+
+/// A pool. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Database {
+    pool: DatabaseConnection,
+    suspicion: Suspicion,
+}
+
+impl Database {
+    pub(super) fn new(pool: DatabaseConnection, suspicion: Suspicion) -> Self {
+        Self { pool, suspicion }
+    }
+
+    /// Begins a transaction, which is rolled back when it is dropped, and when this future is.
+    pub(super) async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
+        let Self { pool, suspicion } = self.clone();
+        let begun = tokio::spawn(async move {
+            let mut begin = std::pin::pin!(pool.begin_with_options(options));
+            tokio::select! {
+                biased;
+                begun = &mut begin => return begun,
+                () = tokio::time::sleep(ACQUIRE_TIMEOUT + ANSWER_MAX) => {}
+            }
+            // Before the connection goes back, which it does with `begin`.
+            suspicion.raise();
+            Err(no_answer())
+        });
+        let begun = begun.await.unwrap_or_else(|error| Err(lost(error.to_string())));
+        begun.map(Transaction)
+    }
+
+    /// PostgreSQL's own pool.
+    pub(super) fn postgres(&self) -> &PgPool {
+        self.pool.get_postgres_connection_pool()
+    }
+
+    /// Closes all connections, waiting for those in use.
+    pub(super) async fn close(self) -> Result<(), DbErr> {
+        self.pool.close().await
+    }
+}
+
+/// A transaction. Dropped, it is rolled back.
+#[derive(Debug)]
+pub(super) struct Transaction(DatabaseTransaction);
+
+impl Transaction {
+    /// Makes everything durable. After an error it is not known whether that was done.
+    pub(super) async fn commit(self) -> Result<(), DbErr> {
+        answered(self.0.commit()).await
+    }
+}
+
+/// Either of them.
+#[derive(Debug)]
+pub(super) enum Executor<'c> {
+    /// Each statement by itself.
+    Pool(&'c Database),
+    /// All as one.
+    Open(&'c Transaction),
+}
+
+/// What comes of a call, within [`ANSWER_MAX`].
+async fn answered<T>(call: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
+    tokio::time::timeout(ANSWER_MAX, call).await.unwrap_or_else(|_| Err(no_answer()))
+}
+
+fn no_answer() -> DbErr {
+    lost(format!("no answer within {} s", ANSWER_MAX.as_secs()))
+}
+
+fn lost(why: String) -> DbErr {
+    DbErr::Conn(RuntimeErr::Internal(why))
+}
+
+/// Calls of what is within, each bounded.
+macro_rules! bounded {
+    ($outer:ty, $self:ident => $inner:expr) => {
+        #[async_trait]
+        impl ConnectionTrait for $outer {
+            fn get_database_backend(&$self) -> DbBackend {
+                $inner.get_database_backend()
+            }
+
+            async fn execute_raw(&$self, statement: Statement) -> Result<ExecResult, DbErr> {
+                answered($inner.execute_raw(statement)).await
+            }
+
+            async fn execute_unprepared(&$self, sql: &str) -> Result<ExecResult, DbErr> {
+                answered($inner.execute_unprepared(sql)).await
+            }
+
+            async fn query_one_raw(&$self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+                answered($inner.query_one_raw(statement)).await
+            }
+
+            async fn query_all_raw(&$self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+                answered($inner.query_all_raw(statement)).await
+            }
+        }
+    };
+}
+
+bounded!(Database, self => self.pool);
+bounded!(Transaction, self => self.0);
+
+/// As the one that it is, which has a bound already.
+#[async_trait]
+impl ConnectionTrait for Executor<'_> {
+    fn get_database_backend(&self) -> DbBackend {
+        match self {
+            Self::Pool(database) => database.get_database_backend(),
+            Self::Open(transaction) => transaction.get_database_backend(),
+        }
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        match self {
+            Self::Pool(database) => database.execute_raw(statement).await,
+            Self::Open(transaction) => transaction.execute_raw(statement).await,
+        }
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        match self {
+            Self::Pool(database) => database.execute_unprepared(sql).await,
+            Self::Open(transaction) => transaction.execute_unprepared(sql).await,
+        }
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        match self {
+            Self::Pool(database) => database.query_one_raw(statement).await,
+            Self::Open(transaction) => transaction.query_one_raw(statement).await,
+        }
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        match self {
+            Self::Pool(database) => database.query_all_raw(statement).await,
+            Self::Open(transaction) => transaction.query_all_raw(statement).await,
+        }
+    }
+}
