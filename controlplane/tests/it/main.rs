@@ -17,6 +17,8 @@ mod decisions;
 #[allow(dead_code, reason = "the sink's tests need more of it")]
 mod engine;
 mod entitlements;
+mod flows;
+mod front;
 mod history;
 mod killed;
 mod mails;
@@ -160,6 +162,15 @@ cases! {
         what_was_never_told_is_found,
         a_lost_account_serves_until_the_period_ends,
         stripe_away_is_waited_for_and_nonsense_is_given_up;
+    flows:
+        codes_take_off_what_they_say,
+        taxes_come_on_top_or_are_in_it,
+        a_year_is_paid_and_counted_in_months,
+        a_trial_is_announced_before_it_is_paid,
+        amounts_are_those_of_their_currency,
+        cards_that_do_not_pay_at_once,
+        a_bank_that_takes_days,
+        the_portal_is_the_customers_own;
     shuffle:
         the_end_is_the_same_in_any_order;
     webhooks:
