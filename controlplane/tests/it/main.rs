@@ -38,6 +38,7 @@ mod selling;
 mod settle;
 mod shop;
 mod shuffle;
+mod statuses;
 mod storage;
 mod stripe_inbox;
 mod sync;
@@ -171,6 +172,8 @@ cases! {
         cards_that_do_not_pay_at_once,
         a_bank_that_takes_days,
         the_portal_is_the_customers_own;
+    statuses:
+        each_is_what_stripe_says_and_the_gateway_decides_by_it;
     shuffle:
         the_end_is_the_same_in_any_order;
     webhooks:

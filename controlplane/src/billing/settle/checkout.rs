@@ -107,7 +107,8 @@ impl Settler {
         let Some(checkout) = self.checkout_of(owner, &session).await? else {
             return Ok(Paid::Unknown);
         };
-        let Some(id) = session.subscription.as_deref().filter(|_| session.is_paid()) else {
+        let is_paid = self.is_paid(owner, &session).await?;
+        let Some(id) = session.subscription.as_deref().filter(|_| is_paid) else {
             return self.not_paid(owner, checkout, &session, job).await;
         };
         let lease = self.take(owner, id).await?;
@@ -115,6 +116,23 @@ impl Settler {
         let given = self.give_session(owner, checkout, &session, id, under).await;
         self.let_go(&lease, &given).await;
         given
+    }
+
+    /// Whether the money is there: as the session says, or as its first invoice does, which a buyer whose bank refused may pay on
+    /// the invoice's own page.
+    async fn is_paid(&self, owner: &Owner, session: &CheckoutSession) -> Result<bool, SettleError> {
+        if session.is_paid() {
+            return Ok(true);
+        }
+        let is_complete = session.status.as_deref() == Some("complete");
+        let Some(invoice) = session.invoice.as_deref().filter(|_| is_complete) else {
+            return Ok(false);
+        };
+        match self.stripe.invoice(&owner.scope(), invoice).await {
+            Ok(invoice) => Ok(invoice.status.as_deref() == Some("paid")),
+            Err(error) if is_missing(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn give_session(
@@ -151,7 +169,7 @@ impl Settler {
         };
         let session = self.stripe.session(&owner.scope(), &session_id).await?;
         let is_its = session.subscription.as_deref() == Some(fetched.id.as_str());
-        if !session.is_paid() || !is_its {
+        if !is_its || !self.is_paid(owner, &session).await? {
             return Ok(Settled::Nothing(NOT_PAID));
         }
         let failed_at_s = self.failed_at_s(owner, &fetched).await?;

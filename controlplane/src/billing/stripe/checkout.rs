@@ -131,6 +131,9 @@ pub struct CheckoutSession {
     /// The subscription that was made.
     #[serde(default, deserialize_with = "id_of")]
     pub subscription: Option<String>,
+    /// Its first invoice.
+    #[serde(default, deserialize_with = "id_of")]
+    pub invoice: Option<String>,
     /// Ours.
     #[serde(default)]
     pub client_reference_id: Option<String>,
