@@ -19,7 +19,7 @@ use super::stripe::{
 use super::{Billing, BillingError, BillingResult, calls, catalogue, connect};
 use crate::domain::site::SiteDraft;
 use crate::storage::{
-    Actor, Checkout, Customer, Plan, Site, StorageError, StripeCustomer, column,
+    Actor, Checkout, Customer, Plan, Site, StorageError, StripeAccount, StripeCustomer, column,
 };
 
 /// Where a checkout stands.
@@ -216,7 +216,7 @@ async fn settings(
     }
     let account = connect::ready(billing, account_id, wanted.mode).await?;
     let row = catalogue::ensure(billing, account_id, &offer, wanted.mode).await?;
-    let (stripe_customer, email) = buyer(billing, account_id, known, wanted).await?;
+    let (stripe_customer, email) = buyer(billing, &account, known, wanted).await?;
     let pages = format!("{}/pay/{}", billing.public_url()?, site.slug);
     let success = || format!("{pages}/success?session_id={{CHECKOUT_SESSION_ID}}");
     Ok(CheckoutSettings {
@@ -238,18 +238,19 @@ async fn settings(
 /// A buyer's id in Stripe, or else their address.
 async fn buyer(
     billing: &Billing,
-    account_id: &str,
+    account: &StripeAccount,
     known: Option<Customer>,
     wanted: &Wanted,
 ) -> BillingResult<(Option<String>, Option<String>)> {
     let Some(customer) = known else { return Ok((None, wanted.email.clone())) };
     let row = billing
         .store
-        .tenant(account_id)
+        .tenant(&account.account_id)
         .one::<StripeCustomer>(|query| {
             query
                 .filter(column::StripeCustomer::CustomerId.eq(customer.id.as_str()))
                 .filter(column::StripeCustomer::Mode.eq(wanted.mode.as_str()))
+                .filter(column::StripeCustomer::StripeAccount.eq(account.stripe_id.as_str()))
         })
         .await?;
     if let Some(row) = row {

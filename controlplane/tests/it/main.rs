@@ -40,6 +40,7 @@ mod shop;
 mod shuffle;
 mod statuses;
 mod storage;
+mod strangers;
 mod stripe_inbox;
 mod sync;
 mod sync_node;
@@ -172,6 +173,11 @@ cases! {
         cards_that_do_not_pay_at_once,
         a_bank_that_takes_days,
         the_portal_is_the_customers_own;
+    strangers:
+        one_who_sells_reaches_nothing_of_another,
+        a_session_made_by_hand_gives_nothing_here,
+        another_connected_account_takes_the_place_of_a_lost_one,
+        one_key_is_one_checkout;
     statuses:
         each_is_what_stripe_says_and_the_gateway_decides_by_it;
     shuffle:

@@ -291,6 +291,7 @@ async fn make(
     let mut facts = StripeSubscription {
         subscription_id: row.id.clone(),
         mode: owner.mode.as_str().to_owned(),
+        stripe_account: owner.stripe_account.clone(),
         fetched_at_ms: change.now_ms(),
         ..StripeSubscription::default()
     };
@@ -350,12 +351,13 @@ async fn customer(
     let row = StripeCustomer {
         customer_id: customer_id.clone(),
         mode: owner.mode.as_str().to_owned(),
+        stripe_account: owner.stripe_account.clone(),
         stripe_id: stripe_id.clone(),
         email: details.email,
         ..StripeCustomer::default()
     };
     // A customer of ours may have been given another one at Stripe by an earlier checkout: then that one stays theirs.
-    let has_one = has_stripe_customer(change, owner.mode, &customer_id).await?;
+    let has_one = has_stripe_customer(change, owner, &customer_id).await?;
     if !has_one {
         change.insert(row).await?;
     }
@@ -364,14 +366,15 @@ async fn customer(
 
 async fn has_stripe_customer(
     change: &Change,
-    mode: Mode,
+    owner: &Owner,
     customer_id: &str,
 ) -> Result<bool, SettleError> {
     let tenant = change.tenant();
     let found = tenant.one::<StripeCustomer>(|query| {
         query
             .filter(column::StripeCustomer::CustomerId.eq(customer_id))
-            .filter(column::StripeCustomer::Mode.eq(mode.as_str()))
+            .filter(column::StripeCustomer::Mode.eq(owner.mode.as_str()))
+            .filter(column::StripeCustomer::StripeAccount.eq(owner.stripe_account.as_str()))
     });
     Ok(found.await?.is_some())
 }
