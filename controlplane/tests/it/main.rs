@@ -199,7 +199,8 @@ cases! {
         increments_are_told_once_whatever_happens,
         what_stripe_does_not_sell_is_left,
         late_use_is_measured_by_the_limit_of_its_period,
-        the_sandbox_counts_what_was_used;
+        the_sandbox_counts_what_was_used,
+        the_subscriptions_own_customer_is_told;
     reconcile:
         log_ledger_and_entitlement_are_compared,
         stripe_is_compared_with_what_subscribers_are_given,
