@@ -27,6 +27,7 @@ mod money;
 mod openapi;
 mod outbox;
 mod overage;
+mod pages;
 mod parts;
 mod place;
 mod postgres;
@@ -178,6 +179,9 @@ cases! {
         a_session_made_by_hand_gives_nothing_here,
         another_connected_account_takes_the_place_of_a_lost_one,
         one_key_is_one_checkout;
+    pages:
+        each_is_plain_and_tells_nobody_else,
+        who_asks_too_often_is_told_when_to_come;
     statuses:
         each_is_what_stripe_says_and_the_gateway_decides_by_it;
     shuffle:
