@@ -183,7 +183,8 @@ cases! {
         each_is_plain_and_tells_nobody_else,
         who_asks_too_often_is_told_when_to_come;
     statuses:
-        each_is_what_stripe_says_and_the_gateway_decides_by_it;
+        each_is_what_stripe_says_and_the_gateway_decides_by_it,
+        each_failure_has_a_grace_of_its_own;
     shuffle:
         the_end_is_the_same_in_any_order;
     webhooks:

@@ -377,3 +377,40 @@ impl Walker<'_> {
         (stripe, Some(row.status), reason)
     }
 }
+
+/// A renewal fails, is paid, and the next one fails; all that is heard of it is heard at the end, from events or from a sweep
+/// that finds it past due as it was.
+pub async fn each_failure_has_a_grace_of_its_own(place: Place) {
+    for is_swept in [false, true] {
+        let place = place.beside(usize::from(is_swept)).await;
+        place.prepare().await;
+        let front = Front::open(&place).await;
+        let sold = front.buy("choice=once").await;
+        front.shop.sandbox.advance(DAY * 32);
+        front.shop.tell_all().await;
+        let since_ms = front.shop.subscription().await.past_due_since_ms.unwrap();
+        assert_eq!(front.verdict(&sold.key).await, "grace");
+
+        let invoice = front.objects("invoice").pop().unwrap();
+        let page = invoice["hosted_invoice_url"].as_str().unwrap();
+        assert_eq!(front.at_stripe(page, "choice=pay").await.0, 200);
+        let customer = front.session(&sold.session)["customer"].as_str().unwrap().to_owned();
+        let account = &front.shop.stripe_account;
+        front.shop.sandbox.set_card(account, &customer, Card::Declined).unwrap();
+        front.shop.sandbox.advance(DAY * 30);
+        match is_swept {
+            true => front.shop.sweep().await,
+            false => front.shop.tell_all().await,
+        }
+        let row = front.shop.subscription().await;
+        assert_eq!(row.status, "past_due");
+        let since_again_ms = row.past_due_since_ms.unwrap();
+        assert!(since_again_ms > since_ms + 29 * 86_400_000, "swept: {is_swept}");
+        assert_eq!(front.verdict(&sold.key).await, "grace", "swept: {is_swept}");
+        // A retry of the same invoice begins no other.
+        front.shop.sandbox.advance(DAY);
+        front.shop.tell_all().await;
+        let row = front.shop.subscription().await;
+        assert_eq!(row.past_due_since_ms, Some(since_again_ms), "swept: {is_swept}");
+    }
+}

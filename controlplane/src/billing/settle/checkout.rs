@@ -9,6 +9,7 @@
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde_json::json;
 
+use super::failure::Failure;
 use super::subscription::{fill, known, overwrite, priced_plan};
 use super::{Owner, SettleError, Settled, Settler, Under, is_missing, state};
 use crate::billing::stripe::{CheckoutSession, Mode, Subscription as Fetched};
@@ -65,7 +66,7 @@ struct Bought<'a> {
     checkout: Checkout,
     session: &'a CheckoutSession,
     fetched: Fetched,
-    failed_at_s: Option<i64>,
+    failure: Failure,
 }
 
 impl Settler {
@@ -145,8 +146,9 @@ impl Settler {
     ) -> Result<Paid, SettleError> {
         // Under the lease, or one fetched before another's would be written after it.
         let fetched = self.stripe.subscription(&owner.scope(), id).await?;
-        let failed_at_s = self.failed_at_s(owner, &fetched).await?;
-        self.give(owner, Bought { checkout, session, fetched, failed_at_s }, under).await
+        let known = known(&self.store.tenant(&owner.account_id), owner.mode, id).await?;
+        let failure = self.failure(owner, &fetched, known.as_ref()).await?;
+        self.give(owner, Bought { checkout, session, fetched, failure }, under).await
     }
 
     /// A subscription that is not known and names a checkout: the session's event was lost, or comes later.
@@ -172,8 +174,8 @@ impl Settler {
         if !is_its || !self.is_paid(owner, &session).await? {
             return Ok(Settled::Nothing(NOT_PAID));
         }
-        let failed_at_s = self.failed_at_s(owner, &fetched).await?;
-        let bought = Bought { checkout, session: &session, fetched, failed_at_s };
+        let failure = self.failure(owner, &fetched, None).await?;
+        let bought = Bought { checkout, session: &session, fetched, failure };
         self.give(owner, bought, under).await?;
         Ok(Settled::Written)
     }
@@ -239,7 +241,7 @@ impl Settler {
         let mut change = self.change(owner).await?;
         let before = lock(&change, &bought.checkout).await?;
         let row = match known(&change.tenant(), owner.mode, &bought.fetched.id).await? {
-            Some(_) => overwrite(&mut change, owner, &bought.fetched, bought.failed_at_s).await?,
+            Some(_) => overwrite(&mut change, owner, &bought.fetched, bought.failure).await?,
             None => make(&mut change, owner, &before, &bought).await?,
         };
         let claim_id = claim(&mut change, &before, &row).await?;
@@ -283,7 +285,7 @@ async fn make(
         customer_id,
         reference: id,
         status: status.word(),
-        past_due_since_ms: state::past_due_since_ms(fetched, None, bought.failed_at_s),
+        past_due_since_ms: state::past_due_since_ms(fetched, None, bought.failure.at_s),
         period_anchor_ms: state::anchor_ms(fetched),
         ..Subscription::default()
     };
