@@ -45,8 +45,9 @@ impl Place {
         if self.url.starts_with("sqlite") {
             return Self::sqlite();
         }
-        let (server, rest) = self.url.rsplit_once('/').unwrap();
-        let (name, host) = rest.split_once('?').unwrap();
+        // The host is a folder, so the last slash is not the name's.
+        let (base, host) = self.url.split_once('?').unwrap();
+        let (server, name) = base.rsplit_once('/').unwrap();
         let beside = format!("{name}_{number}");
         self.store.raw(&format!("CREATE DATABASE {beside}")).await;
         Self::at(format!("{server}/{beside}?{host}"), None)
