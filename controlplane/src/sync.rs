@@ -10,7 +10,7 @@
 //! [`stream`], [`report`], [`download`] and [`decisions`] are the requests of [`link::wire`]; [`mailboxes`] carries the ledger's
 //! replies to streams of this process, the database to those of others.
 
-mod base;
+pub(crate) mod base;
 mod changes;
 mod decisions;
 mod download;

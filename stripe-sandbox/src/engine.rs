@@ -15,4 +15,5 @@ pub mod money;
 pub mod payments;
 pub mod settle;
 pub mod subscribe;
+pub mod tax;
 pub mod usage;

@@ -16,7 +16,7 @@ pub use sync::{Depth, SyncAction, SyncEntry, sweep, sweep_once, sync};
 use sea_orm::{ColumnTrait as _, QueryFilter as _, QueryOrder as _};
 use sha2::{Digest as _, Sha256};
 
-use super::stripe::Mode;
+use super::stripe::{Mode, Scope};
 use super::{BillingError, BillingResult};
 use crate::domain::price::PriceDraft;
 use crate::domain::site::PlanDraft;
@@ -79,6 +79,20 @@ pub async fn rows(tenant: &Tenant<'_>, plan_id: &str, mode: Mode) -> StorageResu
                 .order_by_asc(column::PlanPrice::Key)
         })
         .await
+}
+
+/// The rows of a plan that one connected account has: one that takes another's place has nothing of it.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn rows_of(
+    tenant: &Tenant<'_>,
+    plan_id: &str,
+    scope: &Scope,
+) -> StorageResult<Vec<PlanPrice>> {
+    let mut found = rows(tenant, plan_id, scope.mode).await?;
+    found.retain(|row| Some(&row.stripe_account) == scope.stripe_account.as_ref());
+    Ok(found)
 }
 
 /// The row that says what a plan is now.

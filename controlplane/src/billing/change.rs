@@ -85,6 +85,10 @@ pub async fn find(billing: &Billing, account_id: &str, id: &str) -> BillingResul
     })?;
     let mode = Mode::stored(&known.mode)?;
     let scope = billing.scope(account_id, mode).await?;
+    if scope.stripe_account.as_ref() != Some(&known.stripe_account) {
+        let text = "the subscription was sold through a Stripe account that is connected no more; its owner changes it there";
+        return Err(BillingError::Conflict(text.to_owned()));
+    }
     Ok(Bought { account_id: account_id.to_owned(), row, known, scope })
 }
 

@@ -13,11 +13,14 @@ use utoipa::ToSchema;
 use super::settle::checkout::{CHECKOUT_KEY, Paid, status};
 use super::settle::{Owner, SettleError};
 use super::stripe::{
-    AutomaticTax, LineItem, Mode, SessionRequest, StripeError, SubscriptionData, TrialEnd,
-    TrialSettings,
+    AutomaticTax, CustomerUpdate, LineItem, Mode, SessionRequest, StripeError, SubscriptionData,
+    TrialEnd, TrialSettings,
 };
 use super::{Billing, BillingError, BillingResult, calls, catalogue, connect};
-use crate::storage::{Actor, Checkout, Customer, Plan, Site, StorageError, StripeCustomer, column};
+use crate::domain::site::SiteDraft;
+use crate::storage::{
+    Actor, Checkout, Customer, Plan, Site, StorageError, StripeAccount, StripeCustomer, column,
+};
 
 /// Where a checkout stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -78,8 +81,8 @@ pub struct Wanted {
     pub cancel_url: Option<String>,
     /// Whether codes can be entered.
     pub allow_promotion_codes: bool,
-    /// Whether Stripe computes taxes.
-    pub automatic_tax: bool,
+    /// Whether Stripe computes taxes; as the site has it where it is left out.
+    pub automatic_tax: Option<bool>,
 }
 
 /// All that a session is made of, as the row keeps it.
@@ -191,6 +194,7 @@ async fn settings(
     let tenant = billing.store.tenant(account_id);
     let site = tenant.get::<Site>(&wanted.site_id).await?;
     let site = site.ok_or(BillingError::NotFound("site"))?;
+    let draft: SiteDraft = serde_json::from_str(&site.settings).map_err(BillingError::damaged)?;
     let plan = tenant.get::<Plan>(&wanted.plan_id).await?;
     let plan = plan.filter(|plan| plan.site_id == site.id);
     let plan = plan.ok_or(BillingError::NotFound("plan of this site"))?;
@@ -212,7 +216,7 @@ async fn settings(
     }
     let account = connect::ready(billing, account_id, wanted.mode).await?;
     let row = catalogue::ensure(billing, account_id, &offer, wanted.mode).await?;
-    let (stripe_customer, email) = buyer(billing, account_id, known, wanted).await?;
+    let (stripe_customer, email) = buyer(billing, &account, known, wanted).await?;
     let pages = format!("{}/pay/{}", billing.public_url()?, site.slug);
     let success = || format!("{pages}/success?session_id={{CHECKOUT_SESSION_ID}}");
     Ok(CheckoutSettings {
@@ -224,7 +228,7 @@ async fn settings(
         trial_days: offer.price.trial_days,
         fee_percent: connect::fee(billing, &account, &site.id).for_stripe(),
         allow_promotion_codes: wanted.allow_promotion_codes,
-        automatic_tax: wanted.automatic_tax,
+        automatic_tax: wanted.automatic_tax.unwrap_or(draft.automatic_tax == Some(true)),
         success_url: wanted.success_url.clone().unwrap_or_else(success),
         cancel_url: wanted.cancel_url.clone().unwrap_or(pages),
         url: None,
@@ -234,18 +238,19 @@ async fn settings(
 /// A buyer's id in Stripe, or else their address.
 async fn buyer(
     billing: &Billing,
-    account_id: &str,
+    account: &StripeAccount,
     known: Option<Customer>,
     wanted: &Wanted,
 ) -> BillingResult<(Option<String>, Option<String>)> {
     let Some(customer) = known else { return Ok((None, wanted.email.clone())) };
     let row = billing
         .store
-        .tenant(account_id)
+        .tenant(&account.account_id)
         .one::<StripeCustomer>(|query| {
             query
                 .filter(column::StripeCustomer::CustomerId.eq(customer.id.as_str()))
                 .filter(column::StripeCustomer::Mode.eq(wanted.mode.as_str()))
+                .filter(column::StripeCustomer::StripeAccount.eq(account.stripe_id.as_str()))
         })
         .await?;
     if let Some(row) = row {
@@ -329,6 +334,13 @@ fn session_request(row: &Checkout, settings: &CheckoutSettings) -> SessionReques
         }),
         customer: settings.stripe_customer.clone(),
         customer_email: settings.email.clone(),
+        // Taxes depend on an address, which a known customer may not have yet.
+        customer_update: (settings.automatic_tax && settings.stripe_customer.is_some()).then(
+            || {
+                let auto = || Some("auto".to_owned());
+                CustomerUpdate { address: auto(), name: auto() }
+            },
+        ),
         client_reference_id: Some(row.id.clone()),
         metadata,
         allow_promotion_codes: settings.allow_promotion_codes.then_some(true),

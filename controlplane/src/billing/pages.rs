@@ -32,6 +32,8 @@ const FORM_BYTES_MAX: usize = 8_192;
 const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a site's buyers may ask of Stripe and of the database, together.
 const LIMIT: RateLimit = RateLimit { per_second: 10, burst: 50 };
+/// When whoever was turned away may come again, seconds.
+const RETRY_AFTER_S: &str = "5";
 /// Everything comes from here, and forms go here.
 const POLICY: &str = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -90,7 +92,11 @@ struct Trouble {
 impl axum::response::IntoResponse for Trouble {
     fn into_response(self) -> Response {
         let body = html! { p { (self.text) } };
-        (self.status, Html(view::page(self.title, None, &body))).into_response()
+        let page = Html(view::page(self.title, None, &body));
+        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            return (self.status, [(header::RETRY_AFTER, RETRY_AFTER_S)], page).into_response();
+        }
+        (self.status, page).into_response()
     }
 }
 
@@ -122,7 +128,11 @@ impl From<BillingError> for Trouble {
         tracing::info!(%error, "a page could not do what it was asked for");
         match error {
             BillingError::NotFound(_) => missing("There is nothing here."),
-            BillingError::Field(_, text) => Self { status, title: "Please check", text },
+            BillingError::Field(field, text) => Self {
+                status,
+                title: "Please check",
+                text: format!("Your {}: {text}. Go back and enter it again.", word_of(field)),
+            },
             _ => Self {
                 status,
                 title: "Not for sale",
@@ -131,6 +141,11 @@ impl From<BillingError> for Trouble {
             },
         }
     }
+}
+
+/// What a form's field is called on its page.
+fn word_of(field: &'static str) -> &'static str {
+    if field == "email" { "e-mail address" } else { field }
 }
 
 impl From<crate::storage::StorageError> for Trouble {

@@ -9,6 +9,7 @@
 mod accounts;
 mod catalogue;
 pub mod checkout;
+mod failure;
 mod notices;
 mod reversals;
 pub mod state;

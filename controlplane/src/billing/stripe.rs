@@ -29,8 +29,8 @@ pub use catalogue::{
     ProductUpdate, Recurring,
 };
 pub use checkout::{
-    AutomaticTax, CheckoutSession, Customer, CustomerDetails, CustomerRequest, LineItem,
-    PortalFlow, PortalRequest, PortalSession, SessionRequest, SubscriptionData, TrialEnd,
+    AutomaticTax, CheckoutSession, Customer, CustomerDetails, CustomerRequest, CustomerUpdate,
+    LineItem, PortalFlow, PortalRequest, PortalSession, SessionRequest, SubscriptionData, TrialEnd,
     TrialSettings,
 };
 pub use client::{Addresses, Scope, Stripe, StripeSettings};

@@ -173,6 +173,9 @@ pub struct SiteDraft {
     /// What follows from giving a whole payment back, `keep` where it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_full_refund: Option<OnFullRefund>,
+    /// Whether Stripe computes taxes for what is bought on the pricing page; the Stripe account must be set up for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub automatic_tax: Option<bool>,
 }
 
 impl SiteDraft {
@@ -182,6 +185,7 @@ impl SiteDraft {
         let mut keys = keys_of(self);
         keys.remove("on_dispute");
         keys.remove("on_full_refund");
+        keys.remove("automatic_tax");
         keys
     }
 

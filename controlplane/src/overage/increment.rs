@@ -97,6 +97,26 @@ fn at_s(book: &OverageBook, now_s: i64) -> Option<i64> {
     Some(if since_s < DRAFT_S { book.period_end_s.saturating_sub(1) } else { now_s })
 }
 
+/// Who pays for a subscription at Stripe. The subscription itself says it: one customer of ours may be several there, since
+/// whoever opens two checkouts at a time is made anew in each.
+async fn payer(
+    tenant: &Tenant<'_>,
+    paid: &StripeSubscription,
+    subscription: &Subscription,
+) -> StorageResult<Option<String>> {
+    let facts: Json = serde_json::from_str(&paid.facts).unwrap_or_default();
+    if let Some(id) = facts["customer"].as_str() {
+        return Ok(Some(id.to_owned()));
+    }
+    let known = tenant.one::<StripeCustomer>(|query| {
+        query
+            .filter(column::StripeCustomer::CustomerId.eq(subscription.customer_id.as_str()))
+            .filter(column::StripeCustomer::Mode.eq(paid.mode.as_str()))
+            .filter(column::StripeCustomer::StripeAccount.eq(paid.stripe_account.as_str()))
+    });
+    Ok(known.await?.map(|row| row.stripe_id))
+}
+
 /// Where a subscription's overage goes; the inner error where nowhere.
 async fn meter_of(
     tenant: &Tenant<'_>,
@@ -110,12 +130,7 @@ async fn meter_of(
     else {
         return Ok(Err("the subscription is not paid for through Stripe"));
     };
-    let customer = tenant.one::<StripeCustomer>(|query| {
-        query
-            .filter(column::StripeCustomer::CustomerId.eq(subscription.customer_id.as_str()))
-            .filter(column::StripeCustomer::Mode.eq(paid.mode.as_str()))
-    });
-    let Some(customer) = customer.await? else {
+    let Some(stripe_customer_id) = payer(tenant, &paid, &subscription).await? else {
         return Ok(Err("the customer is not known to Stripe"));
     };
     let prices = tenant.all::<PlanPrice>(PRICES_MAX, |query| {
@@ -138,7 +153,7 @@ async fn meter_of(
         mode: paid.mode,
         meter_id: price.meter_id.clone(),
         event_name: price.meter_event_name.clone().unwrap_or_default(),
-        stripe_customer_id: customer.stripe_id,
+        stripe_customer_id,
         cap_units: settings.as_ref().and_then(cap::units),
     }))
 }

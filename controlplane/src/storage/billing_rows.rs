@@ -1,7 +1,8 @@
 //! The rows of billing as types, through the same macro as all others.
 //!
 //! In: what the database holds. Out: plain structs.
-//! Always holds: each row that names something of Stripe carries its mode, `test` or `live`; what opens a claim is kept as a
+//! Always holds: each row that names something of Stripe carries its mode, `test` or `live`, and, where that may be replaced by
+//! another, the connected account that has it; what opens a claim is kept as a
 //! hash and left out of the audit log. Times are Unix milliseconds, `settings`, `terms`, `drift` and `facts` are JSON text.
 
 use sea_orm::ActiveModelBehavior;
@@ -23,6 +24,7 @@ rows! {
         site_id: String,
         plan_id: String,
         mode: String,
+        stripe_account: String,
         product_id: String,
         price_id: Option<String>,
         metered_price_id: Option<String>,
@@ -36,6 +38,7 @@ rows! {
     stripe_customer StripeCustomer "stripe_customers" "scus" {
         customer_id: String,
         mode: String,
+        stripe_account: String,
         stripe_id: String,
         email: Option<String>,
     }
@@ -43,6 +46,7 @@ rows! {
     stripe_subscription StripeSubscription "stripe_subscriptions" "ssub" {
         subscription_id: String,
         mode: String,
+        stripe_account: String,
         stripe_id: String,
         stripe_status: String,
         item_id: Option<String>,

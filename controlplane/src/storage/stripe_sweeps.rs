@@ -78,7 +78,8 @@ impl Store {
             "SELECT known.account_id, known.id FROM stripe_subscriptions AS known \
              WHERE known.stripe_status IN ('active', 'trialing', 'past_due') AND known.period_end_ms <= $1 \
              AND NOT EXISTS (SELECT 1 FROM stripe_accounts WHERE stripe_accounts.account_id = known.account_id \
-             AND stripe_accounts.mode = known.mode AND stripe_accounts.lost_at_ms IS NULL) \
+             AND stripe_accounts.mode = known.mode AND stripe_accounts.stripe_id = known.stripe_account \
+             AND stripe_accounts.lost_at_ms IS NULL) \
              ORDER BY known.key LIMIT {rows_max}"
         );
         let values = [self.world.now_ms().into()];

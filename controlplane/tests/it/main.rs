@@ -20,6 +20,8 @@ mod ended;
 #[allow(dead_code, reason = "the sink's tests need more of it")]
 mod engine;
 mod entitlements;
+mod flows;
+mod front;
 mod history;
 mod hung;
 mod killed;
@@ -30,6 +32,7 @@ mod money;
 mod openapi;
 mod outbox;
 mod overage;
+mod pages;
 mod parts;
 mod place;
 #[allow(dead_code, reason = "the tests of payfence need more of it")]
@@ -44,7 +47,9 @@ mod selling;
 mod settle;
 mod shop;
 mod shuffle;
+mod statuses;
 mod storage;
+mod strangers;
 mod stripe_inbox;
 mod sync;
 mod sync_node;
@@ -172,6 +177,26 @@ cases! {
         what_was_never_told_is_found,
         a_lost_account_serves_until_the_period_ends,
         stripe_away_is_waited_for_and_nonsense_is_given_up;
+    flows:
+        codes_take_off_what_they_say,
+        taxes_come_on_top_or_are_in_it,
+        a_year_is_paid_and_counted_in_months,
+        a_trial_is_announced_before_it_is_paid,
+        amounts_are_those_of_their_currency,
+        cards_that_do_not_pay_at_once,
+        a_bank_that_takes_days,
+        the_portal_is_the_customers_own;
+    strangers:
+        one_who_sells_reaches_nothing_of_another,
+        a_session_made_by_hand_gives_nothing_here,
+        another_connected_account_takes_the_place_of_a_lost_one,
+        one_key_is_one_checkout;
+    pages:
+        each_is_plain_and_tells_nobody_else,
+        who_asks_too_often_is_told_when_to_come;
+    statuses:
+        each_is_what_stripe_says_and_the_gateway_decides_by_it,
+        each_failure_has_a_grace_of_its_own;
     shuffle:
         the_end_is_the_same_in_any_order;
     webhooks:
@@ -191,7 +216,8 @@ cases! {
         increments_are_told_once_whatever_happens,
         what_stripe_does_not_sell_is_left,
         late_use_is_measured_by_the_limit_of_its_period,
-        the_sandbox_counts_what_was_used;
+        the_sandbox_counts_what_was_used,
+        the_subscriptions_own_customer_is_told;
     reconcile:
         log_ledger_and_entitlement_are_compared,
         stripe_is_compared_with_what_subscribers_are_given,

@@ -323,3 +323,17 @@ pub async fn the_sandbox_counts_what_was_used(place: Place) {
     }
     sandbox.shutdown().await;
 }
+
+/// A customer of ours may be several at Stripe; who pays for the subscription is whom its use is told of.
+pub async fn the_subscriptions_own_customer_is_told(place: Place) {
+    let (account, subscription, mut report) = quota::node(&place).await;
+    let (meter, clock) = (Meter::default(), Arc::new(Moved::default()));
+    let (store, teller) = teller(&place, &meter, &clock).await;
+    sell(&store, &account, &subscription).await;
+    store.raw("UPDATE stripe_subscriptions SET facts = '{\"customer\":\"cus_2\"}'").await;
+    report(1_000, None).await;
+    report(1_200, None).await;
+    clock.0.fetch_add(2 * HOUR_MS, Ordering::Relaxed);
+    assert_eq!(teller.tell_all().await.unwrap(), 1);
+    assert_eq!(meter.calls.lock()[0]["payload[stripe_customer_id]"], "cus_2");
+}

@@ -40,6 +40,19 @@ impl Place {
         Self { url, store, keyring, text, _directory: directory.map(Arc::new) }
     }
 
+    /// Another database of the same kind, empty.
+    pub async fn beside(&self, number: usize) -> Self {
+        if self.url.starts_with("sqlite") {
+            return Self::sqlite();
+        }
+        // The host is a folder, so the last slash is not the name's.
+        let (base, host) = self.url.split_once('?').unwrap();
+        let (server, name) = base.rsplit_once('/').unwrap();
+        let beside = format!("{name}_{number}");
+        self.store.raw(&format!("CREATE DATABASE {beside}")).await;
+        Self::at(format!("{server}/{beside}?{host}"), None)
+    }
+
     pub async fn prepare(&self) {
         self.store.migrate().await.unwrap();
     }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 /// Calls on payment methods.
 pub const ROUTES: &[Route] = &[
     route("POST", "/v1/payment_methods/{id}/attach", &["customer"], attach_call),
+    route("POST", "/v1/payment_methods/{id}/detach", &[], detach),
     route(
         "GET",
         "/v1/payment_methods",
@@ -61,6 +62,33 @@ fn attach_call(call: &mut Call<'_>) -> Answer {
     call.named("customer", "customer")?;
     let id = call.id().to_owned();
     attach(call.state, &call.account, &id, &customer)
+}
+
+/// Takes a method from its customer, and from what it would have paid.
+fn detach(call: &mut Call<'_>) -> Answer {
+    let mut method = call.fetch("payment_method")?;
+    let (id, customer) = (text(&method, "id").to_owned(), text(&method, "customer").to_owned());
+    if customer.is_empty() {
+        return Err(StripeError::invalid(
+            "The payment method you provided is not attached to a customer so detachment is impossible.",
+        ));
+    }
+    method["customer"] = Value::Null;
+    call.state.change(&call.account, "payment_method.detached", &method)?;
+    let mut holder = call.state.must(&call.account, "customer", &customer)?;
+    if text(&holder, "invoice_settings.default_payment_method") == id {
+        holder["invoice_settings"]["default_payment_method"] = Value::Null;
+        call.state.change(&call.account, "customer.updated", &holder)?;
+    }
+    let pays = |row: &&Value| text(row, "default_payment_method") == id;
+    let table = call.state.table(&call.account, "subscription").into_iter();
+    let paid: Vec<Value> =
+        table.flat_map(|table| table.oldest(None)).filter(pays).cloned().collect();
+    for mut subscription in paid {
+        subscription["default_payment_method"] = Value::Null;
+        call.state.change(&call.account, "customer.subscription.updated", &subscription)?;
+    }
+    Ok(method)
 }
 
 fn retrieve(call: &mut Call<'_>) -> Answer {

@@ -68,6 +68,7 @@ pub fn create(call: &mut Call<'_>) -> Answer {
     let success = call.params.required("success_url")?;
     let cancel = call.params.text("cancel_url")?;
     let customer = call.named("customer", "customer")?;
+    let keeps_address = customer_update(call, customer.as_ref())?;
     if let Some(customer) = &customer {
         call.state.enter_clock_of(&call.account, text(customer, "id"));
     }
@@ -83,12 +84,40 @@ pub fn create(call: &mut Call<'_>) -> Answer {
         ));
     }
     let id = format!("cs_test_{}", call.state.ids.letters(58));
-    let session =
+    let mut session =
         session(call, &id, customer, (&success, cancel), &lines, expires, subscription, discounts)?;
+    session["_keeps_address"] = json!(keeps_address);
     call.state.put(&call.account, &session)?;
     let clock = text(&session, "_clock").to_owned();
     call.state.agenda.put(&clock, expires, &call.account, Due::SessionExpires(id));
     Ok(session)
+}
+
+/// Whether what the buyer enters becomes the customer's address; with taxes, a customer who has none needs it.
+fn customer_update(call: &Call<'_>, customer: Option<&Value>) -> Result<bool, StripeError> {
+    let params = &call.params;
+    let address = params.choice("customer_update.address", &["auto", "never"])?;
+    params.choice("customer_update.name", &["auto", "never"])?;
+    let Some(customer) = customer else {
+        if params.has("customer_update") {
+            return Err(params.refused(
+                "customer_update",
+                "`customer_update` can only be used with `customer`.",
+            ));
+        }
+        return Ok(true);
+    };
+    let keeps = address.as_deref() == Some("auto");
+    let is_taxed = params.flag("automatic_tax.enabled")?.unwrap_or(false);
+    if is_taxed && !keeps && at(customer, "address").is_null() {
+        return Err(StripeError::coded(
+            "customer_tax_location_invalid",
+            "Automatic tax calculation in Checkout requires a valid address on the Customer. Add a valid address to the \
+             Customer or set either `customer_update[address]` to 'auto' or `customer_update[shipping]` to 'auto' to \
+             save the address entered in Checkout to the Customer.",
+        ));
+    }
+    Ok(keeps)
 }
 
 fn line_items(call: &mut Call<'_>) -> Result<Vec<(Value, Option<i64>)>, StripeError> {
@@ -286,7 +315,8 @@ fn session(
         "allow_promotion_codes": params.flag("allow_promotion_codes")?, "amount_subtotal": total,
         "amount_total": total,
         "automatic_tax": {"enabled": tax, "liability": if tax { json!({"type": "self"}) } else { Value::Null },
-            "provider": null, "status": null},
+            "provider": if tax { json!("stripe") } else { Value::Null },
+            "status": if tax { json!("requires_location_inputs") } else { Value::Null }},
         "billing_address_collection": params.text("billing_address_collection")?, "cancel_url": cancel,
         "client_reference_id": params.text("client_reference_id")?, "client_secret": null,
         "collected_information": null, "consent": null, "consent_collection": null, "created": call.now(),

@@ -1,11 +1,11 @@
 //! Invoices: drawn up, finalised, voided.
 //!
 //! In: a subscription and lines. Out: `invoice` objects and their events; `open` ones have a payment intent.
-//! Always holds: draft → open → paid, uncollectible or void, never back; `total` is the sum of the lines less discounts;
-//! a negative total goes to the customer's balance, which the next invoice draws on.
+//! Always holds: draft → open → paid, uncollectible or void, never back; `total` is the sum of the lines less discounts and with the
+//! taxes that are not in them; a negative total goes to the customer's balance, which the next invoice draws on.
 
 use super::lines::{self, Line};
-use super::{money, payments, settle, usage};
+use super::{money, payments, settle, tax, usage};
 use crate::agenda::Due;
 use crate::error::StripeError;
 use crate::json::{at, entries, flag, int, or_null, text};
@@ -83,7 +83,7 @@ fn skeleton(state: &State, account: &str, subscription: &Value, id: &str, draft:
         "amount_due": 0, "amount_overpaid": 0, "amount_paid": 0, "amount_paid_off_stripe": 0, "amount_remaining": 0,
         "amount_shipping": 0, "application": null, "attempt_count": 0, "attempted": false,
         "auto_advance": draft.auto_advance, "automatically_finalizes_at": null,
-        "automatic_tax": tax(flag(subscription, "automatic_tax.enabled")),
+        "automatic_tax": automatic_tax(flag(subscription, "automatic_tax.enabled")),
         "billing_reason": draft.reason, "collection_method": "charge_automatically", "created": now,
         "currency": at(subscription, "currency"), "custom_fields": null, "customer": at(subscription, "customer"),
         "customer_account": null, "customer_address": at(&customer, "address"),
@@ -114,14 +114,14 @@ fn skeleton(state: &State, account: &str, subscription: &Value, id: &str, draft:
     })
 }
 
-fn tax(enabled: bool) -> Value {
+fn automatic_tax(enabled: bool) -> Value {
     let status = if enabled { json!("complete") } else { Value::Null };
     let provider = if enabled { json!("stripe") } else { Value::Null };
     json!({"disabled_reason": null, "enabled": enabled, "liability": if enabled { json!({"type": "self"}) } else { Value::Null },
         "provider": provider, "status": status})
 }
 
-/// Adds up the lines, less discounts and the customer's balance.
+/// Adds up the lines, less discounts, with taxes, less the customer's balance.
 fn total(state: &State, account: &str, subscription: &Value, invoice: &mut Value) {
     let rows = entries(invoice, "lines.data");
     let (count, subtotal) = (rows.len(), rows.iter().map(|row| int(row, "amount")).sum::<i64>());
@@ -144,8 +144,6 @@ fn total(state: &State, account: &str, subscription: &Value, invoice: &mut Value
     let balance = state
         .get(account, "customer", text(invoice, "customer"))
         .map_or(0, |customer| int(&customer, "balance"));
-    // A negative balance is the customer's credit.
-    let applied = if left > 0 { balance.max(-left).min(0) } else { -left };
     invoice["lines"]["total_count"] = json!(count);
     for name in ["subtotal", "subtotal_excluding_tax"] {
         invoice[name] = json!(subtotal);
@@ -153,6 +151,9 @@ fn total(state: &State, account: &str, subscription: &Value, invoice: &mut Value
     for name in ["total", "total_excluding_tax"] {
         invoice[name] = json!(left);
     }
+    left += tax::write(state, account, subscription, invoice, left);
+    // A negative balance is the customer's credit.
+    let applied = if left > 0 { balance.max(-left).min(0) } else { -left };
     invoice["discounts"] = Value::Array(ids);
     invoice["total_discount_amounts"] = Value::Array(discounts);
     invoice["starting_balance"] = json!(balance);

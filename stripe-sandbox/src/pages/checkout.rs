@@ -9,7 +9,7 @@ use crate::api::checkout_sessions::KIND;
 use crate::api::customers;
 use crate::engine::payments::{self, Card};
 use crate::engine::subscribe::{self, FirstPayment, Spec};
-use crate::engine::{checkout as bank, money, settle};
+use crate::engine::{checkout as bank, money, settle, tax};
 use crate::error::StripeError;
 use crate::json::{at, entries, flag, int, text};
 use crate::params::Params;
@@ -132,6 +132,7 @@ fn complete(
     email: Option<&str>,
 ) -> Result<Payment, StripeError> {
     let customer = customer(state, account, &session, email)?;
+    tax::write_session(&mut session);
     let customer_id = text(&customer, "id").to_owned();
     let wants_card = int(&session, "amount_total") > 0
         || text(&session, "payment_method_collection") == "always";
@@ -174,10 +175,20 @@ fn customer(
     session: &Value,
     email: Option<&str>,
 ) -> Result<Value, StripeError> {
-    if let Some(customer) = state.get(account, "customer", text(session, "customer")) {
+    // Where the buyer lives is asked for where taxes depend on it.
+    let address = json!({"city": null, "country": "DE", "line1": null, "line2": null, "postal_code": "10115", "state": null});
+    let is_asked = flag(session, "automatic_tax.enabled");
+    if let Some(mut customer) = state.get(account, "customer", text(session, "customer")) {
+        if is_asked && flag(session, "_keeps_address") {
+            customer["address"] = address;
+            state.change(account, "customer.updated", &customer)?;
+        }
         return Ok(customer);
     }
     let mut customer = customers::new(state);
+    if is_asked {
+        customer["address"] = address;
+    }
     let given =
         email.filter(|email| !email.is_empty()).or_else(|| at(session, "customer_email").as_str());
     customer["email"] = json!(given.unwrap_or("buyer@example.com"));

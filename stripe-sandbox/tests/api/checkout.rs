@@ -309,3 +309,73 @@ async fn a_first_payment_under_way_at_a_bank_may_leave_the_subscription_incomple
         assert_eq!(status().await, a_day_later);
     }
 }
+
+/// The one rate is 20 %: on top of an exclusive price, within an inclusive one, after discounts.
+#[tokio::test]
+async fn taxes_are_on_top_or_within_and_need_an_address() {
+    let taxed = "automatic_tax[enabled]=true";
+    for (behavior, more, total, tax) in [
+        ("exclusive", "", 1440, 240),
+        ("inclusive", "", 1200, 200),
+        ("unspecified", "", 1440, 240),
+        ("exclusive", "&discounts[0][coupon]=half", 720, 120),
+        ("inclusive", "&discounts[0][coupon]=half", 600, 100),
+    ] {
+        let world = World::new().await;
+        world.post("/v1/coupons", "id=half&percent_off=50&duration=once").await;
+        let price = format!("unit_amount=1200&recurring[interval]=month&tax_behavior={behavior}");
+        let price = world.price(&price).await;
+        let session = world.session(&price, &format!("{taxed}{more}")).await;
+        assert_eq!(session["automatic_tax"]["status"], "requires_location_inputs");
+        world.sandbox.pay(&id(&session), Outcome::Paid).expect("open");
+        let path = format!("/v1/checkout/sessions/{}", id(&session));
+        let session = world.get(&path, "expand[]=invoice&expand[]=customer").await;
+        let invoice = &session["invoice"];
+        let what = format!("{behavior}{more}");
+        assert_eq!(session["customer"]["address"]["country"], "DE", "{what}");
+        assert_eq!(
+            (&invoice["total"], &invoice["amount_paid"]),
+            (&total.into(), &total.into()),
+            "{what}"
+        );
+        assert_eq!(invoice["total_excluding_tax"], total - tax, "{what}");
+        assert_eq!(invoice["total_taxes"][0]["amount"], tax, "{what}");
+        if more.is_empty() {
+            assert_eq!(session["amount_total"], total, "{what}");
+            assert_eq!(session["total_details"]["amount_tax"], tax, "{what}");
+        }
+    }
+    let world = World::new().await;
+    let price = world.price("unit_amount=1200&recurring[interval]=month").await;
+    let customer = id(&world.post("/v1/customers", "email=a@example.com").await);
+    let form = format!(
+        "mode=subscription&line_items[0][price]={price}&line_items[0][quantity]=1&success_url=http://x&{taxed}"
+    );
+    for (more, status) in [
+        (format!("&customer={customer}"), 400),
+        (format!("&customer={customer}&customer_update[address]=never"), 400),
+        (format!("&customer={customer}&customer_update[address]=auto"), 200),
+        ("&customer_update[address]=auto".to_owned(), 400),
+    ] {
+        let answered =
+            world.send("POST", "/v1/checkout/sessions", &format!("{form}{more}"), &[]).await;
+        assert_eq!(answered.status, status, "{more}: {}", answered.body);
+    }
+}
+
+/// A card that is taken away pays nothing any more.
+#[tokio::test]
+async fn a_detached_card_leaves_a_trial_without_means() {
+    let world = World::new().await;
+    let price = world.price("unit_amount=1200&recurring[interval]=month").await;
+    let trial = "subscription_data[trial_period_days]=7&\
+                 subscription_data[trial_settings][end_behavior][missing_payment_method]=pause";
+    let subscription = world.subscribed(&price, trial).await;
+    let method = world.subscription(&subscription).await["default_payment_method"].clone();
+    let path = format!("/v1/payment_methods/{}/detach", method.as_str().expect("a card"));
+    assert_eq!(world.post(&path, "").await["customer"], Value::Null);
+    assert_eq!(world.send("POST", &path, "", &[]).await.status, 400, "it is nobody's");
+    assert_eq!(world.subscription(&subscription).await["default_payment_method"], Value::Null);
+    world.pass(7 * 86_400);
+    assert_eq!(world.subscription(&subscription).await["status"], "paused");
+}

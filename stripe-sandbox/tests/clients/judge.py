@@ -204,6 +204,13 @@ def checkout(judge, options, price, metered):
         "subscription_data": {"trial_period_days": 14, "trial_settings": {"end_behavior": {"missing_payment_method": "cancel"}}},
         "success_url": "http://x"}, options)
     judge.call("checkout.sessions.expire", v1.checkout.sessions.expire, other.id, {}, options)
+    taxed = judge.call("checkout.sessions.create taxed", v1.checkout.sessions.create, {"mode": "subscription",
+        "line_items": [{"price": price, "quantity": 1}], "automatic_tax": {"enabled": True},
+        "customer": session.customer.id, "customer_update": {"address": "auto", "name": "auto"}, "success_url": "http://x"}, options)
+    judge.post_page(taxed.url, {"choice": "pay"})
+    taxed = judge.call("checkout.sessions.retrieve taxed", v1.checkout.sessions.retrieve, taxed.id, {"expand": ["invoice"]}, options)
+    check("tax on top", (taxed.amount_total, taxed.total_details.amount_tax, taxed.invoice.total) == (2280, 380, 2280), taxed)
+    judge.call("subscriptions.cancel taxed", v1.subscriptions.cancel, taxed.subscription, {}, options)
     refused("payment_method_types are gone", lambda: v1.checkout.sessions.create({"mode": "subscription",
         "line_items": [{"price": price, "quantity": 1}], "success_url": "http://x", "payment_method_types": ["card"]}, options),
         stripe.InvalidRequestError, "parameter_unknown")
@@ -291,6 +298,7 @@ def clocks(judge, options, price):
     check("renewed on its clock", found["items"].data[0].current_period_start == start + 28 * 86_400, found)
     card = judge.call("payment_methods.attach", v1.payment_methods.attach, "pm_card_chargeCustomerFail",
         {"customer": customer.id}, options)
+    judge.call("payment_methods.detach", v1.payment_methods.detach, methods.data[0].id, {}, options)
     v1.customers.update(customer.id, {"invoice_settings": {"default_payment_method": card.id}}, options)
     clocks.advance(clock.id, {"frozen_time": start + 60 * 86_400}, options)
     found = v1.subscriptions.retrieve(subscription.id, {"expand": ["latest_invoice"]}, options)

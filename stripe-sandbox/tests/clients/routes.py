@@ -30,6 +30,7 @@ PARAMETERS = {
     "POST /v1/customers/{id}": one("customer_update"),
     "DELETE /v1/customers/{id}": None,
     "POST /v1/payment_methods/{id}/attach": one("payment_method_attach"),
+    "POST /v1/payment_methods/{id}/detach": None,
     "GET /v1/payment_methods": one("payment_method_list"),
     "GET /v1/payment_methods/{id}": None,
     "POST /v1/checkout/sessions": of("checkout", "session_create"),

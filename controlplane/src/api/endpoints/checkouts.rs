@@ -44,9 +44,9 @@ pub struct CheckoutDraft {
     /// Whether the buyer may enter a promotion code.
     #[serde(default)]
     pub allow_promotion_codes: bool,
-    /// Whether Stripe computes taxes; the Stripe account must be set up for it.
-    #[serde(default)]
-    pub automatic_tax: bool,
+    /// Whether Stripe computes taxes; as the site's `automatic_tax` has it where it is left out. The Stripe account must be set
+    /// up for it.
+    pub automatic_tax: Option<bool>,
 }
 
 /// A checkout as it is shown.

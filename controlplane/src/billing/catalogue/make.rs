@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Offer, hash_of, in_force, rows, system};
+use super::{Offer, hash_of, in_force, rows, rows_of, system};
 use crate::billing::stripe::{
     Aggregation, Meter, MeterRequest, Mode, Price, PriceQuery, PriceRecurring, PriceRequest,
     PriceUpdate, Product, ProductRequest, ProductUpdate, Scope, StripeError,
@@ -43,7 +43,7 @@ pub async fn ensure(
     mode: Mode,
 ) -> BillingResult<PlanPrice> {
     let scope = billing.scope(account_id, mode).await?;
-    let known = rows(&billing.store.tenant(account_id), &offer.plan.id, mode).await?;
+    let known = rows_of(&billing.store.tenant(account_id), &offer.plan.id, &scope).await?;
     let terms = offer.price.terms();
     if let Some(row) = in_force(&known)
         && row.terms == terms
@@ -58,6 +58,7 @@ pub async fn ensure(
         site_id: offer.plan.site_id.clone(),
         plan_id: offer.plan.id.clone(),
         mode: mode.as_str().to_owned(),
+        stripe_account: maker.scope.stripe_account.clone().unwrap_or_default(),
         product_id: product.id.clone(),
         price_id: Some(price.id),
         terms,
@@ -108,7 +109,7 @@ pub async fn retire(
     mode: Mode,
 ) -> BillingResult<()> {
     let scope = billing.scope(account_id, mode).await?;
-    let known = rows(&billing.store.tenant(account_id), &plan.id, mode).await?;
+    let known = rows_of(&billing.store.tenant(account_id), &plan.id, &scope).await?;
     let Some(row) = in_force(&known) else { return Ok(()) };
     let (stripe, what) = (&billing.stripe, |part: &str| format!("{part}/{}/{mode}", row.id));
     for price in [&row.price_id, &row.metered_price_id].into_iter().flatten() {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::drift::{self, Difference};
-use super::{Offer, ensure, in_force, make, offer_of, rows};
+use super::{Offer, ensure, in_force, make, offer_of, rows_of};
 use crate::billing::stripe::{Mode, Scope};
 use crate::billing::{Billing, BillingError, BillingResult};
 use crate::storage::{Plan, PlanPrice, Window};
@@ -137,7 +137,7 @@ async fn act(
     depth: Depth,
     entry: &mut SyncEntry,
 ) -> BillingResult<()> {
-    let known = rows(&billing.store.tenant(account_id), &plan.id, scope.mode).await?;
+    let known = rows_of(&billing.store.tenant(account_id), &plan.id, scope).await?;
     // A free plan needs nothing of Stripe, an archived one is not sold.
     let offer = match plan.archived_at_ms {
         Some(_) => None,

@@ -23,6 +23,9 @@ const SESSION_CHARS_MAX: usize = 255;
 pub(super) struct Asked {
     #[serde(default)]
     session_id: String,
+    /// Whether the page is to stand still while it waits.
+    #[serde(default)]
+    still: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -58,7 +61,7 @@ pub(super) async fn success(
         // The webhook may come later than the buyer.
         match checkout::look(&pages.billing, &checkout).await? {
             Paid::Given { .. } => claim = claims::find(store, Proof::Session(id)).await?,
-            Paid::Waits => return waits(),
+            Paid::Waits => return waits(&slug, &asked),
             Paid::Over => {
                 let again = html! {
                     p { "The payment was not completed, and nothing was charged." }
@@ -83,12 +86,22 @@ pub(super) async fn success(
     shown(&format!("You have a plan for {}", name_of(&site)), None, &body)
 }
 
-fn waits() -> Page {
+/// It looks again by itself, unless somebody wants to read in peace (WCAG 2.2, 2.2.1 and F41).
+fn waits(slug: &str, asked: &Asked) -> Page {
+    let again = format!("/pay/{slug}/success?session_id={}", asked.session_id);
+    let refresh = asked.still.is_none().then(|| Refresh { seconds: 5, url: again.clone() });
     let body = html! {
-        p role="status" { "The payment is being confirmed. This page looks again every few seconds." }
+        p role="status" { "The payment is being confirmed." }
+        p {
+            @if refresh.is_some() {
+                "This page looks again every five seconds. "
+                a href=(format!("{again}&still=1")) { "Do not look again by itself" } " "
+            }
+            a href=(again) { "Look again" }
+        }
         p { "Some ways of paying take days; you will get an e-mail with a link to your key then, and can close this page." }
     };
-    shown("Almost there", Some(&Refresh { seconds: 3, url: None }), &body)
+    shown("Almost there", refresh.as_ref(), &body)
 }
 
 /// Where the e-mailed link leads.

@@ -119,7 +119,7 @@ pub(super) async fn buy(State(pages): Here, Path(slug): Path<String>, body: Byte
         p { "You are taken to Stripe, where the payment is made." }
         p { a.button href=(url) { "Go to the payment" } }
     };
-    shown("Payment", Some(&Refresh { seconds: 0, url: Some(url.clone()) }), &body)
+    shown("Payment", Some(&Refresh { seconds: 0, url: url.clone() }), &body)
 }
 
 /// The key of a free plan.

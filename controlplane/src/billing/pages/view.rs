@@ -13,8 +13,8 @@ use maud::{DOCTYPE, Markup, html};
 pub struct Refresh {
     /// After so many seconds.
     pub seconds: u32,
-    /// Where to; the same page where it is left out.
-    pub url: Option<String>,
+    /// Where to.
+    pub url: String,
 }
 
 const STYLE: &str = "\
@@ -54,10 +54,7 @@ pub fn page(title: &str, refresh: Option<&Refresh>, body: &Markup) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 @if let Some(Refresh { seconds, url }) = refresh {
-                    @match url {
-                        Some(url) => { meta http-equiv="refresh" content=(format!("{seconds};url={url}")); }
-                        None => { meta http-equiv="refresh" content=(seconds); }
-                    }
+                    meta http-equiv="refresh" content=(format!("{seconds};url={url}"));
                 }
                 title { (title) }
                 link rel="stylesheet" href="/pay/style.css";
@@ -73,3 +70,7 @@ pub fn page(title: &str, refresh: Option<&Refresh>, body: &Markup) -> String {
     }
     .into_string()
 }
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;

@@ -9,6 +9,7 @@
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde_json::json;
 
+use super::failure::Failure;
 use super::subscription::{fill, known, overwrite, priced_plan};
 use super::{Owner, SettleError, Settled, Settler, Under, is_missing, state};
 use crate::billing::stripe::{CheckoutSession, Mode, Subscription as Fetched};
@@ -65,7 +66,7 @@ struct Bought<'a> {
     checkout: Checkout,
     session: &'a CheckoutSession,
     fetched: Fetched,
-    failed_at_s: Option<i64>,
+    failure: Failure,
 }
 
 impl Settler {
@@ -107,7 +108,8 @@ impl Settler {
         let Some(checkout) = self.checkout_of(owner, &session).await? else {
             return Ok(Paid::Unknown);
         };
-        let Some(id) = session.subscription.as_deref().filter(|_| session.is_paid()) else {
+        let is_paid = self.is_paid(owner, &session).await?;
+        let Some(id) = session.subscription.as_deref().filter(|_| is_paid) else {
             return self.not_paid(owner, checkout, &session, job).await;
         };
         let lease = self.take(owner, id).await?;
@@ -115,6 +117,23 @@ impl Settler {
         let given = self.give_session(owner, checkout, &session, id, under).await;
         self.let_go(&lease, &given).await;
         given
+    }
+
+    /// Whether the money is there: as the session says, or as its first invoice does, which a buyer whose bank refused may pay on
+    /// the invoice's own page.
+    async fn is_paid(&self, owner: &Owner, session: &CheckoutSession) -> Result<bool, SettleError> {
+        if session.is_paid() {
+            return Ok(true);
+        }
+        let is_complete = session.status.as_deref() == Some("complete");
+        let Some(invoice) = session.invoice.as_deref().filter(|_| is_complete) else {
+            return Ok(false);
+        };
+        match self.stripe.invoice(&owner.scope(), invoice).await {
+            Ok(invoice) => Ok(invoice.status.as_deref() == Some("paid")),
+            Err(error) if is_missing(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn give_session(
@@ -127,8 +146,9 @@ impl Settler {
     ) -> Result<Paid, SettleError> {
         // Under the lease, or one fetched before another's would be written after it.
         let fetched = self.stripe.subscription(&owner.scope(), id).await?;
-        let failed_at_s = self.failed_at_s(owner, &fetched).await?;
-        self.give(owner, Bought { checkout, session, fetched, failed_at_s }, under).await
+        let known = known(&self.store.tenant(&owner.account_id), owner.mode, id).await?;
+        let failure = self.failure(owner, &fetched, known.as_ref()).await?;
+        self.give(owner, Bought { checkout, session, fetched, failure }, under).await
     }
 
     /// A subscription that is not known and names a checkout: the session's event was lost, or comes later.
@@ -151,11 +171,11 @@ impl Settler {
         };
         let session = self.stripe.session(&owner.scope(), &session_id).await?;
         let is_its = session.subscription.as_deref() == Some(fetched.id.as_str());
-        if !session.is_paid() || !is_its {
+        if !is_its || !self.is_paid(owner, &session).await? {
             return Ok(Settled::Nothing(NOT_PAID));
         }
-        let failed_at_s = self.failed_at_s(owner, &fetched).await?;
-        let bought = Bought { checkout, session: &session, fetched, failed_at_s };
+        let failure = self.failure(owner, &fetched, None).await?;
+        let bought = Bought { checkout, session: &session, fetched, failure };
         self.give(owner, bought, under).await?;
         Ok(Settled::Written)
     }
@@ -221,7 +241,7 @@ impl Settler {
         let mut change = self.change(owner).await?;
         let before = lock(&change, &bought.checkout).await?;
         let row = match known(&change.tenant(), owner.mode, &bought.fetched.id).await? {
-            Some(_) => overwrite(&mut change, owner, &bought.fetched, bought.failed_at_s).await?,
+            Some(_) => overwrite(&mut change, owner, &bought.fetched, bought.failure).await?,
             None => make(&mut change, owner, &before, &bought).await?,
         };
         let claim_id = claim(&mut change, &before, &row).await?;
@@ -265,7 +285,7 @@ async fn make(
         customer_id,
         reference: id,
         status: status.word(),
-        past_due_since_ms: state::past_due_since_ms(fetched, None, bought.failed_at_s),
+        past_due_since_ms: state::past_due_since_ms(fetched, None, bought.failure.at_s),
         period_anchor_ms: state::anchor_ms(fetched),
         ..Subscription::default()
     };
@@ -273,6 +293,7 @@ async fn make(
     let mut facts = StripeSubscription {
         subscription_id: row.id.clone(),
         mode: owner.mode.as_str().to_owned(),
+        stripe_account: owner.stripe_account.clone(),
         fetched_at_ms: change.now_ms(),
         ..StripeSubscription::default()
     };
@@ -332,12 +353,13 @@ async fn customer(
     let row = StripeCustomer {
         customer_id: customer_id.clone(),
         mode: owner.mode.as_str().to_owned(),
+        stripe_account: owner.stripe_account.clone(),
         stripe_id: stripe_id.clone(),
         email: details.email,
         ..StripeCustomer::default()
     };
     // A customer of ours may have been given another one at Stripe by an earlier checkout: then that one stays theirs.
-    let has_one = has_stripe_customer(change, owner.mode, &customer_id).await?;
+    let has_one = has_stripe_customer(change, owner, &customer_id).await?;
     if !has_one {
         change.insert(row).await?;
     }
@@ -346,14 +368,15 @@ async fn customer(
 
 async fn has_stripe_customer(
     change: &Change,
-    mode: Mode,
+    owner: &Owner,
     customer_id: &str,
 ) -> Result<bool, SettleError> {
     let tenant = change.tenant();
     let found = tenant.one::<StripeCustomer>(|query| {
         query
             .filter(column::StripeCustomer::CustomerId.eq(customer_id))
-            .filter(column::StripeCustomer::Mode.eq(mode.as_str()))
+            .filter(column::StripeCustomer::Mode.eq(owner.mode.as_str()))
+            .filter(column::StripeCustomer::StripeAccount.eq(owner.stripe_account.as_str()))
     });
     Ok(found.await?.is_some())
 }

@@ -2,7 +2,7 @@
 //!
 //! In: the object as fetched, what was known, the plan of its price, whether a dispute holds it. Out: status, plan, period.
 //! Always holds: the outcome depends on what is fetched and on what is known, never on which event came or when, but for
-//! the start of grace, which is the failed invoice's and stays.
+//! the start of grace, which is the failed invoice's and stays until that is paid.
 
 use crate::api::endpoints::subscriptions::SubscriptionStatus;
 use crate::billing::stripe::{Subscription as Fetched, SubscriptionItem};

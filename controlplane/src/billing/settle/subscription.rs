@@ -8,6 +8,7 @@ use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde_json::json;
 
 use super::checkout::CHECKOUT_KEY;
+use super::failure::Failure;
 use super::state::{self, Known, Terms};
 use super::{Owner, SettleError, Settled, Settler, Under, is_missing, notices};
 use crate::billing::stripe::{Mode, Subscription as Fetched};
@@ -53,7 +54,7 @@ impl Settler {
                 None => Ok(Settled::Nothing("it was not bought here")),
             };
         }
-        let failed_at_s = self.failed_at_s(owner, &fetched).await?;
+        let failure = self.failure(owner, &fetched, known.as_ref()).await?;
         let is_invoiced =
             |job: &Job| job.events.iter().any(|it| INVOICED.contains(&it.kind.as_str()));
         if let Some(facts) = known.filter(|_| under.job.is_some_and(is_invoiced)) {
@@ -62,25 +63,10 @@ impl Settler {
         }
         let notices = self.notices(owner, under.job).await?;
         let mut change = self.change(owner).await?;
-        let written = overwrite(&mut change, owner, &fetched, failed_at_s).await?;
+        let written = overwrite(&mut change, owner, &fetched, failure).await?;
         notices::tell(&mut change, &written, &fetched, &notices).await?;
         under.commit(change).await?;
         Ok(Settled::Written)
-    }
-
-    /// When the invoice was made that is not paid, Unix seconds.
-    pub(super) async fn failed_at_s(
-        &self,
-        owner: &Owner,
-        fetched: &Fetched,
-    ) -> Result<Option<i64>, SettleError> {
-        match &fetched.latest_invoice {
-            Some(invoice) if fetched.status == "past_due" => {
-                let invoice = self.stripe.invoice(&owner.scope(), invoice).await?;
-                Ok((invoice.created > 0).then_some(invoice.created))
-            }
-            _ => Ok(None),
-        }
     }
 }
 
@@ -104,7 +90,7 @@ pub(super) async fn overwrite(
     change: &mut Change,
     owner: &Owner,
     fetched: &Fetched,
-    failed_at_s: Option<i64>,
+    failure: Failure,
 ) -> Result<Subscription, SettleError> {
     let missing = || SettleError::Permanent("our row of the subscription is gone".to_owned());
     let facts = known(&change.tenant(), owner.mode, &fetched.id).await?.ok_or_else(missing)?;
@@ -115,11 +101,11 @@ pub(super) async fn overwrite(
     })?;
     let choice = choose_plan(change, owner, &row, &facts, fetched).await?;
     let was_past_due = facts.stripe_status == "past_due";
-    let known_ms = row.past_due_since_ms.filter(|_| was_past_due);
+    let known_ms = row.past_due_since_ms.filter(|_| was_past_due && !failure.is_another);
     let mut after = row.clone();
     after.status = status.word();
     after.plan_id = choice.plan_id;
-    after.past_due_since_ms = state::past_due_since_ms(fetched, known_ms, failed_at_s);
+    after.past_due_since_ms = state::past_due_since_ms(fetched, known_ms, failure.at_s);
     // One that Stripe says nothing more of keeps its periods.
     after.period_anchor_ms = state::anchor_ms(fetched).or(row.period_anchor_ms);
     let mut now = facts.clone();

@@ -54,6 +54,15 @@ pub struct AutomaticTax {
     pub enabled: bool,
 }
 
+/// What of a known customer is written over with what the buyer enters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CustomerUpdate {
+    /// `auto`, `never`: their address, which taxes depend on.
+    pub address: Option<String>,
+    /// `auto`, `never`: their name.
+    pub name: Option<String>,
+}
+
 /// `POST /v1/checkout/sessions`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SessionRequest {
@@ -69,6 +78,8 @@ pub struct SessionRequest {
     pub customer: Option<String>,
     /// Fills the form in for one who is not.
     pub customer_email: Option<String>,
+    /// What of a known customer changes; not for one who is not known.
+    pub customer_update: Option<CustomerUpdate>,
     /// Ours.
     pub client_reference_id: Option<String>,
     /// Ours.
@@ -120,6 +131,9 @@ pub struct CheckoutSession {
     /// The subscription that was made.
     #[serde(default, deserialize_with = "id_of")]
     pub subscription: Option<String>,
+    /// Its first invoice.
+    #[serde(default, deserialize_with = "id_of")]
+    pub invoice: Option<String>,
     /// Ours.
     #[serde(default)]
     pub client_reference_id: Option<String>,

@@ -17,7 +17,7 @@ CREATE INDEX stripe_calls_age ON stripe_calls (created_at_ms);
 CREATE TABLE plan_prices (
     {ROW},
     site_id TEXT NOT NULL REFERENCES sites (id), plan_id TEXT NOT NULL REFERENCES plans (id), mode TEXT NOT NULL,
-    product_id TEXT NOT NULL, price_id TEXT, metered_price_id TEXT, meter_id TEXT, meter_event_name TEXT,
+    stripe_account TEXT NOT NULL, product_id TEXT NOT NULL, price_id TEXT, metered_price_id TEXT, meter_id TEXT, meter_event_name TEXT,
     terms TEXT NOT NULL, drift TEXT, retired_at_ms BIGINT
 );
 CREATE INDEX plan_prices_plan ON plan_prices (plan_id, mode, key);
@@ -25,14 +25,15 @@ CREATE INDEX plan_prices_price ON plan_prices (price_id);
 CREATE INDEX plan_prices_product ON plan_prices (product_id);
 CREATE TABLE stripe_customers (
     {ROW},
-    customer_id TEXT NOT NULL REFERENCES customers (id), mode TEXT NOT NULL, stripe_id TEXT NOT NULL, email TEXT
+    customer_id TEXT NOT NULL REFERENCES customers (id), mode TEXT NOT NULL, stripe_account TEXT NOT NULL,
+    stripe_id TEXT NOT NULL, email TEXT
 );
-CREATE UNIQUE INDEX stripe_customers_customer ON stripe_customers (customer_id, mode);
+CREATE UNIQUE INDEX stripe_customers_customer ON stripe_customers (customer_id, mode, stripe_account);
 CREATE UNIQUE INDEX stripe_customers_stripe ON stripe_customers (account_id, stripe_id, mode);
 CREATE TABLE stripe_subscriptions (
     {ROW},
-    subscription_id TEXT NOT NULL REFERENCES subscriptions (id), mode TEXT NOT NULL, stripe_id TEXT NOT NULL,
-    stripe_status TEXT NOT NULL, item_id TEXT, price_id TEXT, metered_item_id TEXT, period_start_ms BIGINT,
+    subscription_id TEXT NOT NULL REFERENCES subscriptions (id), mode TEXT NOT NULL, stripe_account TEXT NOT NULL,
+    stripe_id TEXT NOT NULL, stripe_status TEXT NOT NULL, item_id TEXT, price_id TEXT, metered_item_id TEXT, period_start_ms BIGINT,
     period_end_ms BIGINT, cancel_at_ms BIGINT, pending_plan_id TEXT, facts TEXT NOT NULL, fetched_at_ms BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX stripe_subscriptions_subscription ON stripe_subscriptions (subscription_id);
