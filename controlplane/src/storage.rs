@@ -50,7 +50,7 @@ pub(crate) use connect::answered;
 pub use connect::{CONNECTIONS_DEFAULT, UrlError};
 pub use crossings::{Crossing, NamedEntitlement, PERCENTS};
 pub use decisions::{
-    DAY_MS, OwnSites, ReadDecisions, Retention, SiteSpan, TakenDecisions, Unreadable,
+    DAY_MS, OTHERS, OwnSites, ReadDecisions, Retention, SiteSpan, TakenDecisions, Unreadable,
 };
 pub use deliveries::{Attempted, DueDelivery, Take};
 pub use error::{StorageError, StorageResult};

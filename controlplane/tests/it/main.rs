@@ -182,6 +182,7 @@ cases! {
         the_sandbox_counts_what_was_used;
     reconcile:
         log_ledger_and_entitlement_are_compared,
+        what_nodes_ship_is_compared,
         stripe_is_compared_with_what_subscribers_are_given,
         a_day_is_reconciled_once;
     quota:
@@ -241,6 +242,16 @@ fn clickhouse_of_today() {
 #[test]
 fn clickhouse_of_2018() {
     clickhouse::answers_are_those_of_the_database(engine::Kind::Old);
+}
+
+#[test]
+fn reconciled_with_clickhouse_of_today() {
+    clickhouse::what_nodes_export_is_reconciled(engine::Kind::Today);
+}
+
+#[test]
+fn reconciled_with_clickhouse_of_2018() {
+    clickhouse::what_nodes_export_is_reconciled(engine::Kind::Old);
 }
 
 #[test]
