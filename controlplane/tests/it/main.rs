@@ -13,6 +13,7 @@ mod clickhouse;
 mod client;
 mod decision_rows;
 mod decisions;
+mod drift;
 #[path = "../../../link/tests/clickhouse/engine.rs"]
 #[allow(dead_code, reason = "the sink's tests need more of it")]
 mod engine;
@@ -119,6 +120,8 @@ cases! {
         plans_are_brought_without_a_hand,
         what_is_not_set_up_is_said,
         an_existing_account_is_connected_once;
+    drift:
+        what_was_changed_at_stripe_is_found_and_mended;
     tls:
         a_certificate_is_served_and_replaced;
     parts:
