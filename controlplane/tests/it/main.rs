@@ -169,6 +169,7 @@ cases! {
         changes_are_told_signed_and_once,
         a_secret_is_replaced_with_an_overlap,
         what_fails_is_tried_again_and_given_up,
+        what_was_given_up_is_replayed_at_once,
         an_endpoint_that_is_gone_is_left_alone,
         webhooks_never_reach_the_operators_network,
         an_account_has_a_bounded_number_of_endpoints;
