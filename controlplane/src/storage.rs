@@ -58,7 +58,7 @@ pub use idempotency::StoredAnswer;
 pub use ledger::Taken;
 pub use nodes::{Admission, KnownNode, NodeReport, Start};
 pub use outbox::{Outbox, OutboxEntry};
-pub use overage::{OverageBook, OverageDue};
+pub use overage::{OverageBook, OverageDue, OverageSpan, OverageTold};
 pub use policy_rows::{PolicyReader, SiteRows, SubscriptionRows};
 pub use prune::{AUDIT_DAYS_DEFAULT, Pruned};
 pub use reconcile::{Reconciled, Waiting};

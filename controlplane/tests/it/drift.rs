@@ -4,7 +4,6 @@ use serde_json::{Value as Json, json};
 
 use super::place::Place;
 use super::shop::Shop;
-use crate::billing::stripe::VERSION;
 
 /// What is done at Stripe: a path and a form; `{…}` stand for ids.
 type Call<'a> = (&'a str, &'a str);
@@ -144,24 +143,6 @@ impl Sold {
         rows.into_iter().find(|row| row["retired_at"].is_null()).unwrap()
     }
 
-    /// A call as the dashboard makes it; the id of what it answers.
-    async fn call(&self, path: &str, form: String) -> String {
-        let http = link::control::client::client(None, std::time::Duration::from_secs(5)).unwrap();
-        let url = format!("{}/v1/{path}", self.shop.sandbox.url());
-        let request = http
-            .post(url)
-            .bearer_auth(self.shop.sandbox.secret_key())
-            .header("stripe-version", VERSION)
-            .header("stripe-account", &self.account)
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(form.clone());
-        let answer = request.send().await.unwrap();
-        let (status, text) = (answer.status(), answer.text().await.unwrap());
-        assert!(status.is_success(), "{path} {form}: {text}");
-        let made: Json = serde_json::from_str(&text).unwrap();
-        made["id"].as_str().unwrap().to_owned()
-    }
-
     /// Does what the owner does.
     async fn spoil(&self, case: &Case<'_>, number: usize) {
         let row = self.row().await;
@@ -178,7 +159,9 @@ impl Sold {
                 .replace("{made}", made)
         };
         for (path, form) in case.calls {
-            made = self.call(&filled(path, &made), filled(form, &made)).await;
+            let (path, form) = (filled(path, &made), filled(form, &made));
+            let answer = self.shop.call(&self.account, &path, &form).await;
+            made = answer["id"].as_str().unwrap().to_owned();
         }
         if let Some(set) = case.row {
             let set = filled(set, &made);

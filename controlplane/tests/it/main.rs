@@ -8,6 +8,7 @@
 mod api;
 mod audit;
 mod away;
+mod caps;
 mod catalogue;
 mod clickhouse;
 mod client;
@@ -122,6 +123,13 @@ cases! {
         an_existing_account_is_connected_once;
     drift:
         what_was_changed_at_stripe_is_found_and_mended;
+    caps:
+        no_invoice_has_more_overage_than_the_cap,
+        what_comes_late_shares_the_cap,
+        a_plan_that_is_moved_to_has_what_is_left,
+        an_old_price_keeps_its_own_units,
+        what_the_meter_counted_is_compared_by_period,
+        two_subscriptions_of_one_buyer_are_billed_apart;
     tls:
         a_certificate_is_served_and_replaced;
     parts:
