@@ -21,6 +21,10 @@ use crate::reconcile::{Asked, DecisionLog};
 use crate::storage::{DAY_MS, ReadDecisions, Retention};
 use crate::world::{System, World as _};
 
+/// All that use is summed by.
+const GROUPS: [&str; 8] =
+    ["site", "customer", "subscription", "token", "resource", "reason", "verdict", "period"];
+
 /// The same on a server of a test's own, where there is one.
 pub fn answers_are_those_of_the_database(kind: Kind) {
     let Some(engine) = Engine::start(kind) else { return };
@@ -183,17 +187,7 @@ async fn compare(place: &Place, engine: &Engine) {
             assert_eq!(known.len(), asked.len(), "{query}");
         }
         let day = shown(System.now_ms().div_euclid(DAY_MS) * DAY_MS);
-        let groups = [
-            "site",
-            "customer",
-            "subscription",
-            "token",
-            "resource",
-            "reason",
-            "verdict",
-            "period",
-        ];
-        let mut sums: Vec<String> = groups.map(|group| format!("group_by={group}")).into();
+        let mut sums: Vec<String> = GROUPS.map(|group| format!("group_by={group}")).into();
         sums.extend(queries.iter().map(|query| format!("interval=day{query}")));
         sums.push("interval=minute&group_by=token".to_owned());
         sums.push("interval=day&group_by=site&limit=3".to_owned());
@@ -206,8 +200,6 @@ async fn compare(place: &Place, engine: &Engine) {
             assert_eq!(known["data"], asked["data"], "{path}");
             assert_eq!(known["has_more"], asked["has_more"], "{path}");
         }
-    }
-    for (client, sites) in callers {
         compare_charges(place, &server, client, sites).await;
     }
     assert!(pages(&owner, "").await.len() >= 50, "there is something to compare");
