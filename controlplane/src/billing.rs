@@ -17,6 +17,7 @@ pub mod free;
 pub mod metrics;
 pub mod money;
 pub mod pages;
+pub mod payers;
 pub mod settings;
 pub mod settle;
 pub mod stripe;

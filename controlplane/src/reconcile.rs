@@ -5,7 +5,6 @@
 //! not taken up, overage of a period that ended just now) is no difference; what cannot be asked is said, not guessed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::Pin;
 use std::time::Duration;
 
 use policy::budget::ledger::{Account, PeriodBooks};
@@ -13,8 +12,12 @@ use policy::ids::entitlement_id;
 use tokio::task::JoinHandle;
 
 mod limits;
+mod log;
 mod paid;
 
+pub use log::{Answer, Asked, Charges, DecisionLog, Known, NoDecisions};
+
+use crate::analytics::AnalyticsError;
 use crate::billing::stripe::Stripe;
 use crate::storage::{Site, StorageError, StorageResult, Store, Subscription};
 
@@ -69,43 +72,6 @@ pub struct Report {
     pub unavailable: BTreeSet<String>,
 }
 
-/// What the decision log answers, later.
-pub type Charged<'a> = Pin<Box<dyn Future<Output = StorageResult<Option<i64>>> + Send + 'a>>;
-
-/// Who knows what the decision log has charged.
-pub trait DecisionLog: Send + Sync {
-    /// Units charged to a subscription in a period; none where it cannot be known.
-    fn charged<'a>(&'a self, site: &'a Site, reference: &'a str, period_id: i64) -> Charged<'a>;
-}
-
-/// Nobody does.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoDecisions;
-
-impl DecisionLog for NoDecisions {
-    fn charged<'a>(&'a self, _: &'a Site, _: &'a str, _: i64) -> Charged<'a> {
-        Box::pin(async { Ok(None) })
-    }
-}
-
-/// The sums that the control plane keeps itself, where nodes send it their log.
-#[derive(Clone, Debug)]
-pub struct SummedDecisions(pub Store);
-
-impl DecisionLog for SummedDecisions {
-    fn charged<'a>(&'a self, site: &'a Site, reference: &'a str, period_id: i64) -> Charged<'a> {
-        Box::pin(async move {
-            match self.0.decisions_charged(site.key, reference, period_id).await {
-                Ok(0) => Ok(None),
-                Ok(units) => Ok(Some(units)),
-                // No such tables: nodes send their log elsewhere.
-                Err(StorageError::Broken(_)) => Ok(None),
-                Err(error) => Err(error),
-            }
-        })
-    }
-}
-
 /// Compares.
 pub struct Reconciler {
     store: Store,
@@ -121,6 +87,15 @@ struct Subject<'a> {
     /// None where no node ever asked.
     ledger: Option<(Account, i64)>,
     now_ms: i64,
+}
+
+/// What the decision log said of some subscriptions.
+#[derive(Debug, Default)]
+struct Logged {
+    /// When it was asked, by the ledger's clock.
+    at_ms: i64,
+    /// By the site's id; none of a site that it could not be asked about.
+    sites: BTreeMap<String, Charges>,
 }
 
 impl Reconciler {
@@ -157,11 +132,54 @@ impl Reconciler {
             let sites = self.store.sites_by_id(ids.into_iter().collect()).await?;
             let sites: BTreeMap<_, _> =
                 sites.into_iter().map(|site| (site.id.clone(), site)).collect();
+            let logged = self.ask_log(&sites, &rows, scope, &mut report).await?;
             for row in &rows {
                 let Some(site) = sites.get(&row.site_id) else { continue };
-                self.subscription(site, row, scope, &mut report).await?;
+                self.subscription(site, row, scope, &logged, &mut report).await?;
             }
         }
+    }
+
+    /// Asks the log about some subscriptions. What is compared with the answer is read after it, so that what both have heard of
+    /// by then is old enough.
+    async fn ask_log(
+        &self,
+        sites: &BTreeMap<String, Site>,
+        rows: &[Subscription],
+        scope: &Scope,
+        report: &mut Report,
+    ) -> StorageResult<Logged> {
+        let mut asked: BTreeMap<&str, (i64, Vec<String>)> = BTreeMap::new();
+        for row in rows {
+            let Some(site) = sites.get(&row.site_id) else { continue };
+            let id = entitlement_id(&site.slug, &row.reference);
+            let Some(account) = self.store.ledger_account(id.0).await? else { continue };
+            let is_asked =
+                |id: u64| scope.period.is_none_or(|asked| u64::try_from(asked) == Ok(id));
+            let periods = account.books.iter().map(|books| books.period);
+            let since_s =
+                periods.filter(|period| is_asked(period.id.0)).map(|period| period.start_s).min();
+            let Some(since_s) = since_s else { continue };
+            let of_site = asked.entry(&row.site_id).or_insert((since_s, Vec::new()));
+            of_site.0 = of_site.0.min(since_s);
+            of_site.1.push(row.reference.clone());
+        }
+        let at_ms = self.store.ledger_now_ms().await?;
+        let mut logged = Logged { at_ms, sites: BTreeMap::new() };
+        for (site_id, (since_s, references)) in asked {
+            let Some(site) = sites.get(site_id) else { continue };
+            let sites = self.store.tenant(&site.account_id).own_sites(Some(site_id)).await?;
+            match self.decisions.charged(&Asked { sites, references, since_s }).await {
+                Ok(charges) => {
+                    logged.sites.insert(site_id.to_owned(), charges);
+                }
+                Err(AnalyticsError::Storage(error)) => return Err(error),
+                Err(error) => {
+                    report.unavailable.insert(format!("the decision log: {error}"));
+                }
+            }
+        }
+        Ok(logged)
     }
 
     async fn subscription(
@@ -169,6 +187,7 @@ impl Reconciler {
         site: &Site,
         subscription: &Subscription,
         scope: &Scope,
+        logged: &Logged,
         report: &mut Report,
     ) -> StorageResult<()> {
         report.checked += 1;
@@ -177,12 +196,15 @@ impl Reconciler {
         let now_ms = self.store.ledger_now_ms().await?;
         let subject = Subject { site, subscription, entitlement: id.0, ledger, now_ms };
         if let Some((account, at_ms)) = &subject.ledger {
-            let is_settled = now_ms.saturating_sub(*at_ms) > SETTLED_MS;
+            let since_ms = |ms: i64| logged.at_ms.saturating_sub(ms);
             for books in &account.books {
                 let period = signed(books.period.id.0);
+                let ended_ms = books.period.end_s.saturating_mul(1_000);
                 let is_running = books.period.id == account.current.id;
-                if scope.period.is_none_or(|asked| asked == period) && (is_settled || !is_running) {
-                    self.log_and_ledger(&subject, books, report).await?;
+                let is_settled = since_ms(*at_ms) > SETTLED_MS
+                    || (!is_running && since_ms(ended_ms) > SETTLED_MS);
+                if is_settled && scope.period.is_none_or(|asked| asked == period) {
+                    log_and_ledger(&subject, books, logged, report);
                 }
             }
         }
@@ -191,37 +213,51 @@ impl Reconciler {
         }
         self.told_and_stripe(&subject, scope, report).await
     }
+}
 
-    async fn log_and_ledger(
-        &self,
-        subject: &Subject<'_>,
-        books: &PeriodBooks,
-        report: &mut Report,
-    ) -> StorageResult<()> {
-        let period = signed(books.period.id.0);
-        let reference = &subject.subscription.reference;
-        let Some(charged) = self.decisions.charged(subject.site, reference, period).await? else {
-            if books.used() > 0 {
+/// Whether the log has charged what the ledger has as used.
+fn log_and_ledger(
+    subject: &Subject<'_>,
+    books: &PeriodBooks,
+    logged: &Logged,
+    report: &mut Report,
+) {
+    let period = signed(books.period.id.0);
+    let used = signed(books.used());
+    let age_ms = logged.at_ms.saturating_sub(books.period.start_s.saturating_mul(1_000));
+    let reference = &subject.subscription.reference;
+    let charges = logged.sites.get(&subject.site.id);
+    let known = charges.map_or(Known::Nothing, |log| log.of(reference, period, age_ms));
+    let charged = match known {
+        Known::All(units) => units,
+        Known::Between(least, most) if used < least || used > most => {
+            if used < least {
+                least
+            } else {
+                most
+            }
+        }
+        Known::Between(..) => return,
+        Known::Nothing => {
+            if used > 0 {
                 report
                     .unavailable
                     .insert("the decision log: it has nothing of some periods".to_owned());
             }
-            return Ok(());
-        };
-        let used = signed(books.used());
-        let has_dead = books.leases.iter().any(|lease| lease.dead || lease.lost > 0);
-        let cause = if charged > used {
-            "the ledger has not heard of all of it: a node is cut off, or the database was brought back from a backup; nodes report again when they reach it"
-        } else if has_dead {
-            "a node was declared dead or lost its journal, so what it held counts as used"
-        } else {
-            "decisions are not shipped yet or were lost; look at payfence_decisions_lost_total and the export lag of the nodes"
-        };
-        if charged != used {
-            let (first, second) = (charged.to_string(), used.to_string());
-            report.add(subject, Some(period), "log/ledger", first, second, cause);
+            return;
         }
-        Ok(())
+    };
+    let has_dead = books.leases.iter().any(|lease| lease.dead || lease.lost > 0);
+    let cause = if charged > used {
+        "the ledger has not heard of all of it: a node is cut off, or the database was brought back from a backup; nodes report again when they reach it"
+    } else if has_dead {
+        "a node was declared dead or lost its journal, so what it held counts as used"
+    } else {
+        "decisions are not shipped yet or were lost; look at payfence_decisions_lost_total and the export lag of the nodes"
+    };
+    if charged != used {
+        let (first, second) = (charged.to_string(), used.to_string());
+        report.add(subject, Some(period), "log/ledger", first, second, cause);
     }
 }
 

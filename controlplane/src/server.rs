@@ -32,7 +32,7 @@ use crate::metrics;
 use crate::notify::mail::MailSettings;
 use crate::notify::{self, NotifySettings};
 use crate::overage::OverageTeller;
-use crate::reconcile::{self, Reconciler, SummedDecisions};
+use crate::reconcile::{self, Reconciler};
 use crate::secrets::Keyring;
 use crate::storage::{CONNECTIONS_DEFAULT, Retention, StorageError, Store, UrlError};
 use crate::sync::Sync;
@@ -184,7 +184,7 @@ impl Server {
             None => Backend::Sql { store: store.clone(), kept: config.kept },
         };
         let app = App::new(store.clone(), config.keyring, config.api);
-        let app = app.with_billing(billing).with_analytics(backend);
+        let app = app.with_billing(billing).with_analytics(backend.clone());
         let router = api::router(app).merge(pages);
         let (webhooks, carry) = Webhooks::new(store.clone(), config.webhook_secrets, arrived);
         let router = router.merge(sync.router()).merge(webhooks.router());
@@ -199,7 +199,7 @@ impl Server {
         background.extend(sync.run());
         background.extend(sweeper.map(|sweeper| tokio::spawn(sweeper.run())));
         background.extend(notify::workers(&store, &notifying).map_err(Error::Notify)?);
-        background.extend(money(&store, stripe));
+        background.extend(money(&store, stripe, backend));
         background.extend(tls.clone().map(|tls| tokio::spawn(tls.follow_files())));
         Ok(Self { address, store, router, sync, tls, listener, background })
     }
@@ -256,10 +256,9 @@ impl Server {
 }
 
 /// Starts what tells Stripe of overage and compares what everybody says.
-fn money(store: &Store, stripe: Option<Stripe>) -> Vec<JoinHandle<()>> {
+fn money(store: &Store, stripe: Option<Stripe>, decisions: Backend) -> Vec<JoinHandle<()>> {
     let teller = stripe.clone().map(|stripe| OverageTeller::new(store.clone(), stripe));
-    let decisions = Box::new(SummedDecisions(store.clone()));
-    let reconciler = Reconciler::new(store.clone(), stripe, decisions);
+    let reconciler = Reconciler::new(store.clone(), stripe, Box::new(decisions));
     let mut tasks = vec![reconcile::spawn_daily(reconciler)];
     tasks.extend(teller.map(OverageTeller::spawn));
     tasks

@@ -51,7 +51,7 @@ pub(crate) use connect::answered;
 pub use connect::{CONNECTIONS_DEFAULT, UrlError};
 pub use crossings::{Crossing, NamedEntitlement, PERCENTS};
 pub use decisions::{
-    DAY_MS, OwnSites, ReadDecisions, Retention, SiteSpan, TakenDecisions, Unreadable,
+    DAY_MS, OTHERS, OwnSites, ReadDecisions, Retention, SiteSpan, TakenDecisions, Unreadable,
 };
 pub use deliveries::{Attempted, DueDelivery, Take};
 pub use error::{StorageError, StorageResult};
@@ -59,7 +59,7 @@ pub use idempotency::{StoredAnswer, Work, WorkBegun, WorkEnd};
 pub use ledger::Taken;
 pub use nodes::{Admission, KnownNode, NodeReport, Start};
 pub use outbox::{Outbox, OutboxEntry};
-pub use overage::{OverageBook, OverageDue};
+pub use overage::{OverageBook, OverageDue, OverageSpan, OverageTold};
 pub use policy_rows::{PolicyReader, SiteRows, SubscriptionRows};
 pub use prune::{AUDIT_DAYS_DEFAULT, Pruned};
 pub use reconcile::{Reconciled, Waiting};

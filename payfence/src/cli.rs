@@ -24,12 +24,14 @@ use crate::logging::LogFormat;
 mod billing;
 mod controlplane;
 mod notify;
+mod webhooks;
 
 pub use billing::{
     BillingArgs, BillingCommand, BillingEventsArgs, BillingReplayArgs, BillingSyncArgs,
 };
 pub use controlplane::{ControlplaneArgs, ControlplaneCommand, ControlplaneInitArgs, KeptArgs};
 pub use notify::{DoctorArgs, NotifyArgs, ReconcileArgs};
+pub use webhooks::{WebhooksCommand, WebhooksReplayArgs};
 
 /// The longest name of a node.
 const NODE_NAME_BYTES_MAX: usize = 128;
@@ -94,6 +96,9 @@ pub enum Command {
     /// Bring what plans cost to Stripe, look at what Stripe told
     #[command(subcommand)]
     Billing(BillingCommand),
+    /// Send again what owners' programs did not take
+    #[command(subcommand)]
+    Webhooks(WebhooksCommand),
     /// Say whether this machine can run a node, and what to do where not
     Doctor(DoctorArgs),
     /// Compare decision log, ledger, entitlements and Stripe; ends with 1 where they do not agree

@@ -10,7 +10,9 @@ use std::process::ExitCode;
 
 use dataplane::offcore::policy_source::{self, Loaded};
 
-use crate::cli::{BillingCommand, Command, JournalCommand, PolicyCommand, TokenCommand};
+use crate::cli::{
+    BillingCommand, Command, JournalCommand, PolicyCommand, TokenCommand, WebhooksCommand,
+};
 use crate::failure::Failure;
 
 mod apply;
@@ -27,6 +29,7 @@ mod policy_explain;
 mod reconcile;
 mod token_check;
 mod token_new;
+mod webhooks;
 
 /// Runs one command.
 ///
@@ -51,6 +54,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Billing(BillingCommand::Events(args)) => billing_inbox::events(&args),
         Command::Billing(BillingCommand::Replay(args)) => billing_inbox::replay(&args),
         Command::Billing(BillingCommand::Sweep(args)) => billing_inbox::sweep(&args),
+        Command::Webhooks(WebhooksCommand::Replay(args)) => webhooks::replay(&args),
         Command::Doctor(args) => doctor::run(args),
     };
     outcome.map(|()| ExitCode::SUCCESS)

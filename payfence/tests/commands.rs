@@ -70,6 +70,12 @@ fn reconcile_says_what_it_compared() {
     desk.check("reconcile --data-dir data", 0, told, "not compared: Stripe");
     desk.check("reconcile --data-dir data --site nonsense", 2, "", "there is no site nonsense");
     desk.check("reconcile --data-dir data --period x", 2, "", "--period");
+    let clickhouse = "reconcile --data-dir data --clickhouse-url";
+    desk.check(&format!("{clickhouse} http://127.0.0.1:9"), 0, told, "not compared: Stripe");
+    desk.check(&format!("{clickhouse} nonsense"), 2, "", "the ClickHouse address must be");
+    desk.check("reconcile --data-dir data --clickhouse-user me", 2, "", "--clickhouse-url");
+    desk.check("webhooks replay whe_1", 2, "", "--since");
+    desk.check("billing sync --mend --dry-run", 2, "", "--dry-run");
 }
 
 #[test]

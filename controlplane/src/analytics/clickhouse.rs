@@ -5,6 +5,8 @@
 //! caller sent is bound, never part of a statement's text. Sums are of rows and not of roll-ups, which have no token and no fixed steps
 //! of time.
 
+mod charged;
+
 use link::sink::clickhouse::{Bound, ClickHouseConfig, ConfigError, Reader, Times};
 use policy::decision::Reason;
 use serde_json::{Map, Value};

@@ -169,7 +169,9 @@ fn stripe_events() -> OpenApiRouter<App> {
 }
 
 fn webhook() -> OpenApiRouter<App> {
-    use webhook_endpoints::{archive, create, deliveries, get, list, replay, rotate, update};
+    use webhook_endpoints::{
+        archive, create, deliveries, get, list, replay, replay_all, rotate, update,
+    };
     OpenApiRouter::new()
         .routes(routes!(create::create_webhook_endpoint, list::list_webhook_endpoints))
         .routes(routes!(
@@ -180,4 +182,5 @@ fn webhook() -> OpenApiRouter<App> {
         .routes(routes!(rotate::rotate_webhook_secret))
         .routes(routes!(deliveries::list_webhook_deliveries))
         .routes(routes!(replay::replay_webhook_delivery))
+        .routes(routes!(replay_all::replay_webhook_deliveries))
 }

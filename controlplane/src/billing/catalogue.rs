@@ -8,6 +8,7 @@
 
 pub mod drift;
 pub mod make;
+pub mod mend;
 pub mod sync;
 
 pub use make::ensure;

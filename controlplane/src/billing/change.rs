@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::catalogue::{self, make::settle};
+use super::payers::Payer;
 use super::settle::state::allows_as_much;
 use super::settle::{Owner, SettleError};
 use super::stripe::{
@@ -310,6 +311,17 @@ impl Bought {
             return Err(BillingError::Conflict(text.to_owned()));
         }
         let is_done = Some(&licensed.price.id) == price.price_id.as_ref();
+        if let (Some(stripe_id), Some(_), false) =
+            (&fetched.customer, &price.metered_price_id, is_done)
+        {
+            let (mode, customer_id) = (self.scope.mode, self.row.customer_id.as_str());
+            let payer = Payer { mode, customer_id, stripe_id, plan_id };
+            if payer.has_another(&tenant, Some(&self.row.id)).await? {
+                let text = "another subscription of the same customer at Stripe has the plan, and Stripe would bill the overage of both to \
+                            each; buy the plan with a new checkout, and cancel this one";
+                return Err(BillingError::Conflict(text.to_owned()));
+            }
+        }
         let items = items(&fetched, &price);
         Ok(Move { when, price, items, is_done })
     }

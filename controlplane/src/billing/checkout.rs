@@ -10,6 +10,7 @@ use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::payers::Payer;
 use super::settle::checkout::{CHECKOUT_KEY, Paid, status};
 use super::settle::{Owner, SettleError};
 use super::stripe::{
@@ -216,7 +217,8 @@ async fn settings(
     }
     let account = connect::ready(billing, account_id, wanted.mode).await?;
     let row = catalogue::ensure(billing, account_id, &offer, wanted.mode).await?;
-    let (stripe_customer, email) = buyer(billing, &account, known, wanted).await?;
+    let is_metered = row.metered_price_id.is_some();
+    let (stripe_customer, email) = buyer(billing, &account, known, wanted, is_metered).await?;
     let pages = format!("{}/pay/{}", billing.public_url()?, site.slug);
     let success = || format!("{pages}/success?session_id={{CHECKOUT_SESSION_ID}}");
     Ok(CheckoutSettings {
@@ -235,17 +237,17 @@ async fn settings(
     })
 }
 
-/// A buyer's id in Stripe, or else their address.
+/// A buyer's id in Stripe, or else their address, with which Stripe makes a customer.
 async fn buyer(
     billing: &Billing,
     account: &StripeAccount,
     known: Option<Customer>,
     wanted: &Wanted,
+    is_metered: bool,
 ) -> BillingResult<(Option<String>, Option<String>)> {
     let Some(customer) = known else { return Ok((None, wanted.email.clone())) };
-    let row = billing
-        .store
-        .tenant(&account.account_id)
+    let tenant = billing.store.tenant(&account.account_id);
+    let row = tenant
         .one::<StripeCustomer>(|query| {
             query
                 .filter(column::StripeCustomer::CustomerId.eq(customer.id.as_str()))
@@ -253,13 +255,26 @@ async fn buyer(
                 .filter(column::StripeCustomer::StripeAccount.eq(account.stripe_id.as_str()))
         })
         .await?;
-    if let Some(row) = row {
-        return Ok((Some(row.stripe_id), None));
+    if let Some(row) = &row {
+        let payer = Payer {
+            mode: wanted.mode,
+            customer_id: &customer.id,
+            stripe_id: &row.stripe_id,
+            plan_id: &wanted.plan_id,
+        };
+        let now_ms = billing.store.world().now_ms();
+        let is_taken = is_metered
+            && (payer.has_another(&tenant, None).await?
+                || payer.is_buying(&tenant, now_ms).await?);
+        if !is_taken {
+            return Ok((Some(row.stripe_id.clone()), None));
+        }
     }
     let settings: serde_json::Value =
         serde_json::from_str(&customer.settings).map_err(BillingError::damaged)?;
     let email = settings.get("email").and_then(|email| email.as_str());
-    Ok((None, email.map(ToOwned::to_owned).or_else(|| wanted.email.clone())))
+    let email = email.map(ToOwned::to_owned).or_else(|| wanted.email.clone());
+    Ok((None, email.or(row.and_then(|row| row.email))))
 }
 
 /// The checkout with a session: the one it has, or one that is made now.

@@ -26,7 +26,7 @@ pub use accounts::{
 pub use bucket::BucketLimit;
 pub use catalogue::{
     ListOf, Price, PriceQuery, PriceRecurring, PriceRequest, PriceUpdate, Product, ProductRequest,
-    ProductUpdate, Recurring,
+    ProductUpdate, Recurring, TransformQuantity,
 };
 pub use checkout::{
     AutomaticTax, CheckoutSession, Customer, CustomerDetails, CustomerRequest, CustomerUpdate,
@@ -41,7 +41,8 @@ pub use events::{
 };
 pub use form::{Body, form};
 pub use meters::{
-    Aggregation, EventSummary, Meter, MeterEvent, MeterEventRequest, MeterRequest, SummaryQuery,
+    Aggregation, CustomerMapping, EventSummary, Meter, MeterEvent, MeterEventRequest,
+    MeterReactivation, MeterRequest, SummaryQuery, ValueSettings,
 };
 pub use retry::RetryRules;
 pub use secret::{KeyError, SecretKey, SecretKeys};

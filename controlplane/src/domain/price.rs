@@ -14,6 +14,8 @@ use crate::billing::money;
 
 /// What Stripe takes at most: eight digits.
 const AMOUNT_MAX: i64 = 99_999_999;
+/// What nodes count at most.
+const UNITS_MAX: u64 = 999_999_999_999_999;
 /// What Stripe takes at most.
 const TRIAL_DAYS_MAX: u32 = 730;
 
@@ -81,6 +83,57 @@ pub struct OveragePrice {
 
 fn one() -> u64 {
     1
+}
+
+/// A unit of money in the smallest that a price can be said in: twelve digits after the point.
+const UNIT: i128 = 1_000_000_000_000;
+
+impl OveragePrice {
+    /// Units that an amount of the currency's smallest unit pays for, of which `spent` (in its 10¹²th parts) went elsewhere; none
+    /// where they cost nothing.
+    #[must_use]
+    pub fn units_for(&self, amount: i64, spent: i128) -> Option<i64> {
+        let price = decimal(&self.unit_amount_decimal).filter(|price| *price > 0)?;
+        let left = i128::from(amount.max(0)).saturating_mul(UNIT).saturating_sub(spent).max(0);
+        let units = (left / price).saturating_mul(i128::from(self.per.max(1)));
+        Some(i64::try_from(units).unwrap_or(i64::MAX))
+    }
+
+    /// What units cost, in 10¹²th parts of the currency's smallest unit: a part of [`OveragePrice::per`] counts whole.
+    #[must_use]
+    pub fn cost(&self, units: i64) -> i128 {
+        let per = i128::from(self.per.max(1));
+        let blocks = (i128::from(units.max(0)) + per - 1) / per;
+        blocks.saturating_mul(decimal(&self.unit_amount_decimal).unwrap_or_default())
+    }
+
+    /// Units past the limit that the cap pays for; none where there is no cap, or nothing to pay.
+    #[must_use]
+    pub fn cap_units(&self) -> Option<u64> {
+        let units = self.units_for(self.cap_amount?, 0)?;
+        Some(u64::try_from(units).unwrap_or_default().min(UNITS_MAX))
+    }
+
+    /// From a price's terms ([`PriceDraft::terms`]); none where it has no overage.
+    #[must_use]
+    pub fn of_terms(terms: &str) -> Option<Self> {
+        let terms: serde_json::Value = serde_json::from_str(terms).ok()?;
+        let overage = terms.get("overage")?;
+        Some(Self {
+            unit_amount_decimal: overage.get("amount")?.as_str()?.to_owned(),
+            per: overage.get("per")?.as_u64()?,
+            cap_amount: None,
+        })
+    }
+}
+
+/// An amount such as `0.05`, in 10¹²th parts.
+fn decimal(text: &str) -> Option<i128> {
+    if !money::is_decimal(text) {
+        return None;
+    }
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    format!("{whole}{fraction:0<12}").parse().ok()
 }
 
 /// What a plan costs.

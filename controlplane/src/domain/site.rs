@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
 use super::object;
-use super::price::PriceDraft;
+use super::price::{OveragePrice, PriceDraft};
 use super::shapes::{HostName, MethodName, OriginPin, PatternName, WebOrigin};
 
 /// A unit of time.
@@ -304,7 +304,7 @@ pub struct PlanDraft {
     /// `deny` where it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overage: Option<OverageRule>,
-    /// Units past the limit at most.
+    /// Units past the limit at most; `price.overage.cap_amount` may allow fewer.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(maximum = 999_999_999_999_999_u64)]
     pub overage_cap: Option<u64>,
@@ -333,8 +333,19 @@ impl PlanDraft {
         keys.remove("reference");
         keys.remove("name");
         keys.remove("price");
+        if let Some(cap) = self.cap_units() {
+            keys.insert("overage_cap".to_owned(), cap.into());
+        }
         keys.insert("id".to_owned(), reference.into());
         keys
+    }
+
+    /// Units past the limit at most: what the cap in units allows and the one in money pays for.
+    #[must_use]
+    pub fn cap_units(&self) -> Option<u64> {
+        let overage = self.price.as_ref().and_then(|price| price.overage.as_ref());
+        let paid = overage.and_then(OveragePrice::cap_units);
+        [self.overage_cap, paid].into_iter().flatten().min()
     }
 }
 

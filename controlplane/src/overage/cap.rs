@@ -1,34 +1,36 @@
-//! What a plan's spend cap comes to in units.
+//! What a spend cap leaves to be charged.
 //!
-//! In: the price of overage as the plan has it. Out: units past the limit that may be charged in a period.
-//! Always holds: reckoned in whole numbers; of units that are sold by the hundred, whole hundreds alone fit a cap, since Stripe
-//! rounds up to them.
+//! In: the price of overage that a subscription pays, the cap, what was told already. Out: units that may be told still.
+//! Always holds: reckoned in whole numbers; of units that are sold by the hundred, whole hundreds are paid for, since Stripe
+//! rounds up to them; what was told at another price counts with what it costs there.
 
-use serde_json::Value as Json;
+use crate::domain::price::OveragePrice;
 
-/// Digits after the point that Stripe's decimal amounts have at most.
-const PLACES: u32 = 12;
+/// Units told at one price.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// At which price; none where it is not known any more, or costs nothing.
+    pub price: Option<OveragePrice>,
+    /// Whether it is the price that is paid now.
+    pub is_own: bool,
+    /// Units.
+    pub units: i64,
+}
 
-/// Units that a plan's `price.overage.cap_amount` pays for; none where there is no such cap.
+/// Units that may still be told at a price, of a cap in the currency's smallest unit; none where there is no bound.
 #[must_use]
-pub fn units(plan: &Json) -> Option<i64> {
-    let overage = &plan["price"]["overage"];
-    let cap = i128::from(overage["cap_amount"].as_i64()?.max(0));
-    let per = i128::from(overage["per"].as_u64().unwrap_or(1).max(1));
-    let amount = decimal(overage["unit_amount_decimal"].as_str()?)?;
-    if amount == 0 {
-        return None;
-    }
-    let blocks = cap.checked_mul(10_i128.pow(PLACES))? / amount;
-    Some(i64::try_from(blocks.saturating_mul(per)).unwrap_or(i64::MAX))
+pub fn room(price: &OveragePrice, cap_amount: Option<i64>, told: &[Told]) -> Option<i64> {
+    let own: i64 = told.iter().filter(|each| each.is_own).map(|each| each.units).sum();
+    let others = told.iter().filter(|each| !each.is_own);
+    let spent = others.map(|each| {
+        let price = each.price.as_ref();
+        price.map_or(0, |price| price.cost(each.units))
+    });
+    let spent = spent.fold(0_i128, i128::saturating_add);
+    let units = price.units_for(cap_amount?, spent)?;
+    Some(units.saturating_sub(own).max(0))
 }
 
-/// An amount such as `0.05`, in units of its last possible place.
-fn decimal(text: &str) -> Option<i128> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if fraction.len() > PLACES as usize || whole.len() > 12 {
-        return None;
-    }
-    let digits = format!("{whole}{fraction:0<width$}", width = PLACES as usize);
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
-}
+#[cfg(test)]
+#[path = "cap_tests.rs"]
+mod tests;

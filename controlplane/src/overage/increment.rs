@@ -1,16 +1,20 @@
 //! The next increment of a period's overage.
 //!
 //! In: a book of which more was used than was told. Out: a stored increment, or the book put off with why.
-//! Always holds: an increment is of the mode, the meter and the customer that the subscription has at Stripe; what cannot be
-//! charged (no meter, no connection) is looked at again, since it may be made up for.
+//! Always holds: an increment is of the mode, the meter and the customer that the subscription has at Stripe; no quota period has
+//! more told of it than the cap in money pays for, what comes late from earlier ones included; what cannot be charged (no meter, no
+//! connection, no room) is looked at again, since it may be made up for.
 
 use sea_orm::{ColumnTrait as _, QueryFilter as _, QueryOrder as _};
 use serde_json::Value as Json;
 
-use super::{CAPPED, FREE, OverageTeller, PENDING, cap};
+use super::cap::{self, Told};
+use super::{CAPPED, FREE, OverageTeller, PENDING};
+use crate::billing::payers::stripe_customer;
+use crate::domain::price::OveragePrice;
 use crate::storage::{
-    Actor, OverageBook, OverageEvent, Plan, PlanPrice, StorageResult, StripeCustomer,
-    StripeSubscription, Subscription, Tenant, column,
+    Actor, Change, OverageBook, OverageEvent, OverageSpan, Plan, PlanPrice, StorageResult,
+    StripeCustomer, StripeSubscription, Subscription, Tenant, column,
 };
 
 /// How long a book that cannot be told is left alone.
@@ -19,16 +23,16 @@ const PUT_OFF_MS: i64 = 3_600_000;
 const DRAFT_S: i64 = 3_000;
 /// Stripe takes events of the last 35 days.
 const OLDEST_S: i64 = 34 * 86_400;
-const PRICES_MAX: u64 = 1_000;
 
 /// Where a subscription's overage goes.
 struct Meter {
     mode: String,
-    meter_id: Option<String>,
-    event_name: String,
     stripe_customer_id: String,
-    /// Units past the limit that may be charged.
-    cap_units: Option<i64>,
+    /// The price that is paid for it.
+    row: PlanPrice,
+    price: Option<OveragePrice>,
+    /// What overage of a period costs at most.
+    cap_amount: Option<i64>,
 }
 
 impl OverageTeller {
@@ -42,8 +46,16 @@ impl OverageTeller {
                 .put_off_overage(book, put_off_ms, "no subscription is called so")
                 .await;
         };
+        let at_s = at_s(book, now_ms.div_euclid(1_000));
+        let Some(at_s) = at_s else {
+            let why = "it is of too long ago for Stripe";
+            return self.store.put_off_overage(book, put_off_ms, why).await;
+        };
+        let window = self.window(book, at_s).await?;
         let actor = Actor { kind: "system", id: "overage".to_owned(), request_id: None };
         let mut change = self.store.change(&owner.account_id, actor).await?;
+        // One at a time, or two could take the same room below the cap.
+        change.lock::<Subscription>(&owner.subscription_id).await?;
         let meter = match meter_of(&change.tenant(), &owner.subscription_id).await? {
             Ok(meter) => meter,
             Err(why) => {
@@ -51,16 +63,17 @@ impl OverageTeller {
                 return self.store.put_off_overage(book, put_off_ms, why).await;
             }
         };
-        let to_units = meter.cap_units.map_or(book.over_units, |cap| book.over_units.min(cap));
-        let at_s = at_s(book, now_ms.div_euclid(1_000));
-        let why = match at_s {
-            None => Some("it is of too long ago for Stripe"),
-            Some(_) if to_units <= book.told_units => Some(CAPPED),
-            Some(_) => None,
-        };
-        if let Some(why) = why {
+        let mut room = None;
+        // Of its own period, and of the one with which it is invoiced.
+        for span in [OverageSpan::Period(book.period_id), window] {
+            let left = left(&change, &owner.subscription_id, &meter, span).await?;
+            room = room.into_iter().chain(left).min();
+        }
+        let most = room.map_or(book.over_units, |room| book.told_units.saturating_add(room));
+        let to_units = book.over_units.min(most);
+        if to_units <= book.told_units {
             drop(change);
-            return self.store.put_off_overage(book, put_off_ms, why).await;
+            return self.store.put_off_overage(book, put_off_ms, CAPPED).await;
         }
         let event = OverageEvent {
             subscription_id: owner.subscription_id.clone(),
@@ -69,10 +82,11 @@ impl OverageTeller {
             from_units: book.told_units,
             to_units,
             mode: meter.mode,
-            meter_id: meter.meter_id,
-            event_name: meter.event_name,
+            plan_price_id: Some(meter.row.id),
+            meter_id: meter.row.meter_id,
+            event_name: meter.row.meter_event_name.unwrap_or_default(),
             stripe_customer_id: meter.stripe_customer_id,
-            at_s: at_s.unwrap_or_default(),
+            at_s,
             status: PENDING.to_owned(),
             next_at_ms: Some(now_ms),
             ..OverageEvent::default()
@@ -82,6 +96,41 @@ impl OverageTeller {
         }
         Ok(())
     }
+
+    /// The quota period that a time is in. What comes late is invoiced with what is used
+    /// then, and so shares its cap.
+    async fn window(&self, book: &OverageBook, at_s: i64) -> StorageResult<OverageSpan> {
+        let id = <[u8; 16]>::try_from(book.entitlement.as_slice()).unwrap_or_default();
+        let books = self.store.overage_of(u128::from_be_bytes(id)).await?;
+        let holds = |book: &&OverageBook| (book.period_start_s..book.period_end_s).contains(&at_s);
+        if let Some(running) = books.iter().find(holds) {
+            return Ok(OverageSpan::Times(running.period_start_s, running.period_end_s));
+        }
+        let ends = books.iter().map(|book| book.period_end_s).filter(|end_s| *end_s <= at_s);
+        Ok(OverageSpan::Times(ends.max().unwrap_or(book.period_end_s), i64::MAX))
+    }
+}
+
+/// Units that may still be told of a subscription in a period; none where there is no cap.
+async fn left(
+    change: &Change,
+    subscription_id: &str,
+    meter: &Meter,
+    span: OverageSpan,
+) -> StorageResult<Option<i64>> {
+    let Some(price) = &meter.price else { return Ok(None) };
+    let mut told = Vec::new();
+    for each in change.overage_told(subscription_id, span).await? {
+        // All of a meter is billed at the price that the subscription has in the end.
+        let is_own = each.meter_id == meter.row.meter_id;
+        let row = match &each.plan_price_id {
+            Some(id) if !is_own => change.tenant().get::<PlanPrice>(id).await?,
+            _ => None,
+        };
+        let price = row.and_then(|row| OveragePrice::of_terms(&row.terms));
+        told.push(Told { price, is_own, units: each.units });
+    }
+    Ok(cap::room(price, meter.cap_amount, &told))
 }
 
 /// The time that an increment is counted at, Unix seconds: within its period while that one's invoice can take it, and now where it
@@ -104,9 +153,8 @@ async fn payer(
     paid: &StripeSubscription,
     subscription: &Subscription,
 ) -> StorageResult<Option<String>> {
-    let facts: Json = serde_json::from_str(&paid.facts).unwrap_or_default();
-    if let Some(id) = facts["customer"].as_str() {
-        return Ok(Some(id.to_owned()));
+    if let Some(own) = stripe_customer(paid) {
+        return Ok(Some(own));
     }
     let known = tenant.one::<StripeCustomer>(|query| {
         query
@@ -133,27 +181,39 @@ async fn meter_of(
     let Some(stripe_customer_id) = payer(tenant, &paid, &subscription).await? else {
         return Ok(Err("the customer is not known to Stripe"));
     };
-    let prices = tenant.all::<PlanPrice>(PRICES_MAX, |query| {
+    // The price that it pays, whatever the plan costs by now; or the plan's newest where it is moved between prices.
+    let own = tenant.one::<PlanPrice>(|query| {
         query
-            .filter(column::PlanPrice::PlanId.eq(subscription.plan_id.as_str()))
+            .filter(column::PlanPrice::PriceId.eq(paid.price_id.clone().unwrap_or_default()))
             .filter(column::PlanPrice::Mode.eq(paid.mode.as_str()))
+            .filter(column::PlanPrice::StripeAccount.eq(paid.stripe_account.as_str()))
             .filter(column::PlanPrice::MeterEventName.is_not_null())
-            .order_by_asc(column::PlanPrice::Key)
     });
-    // The price it pays, or the newest one where it is moved between prices.
-    let prices = prices.await?;
-    let own =
-        prices.iter().find(|price| price.price_id.is_some() && price.price_id == paid.price_id);
-    let Some(price) = own.or(prices.last()) else {
+    let row = match own.await? {
+        Some(own) => Some(own),
+        None => {
+            let newest = tenant.one::<PlanPrice>(|query| {
+                query
+                    .filter(column::PlanPrice::PlanId.eq(subscription.plan_id.as_str()))
+                    .filter(column::PlanPrice::Mode.eq(paid.mode.as_str()))
+                    .filter(column::PlanPrice::StripeAccount.eq(paid.stripe_account.as_str()))
+                    .filter(column::PlanPrice::MeterEventName.is_not_null())
+                    .order_by_desc(column::PlanPrice::Key)
+            });
+            newest.await?
+        }
+    };
+    let Some(row) = row else {
         return Ok(Err(FREE));
     };
     let plan = tenant.get::<Plan>(&subscription.plan_id).await?;
     let settings = plan.and_then(|plan| serde_json::from_str::<Json>(&plan.settings).ok());
+    let cap = |settings: Json| settings["price"]["overage"]["cap_amount"].as_i64();
     Ok(Ok(Meter {
         mode: paid.mode,
-        meter_id: price.meter_id.clone(),
-        event_name: price.meter_event_name.clone().unwrap_or_default(),
         stripe_customer_id,
-        cap_units: settings.as_ref().and_then(cap::units),
+        price: OveragePrice::of_terms(&row.terms),
+        cap_amount: settings.and_then(cap),
+        row,
     }))
 }

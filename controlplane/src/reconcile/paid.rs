@@ -4,16 +4,21 @@
 //! Always holds: overage counts as late two hours after its period, when every invoice is final; a subscription is asked of
 //! Stripe itself, since what we last heard of it is what is in question.
 
-use sea_orm::{ColumnTrait as _, QueryFilter as _};
+use std::collections::BTreeMap;
+
+use sea_orm::{ColumnTrait as _, QueryFilter as _, QueryOrder as _};
 
 use super::{Reconciler, Report, Subject};
+use crate::billing::payers::{Payer, stripe_customer};
 use crate::billing::stripe::{Mode, Scope as StripeScope, SummaryQuery};
 use crate::storage::{
-    OverageBook, OverageEvent, StorageResult, StripeAccount, StripeSubscription, column,
+    OverageBook, OverageEvent, StorageResult, StripeAccount, StripeSubscription, Tenant, column,
 };
 
 /// When every invoice of a period is final, seconds after it.
 const FINAL_S: i64 = 7_200;
+/// Periods of one subscription that Stripe is asked about: what it counted long ago changes no more.
+const PERIODS_MAX: usize = 12;
 /// Increments of one subscription that are looked at.
 const EVENTS_MAX: u64 = 10_000;
 
@@ -30,6 +35,7 @@ impl Reconciler {
             query.filter(column::StripeSubscription::SubscriptionId.eq(row.id.as_str()))
         });
         let Some(paid) = paid.await? else { return Ok(()) };
+        shared(&tenant, subject, &paid, report).await?;
         for book in self.store.overage_of(subject.entitlement).await? {
             if scope.period.is_none_or(|asked| asked == book.period_id) {
                 told(subject, &book, report);
@@ -39,9 +45,12 @@ impl Reconciler {
             query
                 .filter(column::OverageEvent::SubscriptionId.eq(row.id.as_str()))
                 .filter(column::OverageEvent::Status.ne("pending"))
+                .order_by_desc(column::OverageEvent::Key)
         });
         let events = events.await?;
-        for event in events.iter().filter(|event| event.status == "refused") {
+        let is_asked =
+            |event: &&OverageEvent| scope.period.is_none_or(|asked| asked == event.period_id);
+        for event in events.iter().filter(is_asked).filter(|event| event.status == "refused") {
             let units = event.to_units.saturating_sub(event.from_units).to_string();
             let cause = event.error.clone().unwrap_or_default();
             let cause = format!("Stripe refused the increment: {cause}");
@@ -67,8 +76,8 @@ impl Reconciler {
         };
         let stripe_scope = StripeScope::connected(mode, &connected.stripe_id);
         self.status(subject, &paid, &stripe_scope, report).await;
-        if let Some(last) = events.iter().rev().find(|event| event.status == "sent") {
-            self.counted(subject, last, &events, &stripe_scope, report).await?;
+        for told in told_by_period(&events, scope.period) {
+            self.counted(subject, told, &stripe_scope, report).await?;
         }
         Ok(())
     }
@@ -102,19 +111,16 @@ impl Reconciler {
         }
     }
 
-    /// Whether the meter has counted what it was told, from the first increment to the last.
+    /// Whether the meter has counted what it was told of a period, from the first increment to the last.
     async fn counted(
         &self,
         subject: &Subject<'_>,
-        last: &OverageEvent,
-        events: &[OverageEvent],
+        told: Told<'_>,
         scope: &StripeScope,
         report: &mut Report,
     ) -> StorageResult<()> {
+        let Told { last, from_s } = told;
         let (Some(stripe), Some(meter)) = (&self.stripe, &last.meter_id) else { return Ok(()) };
-        let sent =
-            events.iter().filter(|event| event.status == "sent" && event.meter_id == last.meter_id);
-        let from_s = sent.map(|event| event.at_s).min().unwrap_or(last.at_s);
         let (from_s, until_s) = (from_s.div_euclid(60) * 60, last.at_s.div_euclid(60) * 60 + 60);
         // Stripe counts a little later than it takes.
         if subject.now_ms.div_euclid(1_000) < until_s.saturating_add(FINAL_S) {
@@ -134,15 +140,74 @@ impl Reconciler {
                 return Ok(());
             }
         };
+        // All that was told of those minutes, of other periods and subscriptions too.
         let told = self.store.overage_sent(last, from_s, until_s).await?;
         // Whole units far below 2^53.
-        if (counted - told as f64).abs() >= 0.5 {
-            let cause = "the meter has dropped or doubled events: look at its event errors in the Stripe dashboard";
-            let (first, second) = (told.to_string(), format!("{counted:.0}"));
-            report.add(subject, None, "ledger/stripe", first, second, cause);
+        let surplus = counted - told as f64;
+        if surplus.abs() < 0.5 {
+            return Ok(());
         }
+        let cause = if surplus > 0.0 {
+            "somebody else sends events to the meter, or the database was brought back from a backup and has forgotten some: the customer is billed \
+             for more than was used; look at the meter's events in the Stripe dashboard"
+        } else {
+            "the meter has dropped events after it took them, as where it was turned off, its customer deleted or an event canceled by hand; look at \
+             its event errors in the Stripe dashboard, and charge the rest by an invoice item"
+        };
+        let (first, second) = (told.to_string(), format!("{counted:.0}"));
+        report.add(subject, Some(last.period_id), "ledger/stripe", first, second, cause);
         Ok(())
     }
+}
+
+/// What a meter took of one period.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    /// The increment that counts last.
+    last: &'a OverageEvent,
+    /// When the first one counts, Unix seconds.
+    from_s: i64,
+}
+
+/// Increments that were taken, by period, meter and customer at Stripe; those of the newest periods, or of the one that is asked for.
+fn told_by_period(events: &[OverageEvent], asked: Option<i64>) -> Vec<Told<'_>> {
+    let mut told: BTreeMap<_, Told<'_>> = BTreeMap::new();
+    let is_asked = |event: &&OverageEvent| {
+        event.status == "sent" && asked.is_none_or(|asked| asked == event.period_id)
+    };
+    for event in events.iter().filter(is_asked) {
+        let key = (event.period_id, &event.meter_id, &event.stripe_customer_id);
+        let of_it = told.entry(key).or_insert(Told { last: event, from_s: event.at_s });
+        of_it.from_s = of_it.from_s.min(event.at_s);
+        if event.at_s >= of_it.last.at_s {
+            of_it.last = event;
+        }
+    }
+    told.into_values().rev().take(PERIODS_MAX).collect()
+}
+
+/// Whether its overage is counted with that of another subscription.
+async fn shared(
+    tenant: &Tenant<'_>,
+    subject: &Subject<'_>,
+    paid: &StripeSubscription,
+    report: &mut Report,
+) -> StorageResult<()> {
+    let (Some(_), Some(mode), Some(stripe_id)) =
+        (&paid.metered_item_id, Mode::of(&paid.mode), stripe_customer(paid))
+    else {
+        return Ok(());
+    };
+    let row = subject.subscription;
+    let payer =
+        Payer { mode, customer_id: &row.customer_id, stripe_id: &stripe_id, plan_id: &row.plan_id };
+    if row.archived_at_ms.is_none() && payer.has_another(tenant, Some(&row.id)).await? {
+        let cause = "another subscription of this customer at Stripe has the plan, so the meter counts both and Stripe bills the sum to each; \
+                     cancel one of them and buy it again with a checkout, which takes another customer at Stripe";
+        let (first, second) = ("one meter each".to_owned(), format!("both on {stripe_id}"));
+        report.add(subject, None, "ledger/stripe", first, second, cause);
+    }
+    Ok(())
 }
 
 /// Whether all overage of a period that is over was told.

@@ -226,6 +226,14 @@ impl Change {
         });
     }
 
+    /// Has the audit log say of a row what was done with much that belongs to it, as one entry.
+    pub fn note_done<R: TenantRow>(&mut self, row: &R, what: Json) {
+        self.note(row, Operation::Update, Some(row.facts()));
+        if let Some(entry) = self.entries.last_mut() {
+            entry.after = what;
+        }
+    }
+
     /// Makes everything durable.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use sea_orm::{ConnectionTrait as _, DbBackend, Statement, Value};
 use super::database::Transaction;
 use super::error::StorageResult;
 use super::{Store, begin_write};
+pub use roll_up::OTHERS;
 use sites::Sites;
 pub use sites::{OwnSites, SiteSpan};
 use statement::insert_many;

@@ -223,10 +223,46 @@ impl Store {
 }
 
 impl Change {
-    /// Gives up what waits for an endpoint.
+    /// How many deliveries wait for an endpoint.
     ///
     /// # Errors
-    /// When the database cannot be asked.
+    /// When the database cannot be asked; so for all below.
+    pub async fn waiting_deliveries(&self, endpoint_id: &str) -> StorageResult<u64> {
+        let sql = "SELECT count(*) AS waiting FROM webhook_deliveries WHERE account_id = $1 AND endpoint_id = $2 \
+                   AND next_at_ms IS NOT NULL";
+        let values: [Value; 2] = [self.account_id.as_str().into(), endpoint_id.into()];
+        let backend = self.transaction.get_database_backend();
+        let statement = Statement::from_sql_and_values(backend, sql, values);
+        let row = self.transaction.query_one_raw(statement).await?;
+        let waiting: i64 = row.map(|row| row.try_get("", "waiting")).transpose()?.unwrap_or(0);
+        Ok(u64::try_from(waiting).unwrap_or_default())
+    }
+
+    /// Has deliveries that were given up sent again, of those made since a time, oldest first; says how many, and whether there are
+    /// more.
+    pub async fn replay_deliveries(
+        &mut self,
+        endpoint_id: &str,
+        since_ms: i64,
+        count: u64,
+    ) -> StorageResult<(u64, bool)> {
+        let given_up = "FROM webhook_deliveries WHERE account_id = $1 AND endpoint_id = $2 AND created_at_ms >= $3 AND status = 'failed'";
+        let sql = format!(
+            "UPDATE webhook_deliveries SET status = 'pending', attempts = 0, begun_at_ms = $4, next_at_ms = $4, ended_at_ms = NULL, \
+             updated_at_ms = $4, version = version + 1 WHERE key IN (SELECT key {given_up} ORDER BY key LIMIT {count})"
+        );
+        let whose: [Value; 3] =
+            [self.account_id.as_str().into(), endpoint_id.into(), since_ms.into()];
+        let values: Vec<Value> = whose.iter().cloned().chain([self.now_ms.into()]).collect();
+        let backend = self.transaction.get_database_backend();
+        let statement = Statement::from_sql_and_values(backend, sql, values);
+        let replayed = self.transaction.execute_raw(statement).await?.rows_affected();
+        let more = format!("SELECT 1 AS one {given_up} LIMIT 1");
+        let more = Statement::from_sql_and_values(backend, more, whose);
+        Ok((replayed, self.transaction.query_one_raw(more).await?.is_some()))
+    }
+
+    /// Gives up what waits for an endpoint.
     pub async fn give_up_deliveries(
         &mut self,
         endpoint_id: &str,

@@ -318,7 +318,65 @@ impl Store {
     }
 }
 
+/// Which increments of a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverageSpan {
+    /// Those of what was used in a period.
+    Period(i64),
+    /// Those that count from a time on, before another, Unix seconds.
+    Times(i64, i64),
+}
+
+/// Units that increments of one price and meter come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverageTold {
+    /// Our row of the price.
+    pub plan_price_id: Option<String>,
+    /// The meter.
+    pub meter_id: Option<String>,
+    /// Units.
+    pub units: i64,
+}
+
 impl Change {
+    /// Units that were told of a subscription, or are about to be.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn overage_told(
+        &self,
+        subscription_id: &str,
+        span: OverageSpan,
+    ) -> StorageResult<Vec<OverageTold>> {
+        let mut values: Vec<Value> = vec![subscription_id.into(), self.account_id.as_str().into()];
+        let condition = match span {
+            OverageSpan::Period(id) => {
+                values.push(id.into());
+                "period_id = $3"
+            }
+            OverageSpan::Times(from_s, until_s) => {
+                values.extend([from_s.into(), until_s.into()]);
+                "at_s >= $3 AND at_s < $4"
+            }
+        };
+        let sql = format!(
+            "SELECT plan_price_id, meter_id, CAST(SUM(to_units - from_units) AS BIGINT) AS units FROM overage_events \
+             WHERE subscription_id = $1 AND account_id = $2 AND {condition} AND status <> 'refused' \
+             GROUP BY plan_price_id, meter_id"
+        );
+        let backend = self.transaction.get_database_backend();
+        let statement = Statement::from_sql_and_values(backend, sql, values);
+        let rows = self.transaction.query_all_raw(statement).await?;
+        let told = rows.iter().map(|row| {
+            Ok(OverageTold {
+                plan_price_id: row.try_get("", "plan_price_id")?,
+                meter_id: row.try_get("", "meter_id")?,
+                units: row.try_get("", "units")?,
+            })
+        });
+        told.collect()
+    }
+
     /// Stores the next increment of a book; false where another one did since the book was read, or it holds less by now.
     ///
     /// # Errors

@@ -9,10 +9,13 @@ use sea_orm::{
     QueryOrder as _, QuerySelect as _, Statement, Value,
 };
 
-use super::Store;
+use super::decisions::OTHERS;
 use super::error::StorageResult;
 use super::rows::{Entity, Site, Subscription, column};
+use super::{Retention, Store};
+use crate::reconcile::{Asked, Charges};
 
+const DAY_S: i64 = 86_400;
 /// Days of which results are kept.
 const KEPT_DAYS: i64 = 400;
 
@@ -107,19 +110,37 @@ impl Store {
         Ok(Some((account, at_ms.unwrap_or_default())))
     }
 
-    /// Units that the decision log has charged a subscription in a period.
+    /// What decisions that nodes ship to the control plane have charged subscriptions of a site.
     pub async fn decisions_charged(
         &self,
-        site_key: i64,
-        reference: &str,
-        period_id: i64,
-    ) -> StorageResult<i64> {
-        let sql = "SELECT CAST(COALESCE(SUM(d.charge), 0) AS BIGINT) AS units FROM usage_days d JOIN usage_keys k \
-                   ON k.site_key = d.site_key AND k.id = d.key_id WHERE d.site_key = $1 AND k.subscription = $2 AND d.period = $3";
-        let values: [Value; 3] = [site_key.into(), reference.into(), period_id.into()];
+        asked: &Asked,
+        kept: &Retention,
+    ) -> StorageResult<Charges> {
+        let mut charges = Charges { kept_ms: Some(kept.days_ms), ..Charges::default() };
+        let Some(site_key) = asked.sites.only() else { return Ok(charges) };
+        let from_s = asked.since_s.div_euclid(DAY_S).saturating_mul(DAY_S);
+        // What was counted together is that of any of them.
+        let names = asked.references.iter().map(String::as_str).chain([OTHERS]);
+        let mut values: Vec<Value> = vec![site_key.into(), from_s.into()];
+        values.extend(names.map(Into::into));
+        let marks: Vec<String> = (3..=values.len()).map(|at| format!("${at}")).collect();
+        let sql = format!(
+            "SELECT k.subscription, d.period, CAST(SUM(d.charge) AS BIGINT) AS units FROM usage_days d JOIN usage_keys k \
+             ON k.site_key = d.site_key AND k.id = d.key_id WHERE d.site_key = $1 AND d.at_s >= $2 \
+             AND k.subscription IN ({}) GROUP BY k.subscription, d.period",
+            marks.join(", ")
+        );
         let backend = self.database.get_database_backend();
+        let statement = Statement::from_sql_and_values(backend, sql, values);
+        for row in self.database.query_all_raw(statement).await? {
+            let key = (row.try_get("", "subscription")?, row.try_get("", "period")?);
+            charges.units.insert(key, row.try_get("", "units")?);
+        }
+        let sql = "SELECT 1 AS one FROM usage_days WHERE site_key = $1 AND at_s >= $2 LIMIT 1";
+        let values: [Value; 2] = [site_key.into(), from_s.into()];
         let row = self.database.query_one_raw(Statement::from_sql_and_values(backend, sql, values));
-        Ok(row.await?.map(|row| row.try_get("", "units")).transpose()?.unwrap_or_default())
+        charges.has_site = row.await?.is_some();
+        Ok(charges)
     }
 
     /// Begins a day's reconciliation; false where another control plane did.

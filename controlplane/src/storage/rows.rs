@@ -332,6 +332,7 @@ rows! {
         to_units: i64,
         mode: String,
         meter_id: Option<String>,
+        plan_price_id: Option<String>,
         event_name: String,
         stripe_customer_id: String,
         at_s: i64,

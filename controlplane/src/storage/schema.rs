@@ -30,6 +30,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "0011_stripe_inbox", sql: include_str!("schema/0011_stripe_inbox.sql") },
     Step { name: "0012_notifications", sql: include_str!("schema/0012_notifications.sql") },
     Step { name: "0013_overage", sql: include_str!("schema/0013_overage.sql") },
+    Step { name: "0014_spend_caps", sql: include_str!("schema/0014_spend_caps.sql") },
 ];
 
 /// A step's statements for one of the two databases.

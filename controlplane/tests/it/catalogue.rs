@@ -61,7 +61,7 @@ pub async fn plans_follow_to_stripe(place: Place) {
 }
 
 /// A subscription that was bought; its path.
-async fn buy(shop: &Shop, site: &str, plan: &str) -> String {
+pub async fn buy(shop: &Shop, site: &str, plan: &str) -> String {
     let wanted = json!({ "site_id": site, "plan_id": plan, "mode": "test" });
     let session = shop.owner.post("/v1/checkouts", wanted).await.expect(201);
     let session = session.json["session_id"].as_str().unwrap().to_owned();

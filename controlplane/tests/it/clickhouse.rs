@@ -12,12 +12,18 @@ use super::client::Client;
 use super::decision_rows::{Blocks, Sample, batch, sample};
 use super::engine::{Engine, Kind};
 use super::place::Place;
+use super::reconcile::the_log_is_compared;
 use super::sync_node::{Issued, issue};
 use crate::analytics::{Backend, ClickHouse};
 use crate::api::time::shown;
 use crate::api::{self, ApiSettings, App};
+use crate::reconcile::{Asked, DecisionLog};
 use crate::storage::{DAY_MS, ReadDecisions, Retention};
 use crate::world::{System, World as _};
+
+/// All that use is summed by.
+const GROUPS: [&str; 8] =
+    ["site", "customer", "subscription", "token", "resource", "reason", "verdict", "period"];
 
 /// The same on a server of a test's own, where there is one.
 pub fn answers_are_those_of_the_database(kind: Kind) {
@@ -28,6 +34,32 @@ pub fn answers_are_those_of_the_database(kind: Kind) {
         let place = Place::sqlite();
         place.prepare().await;
         compare(&place, &engine).await;
+    });
+}
+
+/// What nodes export there is compared with the ledger; a log that is cut off by age is not.
+pub fn what_nodes_export_is_reconciled(kind: Kind) {
+    let Some(engine) = Engine::start(kind) else { return };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let place = Place::sqlite();
+        place.prepare().await;
+        let server = Arc::new(ClickHouse::new(&config(&engine)).unwrap());
+        let log = || Box::new(Backend::ClickHouse(server.clone())) as Box<dyn DecisionLog>;
+        let export_all = async |_: &Issued, epoch: u64, rows: &[Sample]| {
+            export(config(&engine), &[(epoch, rows.to_vec())]).await;
+        };
+        let account = the_log_is_compared(&place, log, export_all).await;
+        // The full form drops rows by age, the other one never does.
+        let days = ClickHouseConfig { ttl_days: Some(3), ..config(&engine) };
+        let site = sample("walked", 7);
+        export(days, &[(3, vec![site])]).await;
+        let sites = place.store.tenant(&account).own_sites(None).await.unwrap();
+        let asked = Asked { sites, references: vec!["sub-1".to_owned()], since_s: 0 };
+        let charges = server.charged(&asked).await.unwrap();
+        let kept_ms = (kind == Kind::Today).then_some(3 * DAY_MS);
+        assert_eq!((charges.has_site, charges.kept_ms), (true, kept_ms), "{charges:?}");
     });
 }
 
@@ -46,15 +78,22 @@ fn config(engine: &Engine) -> ClickHouseConfig {
 
 /// Brings the same rows into both.
 async fn take(place: &Place, engine: &Engine, node: &Issued, blocks: &[(u64, Vec<Sample>)]) {
-    let mut source = Blocks::default();
     for (epoch, samples) in blocks {
         let decisions = batch(*epoch, 0, 0, samples);
         let rows = ReadDecisions::of(&decisions).unwrap();
         place.store.take_decisions(node.key, &rows, &Retention::default()).await.unwrap();
+    }
+    export(config(engine), blocks).await;
+}
+
+/// Brings rows into ClickHouse, as a node does.
+async fn export(config: ClickHouseConfig, blocks: &[(u64, Vec<Sample>)]) {
+    let mut source = Blocks::default();
+    for (epoch, samples) in blocks {
         source.all.push((*epoch, 0, 0, samples.clone()));
     }
     let folder = tempfile::tempdir().unwrap();
-    let sink = ClickHouseSink::new(config(engine)).unwrap();
+    let sink = ClickHouseSink::new(config).unwrap();
     let export = Export::new("clickhouse", Limits::default(), sink, source);
     let data = folder.path().to_owned();
     let flush = tokio::task::spawn_blocking(move || {
@@ -123,7 +162,7 @@ async fn compare(place: &Place, engine: &Engine) {
 
     let server = Arc::new(ClickHouse::new(&config(engine)).unwrap());
     let app = App::new(place.store.clone(), place.keyring.clone(), ApiSettings::default());
-    let router = api::router(app.with_analytics(Backend::ClickHouse(server)));
+    let router = api::router(app.with_analytics(Backend::ClickHouse(server.clone())));
     let callers = [(&owner, [&shop, &ended, &lost]), (&stranger, [&theirs, &theirs, &theirs])];
     for (client, sites) in callers {
         let other = Client::new(router.clone(), client.key.clone());
@@ -148,17 +187,7 @@ async fn compare(place: &Place, engine: &Engine) {
             assert_eq!(known.len(), asked.len(), "{query}");
         }
         let day = shown(System.now_ms().div_euclid(DAY_MS) * DAY_MS);
-        let groups = [
-            "site",
-            "customer",
-            "subscription",
-            "token",
-            "resource",
-            "reason",
-            "verdict",
-            "period",
-        ];
-        let mut sums: Vec<String> = groups.map(|group| format!("group_by={group}")).into();
+        let mut sums: Vec<String> = GROUPS.map(|group| format!("group_by={group}")).into();
         sums.extend(queries.iter().map(|query| format!("interval=day{query}")));
         sums.push("interval=minute&group_by=token".to_owned());
         sums.push("interval=day&group_by=site&limit=3".to_owned());
@@ -171,8 +200,23 @@ async fn compare(place: &Place, engine: &Engine) {
             assert_eq!(known["data"], asked["data"], "{path}");
             assert_eq!(known["has_more"], asked["has_more"], "{path}");
         }
+        compare_charges(place, &server, client, sites).await;
     }
     assert!(pages(&owner, "").await.len() >= 50, "there is something to compare");
     let sums = owner.get("/v1/usage?group_by=site").await.expect(200).json;
     assert!(sums["data"].as_array().unwrap().len() >= 2, "{sums}");
+}
+
+/// What subscriptions were charged is the same in both.
+async fn compare_charges(place: &Place, server: &ClickHouse, client: &Client, ids: [&String; 3]) {
+    let account = client.get("/v1/account").await.expect(200).id();
+    for id in ids {
+        let sites = place.store.tenant(&account).own_sites(Some(id)).await.unwrap();
+        let references = ["sub-0", "sub-1", "sub-2", "sub-3"].map(str::to_owned).into();
+        let since_s = System.now_ms().div_euclid(1_000) - 30 * 86_400;
+        let asked = Asked { sites, references, since_s };
+        let known = place.store.decisions_charged(&asked, &Retention::default()).await.unwrap();
+        let said = server.charged(&asked).await.unwrap();
+        assert_eq!((known.units, known.has_site), (said.units, said.has_site), "{asked:?}");
+    }
 }

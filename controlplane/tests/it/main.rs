@@ -8,12 +8,14 @@
 mod api;
 mod audit;
 mod away;
+mod caps;
 mod catalogue;
 mod clickhouse;
 mod client;
 mod contract;
 mod decision_rows;
 mod decisions;
+mod drift;
 mod dropped;
 mod ended;
 #[path = "../../../link/tests/clickhouse/engine.rs"]
@@ -134,6 +136,15 @@ cases! {
         plans_are_brought_without_a_hand,
         what_is_not_set_up_is_said,
         an_existing_account_is_connected_once;
+    drift:
+        what_was_changed_at_stripe_is_found_and_mended;
+    caps:
+        no_invoice_has_more_overage_than_the_cap,
+        what_comes_late_shares_the_cap,
+        a_plan_that_is_moved_to_has_what_is_left,
+        an_old_price_keeps_its_own_units,
+        what_the_meter_counted_is_compared_by_period,
+        two_subscriptions_of_one_buyer_are_billed_apart;
     tls:
         a_certificate_is_served_and_replaced;
     parts:
@@ -203,6 +214,7 @@ cases! {
         changes_are_told_signed_and_once,
         a_secret_is_replaced_with_an_overlap,
         what_fails_is_tried_again_and_given_up,
+        what_was_given_up_is_replayed_at_once,
         an_endpoint_that_is_gone_is_left_alone,
         webhooks_never_reach_the_operators_network,
         an_account_has_a_bounded_number_of_endpoints;
@@ -220,6 +232,7 @@ cases! {
         the_subscriptions_own_customer_is_told;
     reconcile:
         log_ledger_and_entitlement_are_compared,
+        what_nodes_ship_is_compared,
         stripe_is_compared_with_what_subscribers_are_given,
         a_day_is_reconciled_once;
     quota:
@@ -291,6 +304,16 @@ fn clickhouse_of_today() {
 #[test]
 fn clickhouse_of_2018() {
     clickhouse::answers_are_those_of_the_database(engine::Kind::Old);
+}
+
+#[test]
+fn reconciled_with_clickhouse_of_today() {
+    clickhouse::what_nodes_export_is_reconciled(engine::Kind::Today);
+}
+
+#[test]
+fn reconciled_with_clickhouse_of_2018() {
+    clickhouse::what_nodes_export_is_reconciled(engine::Kind::Old);
 }
 
 #[test]

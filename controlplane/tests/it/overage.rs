@@ -92,7 +92,7 @@ async fn teller(place: &Place, meter: &Meter, clock: &Arc<Moved>) -> (Store, Ove
     (store.clone(), OverageTeller::new(store, stripe))
 }
 
-fn client(url: &str, key: &str, clock: &Arc<Moved>) -> Stripe {
+pub fn client(url: &str, key: &str, clock: &Arc<Moved>) -> Stripe {
     let key = SecretKey::parse(key, Mode::Test).unwrap();
     let settings = StripeSettings {
         keys: SecretKeys { test: Some(key), live: None },

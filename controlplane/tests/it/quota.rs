@@ -6,6 +6,7 @@ use policy::budget::{Calendar, EntitlementId, Overage, Period, Terms, Unit};
 use policy::ids::entitlement_id;
 use serde_json::json;
 
+use super::client::Client;
 use super::place::Place;
 use super::samples;
 use crate::notify::quota::QuotaTeller;
@@ -73,8 +74,15 @@ impl Node {
 
 /// A subscription that a node reports of, and its account.
 pub async fn node(place: &Place) -> (String, String, impl AsyncFnMut(u64, Option<Option<u64>>)) {
-    let owner = place.owner().await;
-    let ids = samples::make(&owner).await;
+    node_of(place, &place.owner().await).await
+}
+
+/// The same of an owner.
+pub async fn node_of(
+    place: &Place,
+    owner: &Client,
+) -> (String, String, impl AsyncFnMut(u64, Option<Option<u64>>) + use<>) {
+    let ids = samples::make(owner).await;
     let subscription = ids["subscription_id"].clone();
     let account = owner.get("/v1/account").await.expect(200).id();
     let shown = owner.get(&format!("/v1/subscriptions/{subscription}")).await.expect(200);

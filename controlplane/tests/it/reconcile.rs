@@ -8,23 +8,38 @@ use axum::routing::get;
 use parking_lot::Mutex;
 use serde_json::json;
 
+use super::decision_rows::{Sample, batch, sample};
 use super::place::Place;
+use super::sync_node::{Issued, issue};
 use super::{overage, quota};
+use crate::analytics::{AnalyticsError, Backend};
 use crate::billing::stripe::{
     Addresses, Mode, RetryRules, SecretKey, SecretKeys, Stripe, StripeSettings,
 };
 use crate::reconcile::{
-    Charged, DecisionLog, NoDecisions, Reconciler, Report, Scope, SummedDecisions, daily,
+    Answer, Asked, Charges, DecisionLog, Known, NoDecisions, Reconciler, Report, Scope, daily,
 };
-use crate::storage::Site;
+use crate::storage::{OTHERS, ReadDecisions, Retention};
 use crate::world::System;
 
 /// A decision log that says the same of everything.
 struct Fixed(i64);
 
 impl DecisionLog for Fixed {
-    fn charged<'a>(&'a self, _: &'a Site, _: &'a str, _: i64) -> Charged<'a> {
-        Box::pin(async { Ok(Some(self.0)) })
+    fn charged<'a>(&'a self, asked: &'a Asked) -> Answer<'a> {
+        // Periods are called by their beginnings.
+        let key = |reference: &String| (reference.clone(), asked.since_s);
+        let units = asked.references.iter().map(|reference| (key(reference), self.0)).collect();
+        Box::pin(async { Ok(Charges { units, has_site: true, kept_ms: None }) })
+    }
+}
+
+/// One that does not answer.
+struct Away;
+
+impl DecisionLog for Away {
+    fn charged<'a>(&'a self, _: &'a Asked) -> Answer<'a> {
+        Box::pin(async { Err(AnalyticsError::ClickHouse("nobody is there".to_owned())) })
     }
 }
 
@@ -63,10 +78,9 @@ pub async fn log_ledger_and_entitlement_are_compared(place: Place) {
         assert_eq!(report.differences[0].subscription, subscription);
     }
     // Nobody knows what the log has: said, and no difference.
-    for decisions in [
-        Box::new(NoDecisions) as Box<dyn DecisionLog>,
-        Box::new(SummedDecisions(place.store.clone())),
-    ] {
+    for decisions in
+        [Box::new(NoDecisions) as Box<dyn DecisionLog>, Box::new(shipped(&place)), Box::new(Away)]
+    {
         let report = run(&place, decisions, None).await;
         assert_eq!(report.count, 0, "{report:?}");
         assert!(report.unavailable.iter().any(|what| what.contains("decision log")));
@@ -81,6 +95,82 @@ pub async fn log_ledger_and_entitlement_are_compared(place: Place) {
     settle(&place).await;
     let report = run(&place, Box::new(Fixed(500)), None).await;
     assert_eq!(found(&report), [("ledger/entitlement", "2000", "1005")]);
+}
+
+/// The control plane's own part of the log.
+fn shipped(place: &Place) -> Backend {
+    Backend::Sql { store: place.store.clone(), kept: Retention::default() }
+}
+
+pub async fn what_nodes_ship_is_compared(place: Place) {
+    let take = async |node: &Issued, epoch: u64, rows: &[Sample]| {
+        let decisions = batch(epoch, 0, 0, rows);
+        let rows = ReadDecisions::of(&decisions).unwrap();
+        place.store.take_decisions(node.key, &rows, &Retention::default()).await.unwrap();
+    };
+    the_log_is_compared(&place, || Box::new(shipped(&place)), take).await;
+}
+
+/// Rows that nodes made are compared with what they told the ledger, wherever the log is; says whose they are.
+pub async fn the_log_is_compared(
+    place: &Place,
+    log: impl Fn() -> Box<dyn DecisionLog>,
+    take: impl AsyncFn(&Issued, u64, &[Sample]),
+) -> String {
+    let owner = place.owner().await;
+    let (account, subscription, mut report_use) = quota::node_of(place, &owner).await;
+    let node = issue(&owner, place, "n1").await;
+    report_use(500, Some(Some(1_005))).await;
+    let shown = owner.get(&format!("/v1/subscriptions/{subscription}")).await.expect(200);
+    let reference = shown.json["reference"].as_str().unwrap().to_owned();
+    let id = policy::ids::entitlement_id("walked", &reference);
+    let period = place.store.ledger_account(id.0).await.unwrap().unwrap().current.id.0;
+    let row = |number, subscription: &str, period, charge| Sample {
+        subscription: subscription.to_owned(),
+        period,
+        charge,
+        ..sample("walked", number)
+    };
+    // Of it, of another period, of another subscription, of a site that has another name.
+    let rows = [
+        row(1, &reference, period, 300),
+        row(2, &reference, period, 195),
+        row(3, &reference, period - 1, 77),
+        row(4, "another", period, 1_000),
+        Sample { site: "elsewhere".to_owned(), ..row(5, &reference, period, 10_000) },
+    ];
+    take(&node, 1, &rows).await;
+    settle(place).await;
+    let report = run(place, log(), None).await;
+    assert_eq!(found(&report), [("log/ledger", "495", "500")], "{report:?}");
+    assert!(report.differences[0].cause.contains("not shipped"));
+    // What was missing comes.
+    take(&node, 2, &[row(6, &reference, period, 5)]).await;
+    let report = run(place, log(), None).await;
+    assert_eq!(found(&report), [], "{report:?}");
+    assert!(report.unavailable.iter().all(|what| what.contains("Stripe")), "{report:?}");
+    account
+}
+
+#[test]
+fn what_a_log_knows() {
+    let log = |units: &[(&str, i64, i64)], has_site, kept_ms| Charges {
+        units: units.iter().map(|(of, id, units)| (((*of).to_owned(), *id), *units)).collect(),
+        has_site,
+        kept_ms,
+    };
+    let cases = [
+        (log(&[("a", 7, 5)], true, None), Known::All(5)),
+        (log(&[("a", 8, 5), ("b", 7, 1)], true, None), Known::All(0)),
+        (log(&[], false, None), Known::Nothing),
+        (log(&[("a", 7, 5)], true, Some(1_001)), Known::All(5)),
+        (log(&[("a", 7, 5)], true, Some(1_000)), Known::Nothing),
+        (log(&[("a", 7, 5), (OTHERS, 7, 3)], true, None), Known::Between(5, 8)),
+        (log(&[("a", 7, 5), (OTHERS, 8, 3)], true, None), Known::All(5)),
+    ];
+    for (log, known) in cases {
+        assert_eq!(log.of("a", 7, 1_000), known, "{log:?}");
+    }
 }
 
 pub async fn stripe_is_compared_with_what_subscribers_are_given(place: Place) {

@@ -16,7 +16,7 @@ use tower::ServiceExt as _;
 
 use crate::api::{self, ApiSettings, App};
 use crate::billing::stripe::{
-    Addresses, BucketLimit, Mode, RetryRules, SecretKey, SecretKeys, StripeSettings,
+    Addresses, BucketLimit, Mode, RetryRules, SecretKey, SecretKeys, StripeSettings, VERSION,
 };
 use crate::billing::{Billing, BillingSettings, ClientIds, pages};
 use crate::init;
@@ -149,6 +149,22 @@ impl Shop {
     pub async fn tokens(&self) -> usize {
         let list = self.owner.get("/v1/tokens?limit=100").await.expect(200);
         list.json["data"].as_array().unwrap().len()
+    }
+
+    /// A call as the owner's dashboard makes it: a path and a form; what it answers.
+    pub async fn call(&self, account: &str, path: &str, form: &str) -> Json {
+        let http = link::control::client::client(None, Duration::from_secs(5)).unwrap();
+        let request = http
+            .post(format!("{}/v1/{path}", self.sandbox.url()))
+            .bearer_auth(self.sandbox.secret_key())
+            .header("stripe-version", VERSION)
+            .header("stripe-account", account)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form.to_owned());
+        let answer = request.send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{path} {form}: {text}");
+        serde_json::from_str(&text).unwrap()
     }
 
     /// Objects of a kind in the connected account.

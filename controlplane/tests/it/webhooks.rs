@@ -229,6 +229,66 @@ pub async fn what_fails_is_tried_again_and_given_up(place: Place) {
     assert_eq!(at.owner.get(&endpoint).await.json["failing_since"], Json::Null);
 }
 
+pub async fn what_was_given_up_is_replayed_at_once(place: Place) {
+    let at = setting(&place).await;
+    let (endpoint, _) = at.endpoint(&["token.issued"]).await;
+    let (other, _) = at.endpoint(&["token.issued"]).await;
+    at.receiver.status.store(500, Ordering::Relaxed);
+    for _ in 0..3 {
+        at.issue_token().await;
+    }
+    at.clock.0.store(TRIED_MS + 120_000, Ordering::Relaxed);
+    assert_eq!(at.sender.send_due().await.unwrap(), 6);
+    at.receiver.drain();
+    at.receiver.status.store(200, Ordering::Relaxed);
+    at.issue_token().await;
+    assert_eq!(at.sender.send_due().await.unwrap(), 2);
+    assert_eq!(at.receiver.drain().len(), 2);
+    let replay = format!("{endpoint}/replay");
+    let since = json!({ "since": "2026-01-01T00:00:00Z" });
+    for (body, status) in [
+        (json!({}), 422),
+        (json!({ "since": "yesterday" }), 422),
+        (json!({ "since": "2026-01-01T00:00:00Z", "more": 1 }), 422),
+    ] {
+        at.owner.post(&replay, body).await.expect(status);
+    }
+    let later = json!({ "since": "2999-01-01T00:00:00Z" });
+    let none = at.owner.post(&replay, later).await.expect(200);
+    assert_eq!(none.json, json!({ "replayed": 0, "has_more": false }));
+    // Sent again with the same key it is the same request; with another, nothing is left to do.
+    for (key, replayed) in [("one", 3), ("one", 3), ("two", 0)] {
+        let answer = at.owner.post_once(&replay, key, since.clone()).await.expect(200);
+        assert_eq!(answer.json, json!({ "replayed": replayed, "has_more": false }), "{key}");
+    }
+    assert_eq!(at.sender.send_due().await.unwrap(), 3);
+    assert_eq!(at.receiver.drain().len(), 3);
+    let statuses = |rows: Vec<Json>| {
+        let all = rows.iter().map(|row| row["status"].as_str().unwrap().to_owned());
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(statuses(at.deliveries(&endpoint).await), ["delivered"; 4]);
+    assert_eq!(statuses(at.deliveries(&other).await), ["delivered", "failed", "failed", "failed"]);
+    let id = endpoint.rsplit('/').next().unwrap();
+    let audit = at.owner.get(&format!("/v1/audit?resource_id={id}&limit=100")).await.expect(200);
+    let told: Vec<&Json> = audit.json["data"].as_array().unwrap().iter().collect();
+    let told: Vec<_> = told.iter().filter(|entry| entry["after"]["replayed"].is_object()).collect();
+    assert_eq!(told.len(), 1, "{}", audit.text);
+    assert_eq!(told[0]["after"]["replayed"]["deliveries"], 3);
+    // As many as are asked for, the oldest first.
+    let account = at.owner.get("/v1/account").await.expect(200).id();
+    let other_id = other.rsplit('/').next().unwrap();
+    let mut change = at.store.change(&account, super::place::actor()).await.unwrap();
+    assert_eq!(change.replay_deliveries(other_id, 0, 2).await.unwrap(), (2, true));
+    assert_eq!(change.waiting_deliveries(other_id).await.unwrap(), 2);
+    assert_eq!(change.replay_deliveries(other_id, 0, 2).await.unwrap(), (1, false));
+    drop(change);
+    at.owner.patch(&endpoint, None, json!({ "enabled": false })).await.expect(200);
+    at.owner.post(&replay, since.clone()).await.expect(409);
+    at.owner.delete(&endpoint).await.expect(200);
+    at.owner.post(&replay, since).await.expect(409);
+}
+
 pub async fn an_endpoint_that_is_gone_is_left_alone(place: Place) {
     let at = setting(&place).await;
     let (endpoint, _) = at.endpoint(&["token.issued"]).await;

@@ -33,6 +33,9 @@ pub struct BillingSyncArgs {
     /// Print what would be done and change nothing; ends with 3 where there is something
     #[arg(long)]
     pub dry_run: bool,
+    /// Make what was changed at Stripe by hand what the plans say again
+    #[arg(long, conflicts_with = "dry_run")]
+    pub mend: bool,
     /// Stripe's test mode instead of live
     #[arg(long)]
     pub test: bool,

@@ -40,6 +40,12 @@ pub struct ReconcileArgs {
     /// How Stripe is asked; without a key it is not
     #[command(flatten)]
     pub billing: super::BillingArgs,
+    /// Where the decision log is, when nodes export it
+    #[command(flatten)]
+    pub clickhouse: super::ClickHouseArgs,
+    /// What is kept of it, when they send it to the control plane
+    #[command(flatten)]
+    pub kept: super::KeptArgs,
 }
 
 /// Flags of `doctor`.

@@ -17,7 +17,7 @@ const DIFFERS: u8 = 3;
 
 pub fn run(args: &BillingSyncArgs) -> Result<ExitCode, Failure> {
     let mode = if args.test { "test" } else { "live" };
-    let body = json!({ "mode": mode, "dry_run": args.dry_run });
+    let body = json!({ "mode": mode, "dry_run": args.dry_run, "mend": args.mend });
     let rest = rest(&args.rest)?;
     let view = runtime()?
         .block_on(rest.create("/v1/billing/sync", &body))
@@ -49,6 +49,7 @@ fn lines(entry: &Json) -> Vec<String> {
         "replace" => format!("~ {plan}: gets another price; subscriptions keep the old one"),
         "retire" => format!("- {plan}: can no longer be bought"),
         "drift" => format!("! {plan}: was changed at Stripe"),
+        "mend" => format!("~ {plan}: was changed at Stripe, and is as the plan says again"),
         _ => format!("x {plan}: {}", word("reason")),
     };
     let differences = entry["differences"].as_array().into_iter().flatten();

@@ -12,6 +12,15 @@ fn each_plan_is_told_with_what_becomes_of_it() {
         ("retire", json!([]), json!(null), vec!["- pro (plan_1): can no longer be bought"]),
         ("failed", json!([]), json!("Stripe is away"), vec!["x pro (plan_1): Stripe is away"]),
         (
+            "mend",
+            differences.clone(),
+            json!(null),
+            vec![
+                "~ pro (plan_1): was changed at Stripe, and is as the plan says again",
+                "    price.amount: 1900 here, 2000 at Stripe",
+            ],
+        ),
+        (
             "drift",
             differences,
             json!(null),

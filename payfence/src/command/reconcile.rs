@@ -1,14 +1,15 @@
 //! `payfence reconcile`.
 //!
-//! In: the control plane's database, Stripe where a key is given. Out: a table of what does not agree; code 1 when there is any.
+//! In: the control plane's database, ClickHouse where nodes export to it, Stripe where a key is given. Out: a table of what does not agree; code 1 when there is any.
 //! Always holds: nothing is changed.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use controlplane::analytics::{Backend, ClickHouse};
 use controlplane::billing::stripe::Stripe;
-use controlplane::reconcile::{Reconciler, Report, Scope, SummedDecisions};
+use controlplane::reconcile::{Reconciler, Report, Scope};
 use controlplane::server;
 use controlplane::storage::StorageError;
 use controlplane::world::System;
@@ -21,6 +22,8 @@ pub fn run(args: &ReconcileArgs) -> Result<ExitCode, Failure> {
     let data_dir = args.data_dir.clone().unwrap_or_else(|| PathBuf::from(settings::DATA_DIR));
     let url = settings::controlplane::database_url(args.database_url.as_deref(), &data_dir);
     let billing = settings::billing::settings(&args.billing)?;
+    let clickhouse = settings::journal::clickhouse(&args.clickhouse)?;
+    let kept = settings::controlplane::kept(&args.kept);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -30,8 +33,13 @@ pub fn run(args: &ReconcileArgs) -> Result<ExitCode, Failure> {
         let store = store.map_err(|error| Failure::Failed(error.into()))?;
         let stripe = billing.map(|billing| Stripe::new(billing.stripe, Arc::new(System)));
         let stripe = stripe.transpose().map_err(Failure::failed)?;
-        let decisions = Box::new(SummedDecisions(store.clone()));
-        let reconciler = Reconciler::new(store, stripe, decisions);
+        let decisions = match &clickhouse {
+            Some(config) => Backend::ClickHouse(Arc::new(
+                ClickHouse::new(config).map_err(|error| Failure::Configuration(error.into()))?,
+            )),
+            None => Backend::Sql { store: store.clone(), kept },
+        };
+        let reconciler = Reconciler::new(store, stripe, Box::new(decisions));
         let scope = Scope { site: args.site.clone(), period: args.period };
         let report = reconciler.run(&scope).await.map_err(|error| match error {
             StorageError::Broken(text) if text.starts_with("there is no site") => {

@@ -70,7 +70,8 @@ pub fn database_url(url: Option<&str>, data_dir: &Path) -> String {
     }
 }
 
-fn kept(args: &KeptArgs) -> Retention {
+/// What is kept of decisions that nodes ship to a control plane.
+pub fn kept(args: &KeptArgs) -> Retention {
     let default = Retention::default();
     let ms = |days: Option<u16>| days.map(|days| i64::from(days) * DAY_MS);
     Retention {

@@ -184,7 +184,7 @@ pub fn view_of(
         rate_limit: known.draft.rate_limit,
         concurrency: known.draft.concurrency,
         overage: known.draft.overage.unwrap_or(OverageRule::Deny),
-        overage_cap: known.draft.overage_cap,
+        overage_cap: known.draft.cap_units(),
         adjustments: adjustments.iter().map(adjustment_view).collect(),
     }
 }

@@ -10,6 +10,7 @@ pub mod deliveries;
 pub mod get;
 pub mod list;
 pub mod replay;
+pub mod replay_all;
 pub mod rotate;
 pub mod update;
 

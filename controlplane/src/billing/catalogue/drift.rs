@@ -1,14 +1,16 @@
 //! What the owner changed in Stripe's dashboard behind our back.
 //!
 //! In: a row, a plan's offer, what Stripe has. Out: differences.
-//! Always holds: a difference is shown and never mended by itself: the owner may have meant it.
+//! Always holds: a difference is shown and never mended by itself: the owner may have meant it. What Stripe leaves out of an answer
+//! is no difference.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Offer;
-use crate::billing::stripe::{Price, Product, Scope};
+use crate::billing::stripe::{Meter, Price, Product, Scope, StripeError};
 use crate::billing::{Billing, BillingResult};
+use crate::domain::price::OveragePrice;
 use crate::storage::PlanPrice;
 
 /// Something that is otherwise in Stripe.
@@ -22,6 +24,15 @@ pub struct Difference {
     pub theirs: String,
 }
 
+/// What Stripe has of a plan; none of what is not there.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    product: Option<Product>,
+    price: Option<Price>,
+    overage: Option<Price>,
+    meter: Option<Meter>,
+}
+
 /// The differences between a plan and what Stripe has of it.
 ///
 /// # Errors
@@ -32,18 +43,29 @@ pub async fn find(
     offer: &Offer,
     row: &PlanPrice,
 ) -> BillingResult<Vec<Difference>> {
-    let product = match billing.stripe.product(scope, &row.product_id).await {
-        Ok(product) => Some(product),
-        Err(error) if error.is_missing() => None,
-        Err(error) => return Err(error.into()),
-    };
+    let stripe = &billing.stripe;
     let price_id = row.price_id.as_deref().unwrap_or_default();
-    let price = match billing.stripe.price(scope, price_id).await {
-        Ok(price) => Some(price),
-        Err(error) if error.is_missing() => None,
-        Err(error) => return Err(error.into()),
+    let mut seen = Seen {
+        product: there(stripe.product(scope, &row.product_id).await)?,
+        price: there(stripe.price(scope, price_id).await)?,
+        ..Seen::default()
     };
-    Ok(compare(offer, product.as_ref(), price.as_ref()))
+    if let Some(id) = &row.metered_price_id {
+        seen.overage = there(stripe.price(scope, id).await)?;
+    }
+    if let Some(id) = &row.meter_id {
+        seen.meter = there(stripe.meter(scope, id).await)?;
+    }
+    Ok(compare(offer, row, &seen))
+}
+
+/// What was found; none where Stripe has no such thing.
+fn there<T>(found: Result<T, StripeError>) -> Result<Option<T>, StripeError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Keeps what was found in the row, or that nothing was.
@@ -71,34 +93,118 @@ pub async fn keep(
     Ok(change.commit().await?)
 }
 
-fn compare(offer: &Offer, product: Option<&Product>, price: Option<&Price>) -> Vec<Difference> {
-    let mut found = Vec::new();
-    let mut check = |field: &str, ours: String, theirs: String| {
+/// Differences that are being gathered.
+#[derive(Default)]
+struct Found(Vec<Difference>);
+
+impl Found {
+    fn check(&mut self, field: &str, ours: impl Into<String>, theirs: impl Into<String>) {
+        let (ours, theirs) = (ours.into(), theirs.into());
         if ours != theirs {
-            found.push(Difference { field: field.to_owned(), ours, theirs });
-        }
-    };
-    match product {
-        None => check("product", "there".to_owned(), "missing".to_owned()),
-        Some(product) => {
-            check("product.active", true.to_string(), product.active.to_string());
-            check("product.name", offer.name.clone(), product.name.clone());
+            self.0.push(Difference { field: field.to_owned(), ours, theirs });
         }
     }
-    let Some(price) = price else {
-        check("price", "there".to_owned(), "missing".to_owned());
-        return found;
-    };
+
+    /// One that Stripe may leave out of an answer.
+    fn check_told(&mut self, field: &str, ours: &str, theirs: Option<&String>) {
+        if let Some(theirs) = theirs {
+            self.check(field, ours, theirs.as_str());
+        }
+    }
+}
+
+fn compare(offer: &Offer, row: &PlanPrice, seen: &Seen) -> Vec<Difference> {
+    let mut found = Found::default();
+    match &seen.product {
+        None => found.check("product", "there", "missing"),
+        Some(product) => {
+            found.check("product.active", true.to_string(), product.active.to_string());
+            found.check("product.name", offer.name.as_str(), product.name.as_str());
+        }
+    }
+    match &seen.price {
+        None => found.check("price", "there", "missing"),
+        Some(price) => {
+            compare_price(offer, row, "price", price, &mut found);
+            let theirs = price.unit_amount.map_or_else(String::new, |amount| amount.to_string());
+            found.check("price.amount", offer.price.amount.to_string(), theirs);
+        }
+    }
+    if let Some(ours) = &offer.price.overage {
+        match &seen.overage {
+            None => found.check("overage", "there", "missing"),
+            Some(price) => {
+                compare_price(offer, row, "overage", price, &mut found);
+                compare_overage(ours, row, price, &mut found);
+            }
+        }
+        match &seen.meter {
+            None => found.check("meter", "there", "missing"),
+            Some(meter) => compare_meter(row, meter, &mut found),
+        }
+    }
+    found.0
+}
+
+/// What the price of a plan and that of its overage have in common.
+fn compare_price(offer: &Offer, row: &PlanPrice, part: &str, price: &Price, found: &mut Found) {
     let ours = &offer.price;
+    let of = |field: &str| format!("{part}.{field}");
+    let (suffix, usage) = if part == "price" { ("", "licensed") } else { ("_overage", "metered") };
     let recurring = price.recurring.clone().unwrap_or_default();
-    let theirs = price.unit_amount.map_or_else(String::new, |amount| amount.to_string());
-    check("price.active", true.to_string(), price.active.to_string());
-    check("price.amount", ours.amount.to_string(), theirs);
-    check("price.currency", ours.currency.clone(), price.currency.clone());
-    check("price.interval", ours.interval.as_str().to_owned(), recurring.interval);
-    let tax = price.tax_behavior.clone().unwrap_or_else(|| "unspecified".to_owned());
-    check("price.tax_behavior", ours.tax_behavior.as_str().to_owned(), tax);
-    let key = format!("payfence_{}", offer.plan.id);
-    check("price.lookup_key", key, price.lookup_key.clone().unwrap_or_default());
-    found
+    let count = recurring.interval_count.unwrap_or(1);
+    let tax = price.tax_behavior.as_deref().unwrap_or("unspecified");
+    let key = format!("payfence_{}{suffix}", offer.plan.id);
+    found.check(&of("active"), true.to_string(), price.active.to_string());
+    found.check_told(&of("product"), &row.product_id, price.product.as_ref());
+    found.check(&of("currency"), ours.currency.as_str(), price.currency.as_str());
+    found.check(&of("interval"), ours.interval.as_str(), recurring.interval);
+    found.check(&of("interval_count"), "1", count.to_string());
+    found.check_told(&of("usage_type"), usage, recurring.usage_type.as_ref());
+    found.check(&of("tax_behavior"), ours.tax_behavior.as_str(), tax);
+    found.check(&of("lookup_key"), key, price.lookup_key.clone().unwrap_or_default());
+}
+
+/// What is said of overage alone.
+fn compare_overage(ours: &OveragePrice, row: &PlanPrice, price: &Price, found: &mut Found) {
+    let recurring = price.recurring.clone().unwrap_or_default();
+    let theirs = price.unit_amount_decimal.as_deref().unwrap_or_default();
+    found.check("overage.unit_amount", plain(&ours.unit_amount_decimal), plain(theirs));
+    let meter = row.meter_id.as_deref().unwrap_or_default();
+    found.check("overage.meter", meter, recurring.meter.unwrap_or_default());
+    found.check_told("overage.billing_scheme", "per_unit", price.billing_scheme.as_ref());
+    let (per, round) = match &price.transform_quantity {
+        None => (1, "up"),
+        Some(transform) => (transform.divide_by, transform.round.as_str()),
+    };
+    found.check("overage.per", ours.per.to_string(), per.to_string());
+    found.check("overage.round", "up", round);
+}
+
+fn compare_meter(row: &PlanPrice, meter: &Meter, found: &mut Found) {
+    let name = row.meter_event_name.as_deref().unwrap_or_default();
+    found.check_told("meter.status", "active", meter.status.as_ref());
+    found.check("meter.event_name", name, meter.event_name.as_str());
+    let formula = meter.default_aggregation.as_ref().map(|all| &all.formula);
+    found.check_told("meter.aggregation", "sum", formula);
+    let whose = meter.customer_mapping.as_ref();
+    let key = whose.map(|mapping| &mapping.event_payload_key);
+    found.check_told("meter.customer", "stripe_customer_id", key);
+    found.check_told("meter.customer_by", "by_id", whose.map(|mapping| &mapping.kind));
+    let value = meter.value_settings.as_ref().map(|settings| &settings.event_payload_key);
+    found.check_told("meter.value", "value", value);
+}
+
+/// A decimal without zeros that say nothing.
+fn plain(amount: &str) -> String {
+    let amount = match amount.split_once('.') {
+        Some((whole, fraction)) => format!("{whole}.{}", fraction.trim_end_matches('0')),
+        None => amount.to_owned(),
+    };
+    let amount = amount.trim_end_matches('.').trim_start_matches('0');
+    match amount.strip_prefix('.') {
+        Some(fraction) => format!("0.{fraction}"),
+        None if amount.is_empty() => "0".to_owned(),
+        None => amount.to_owned(),
+    }
 }

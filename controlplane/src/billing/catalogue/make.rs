@@ -42,14 +42,29 @@ pub async fn ensure(
     offer: &Offer,
     mode: Mode,
 ) -> BillingResult<PlanPrice> {
+    let known = rows(&billing.store.tenant(account_id), &offer.plan.id, mode).await?;
+    match in_force(&known) {
+        Some(row) if row.terms == offer.price.terms() => {
+            billing.scope(account_id, mode).await?;
+            Ok(row.clone())
+        }
+        _ => anew(billing, account_id, offer, mode).await,
+    }
+}
+
+/// Another row for the plan, whatever there is: the one before it can no longer be bought.
+///
+/// # Errors
+/// As [`ensure`].
+pub async fn anew(
+    billing: &Billing,
+    account_id: &str,
+    offer: &Offer,
+    mode: Mode,
+) -> BillingResult<PlanPrice> {
     let scope = billing.scope(account_id, mode).await?;
     let known = rows_of(&billing.store.tenant(account_id), &offer.plan.id, &scope).await?;
     let terms = offer.price.terms();
-    if let Some(row) = in_force(&known)
-        && row.terms == terms
-    {
-        return Ok(row.clone());
-    }
     let generation = known.len();
     let maker = Maker { billing, account_id, scope, offer, generation };
     let product = maker.product().await?;
@@ -135,14 +150,19 @@ async fn deactivate(
     scope: &Scope,
     price: &str,
 ) -> BillingResult<()> {
-    let request = PriceUpdate { active: Some(false) };
-    let purpose = format!("price_off/{price}/{}", scope.mode);
+    let request = PriceUpdate { active: Some(false), ..PriceUpdate::default() };
+    let purpose = off(price, scope.mode);
     let call = calls::once(&billing.store, account_id, &purpose, &request).await?;
     match billing.stripe.update_price(scope, price, &request, &call.key).await {
         // The owner removed it: it cannot be bought either.
         Err(error) if error.is_missing() => Ok(()),
         outcome => settle(billing, account_id, &purpose, outcome).await.map(drop),
     }
+}
+
+/// The purpose of taking a price out of the shop.
+pub(super) fn off(price: &str, mode: Mode) -> String {
+    format!("price_off/{price}/{mode}")
 }
 
 /// Keeps an answer; forgets the key of a call that may not be sent again with it, since Stripe gives a stored 500 for a day.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::drift::{self, Difference};
-use super::{Offer, ensure, in_force, make, offer_of, rows_of};
+use super::{Offer, ensure, in_force, make, mend, offer_of, rows_of};
 use crate::billing::stripe::{Mode, Scope};
 use crate::billing::{Billing, BillingError, BillingResult};
 use crate::storage::{Plan, PlanPrice, Window};
@@ -28,6 +28,8 @@ pub enum SyncAction {
     Retire,
     /// It was changed in Stripe; it stays so until somebody decides.
     Drift,
+    /// It was changed in Stripe, and is as the plan says again.
+    Mend,
     /// It could not be done; the others go on.
     Failed,
 }
@@ -43,7 +45,7 @@ pub struct SyncEntry {
     pub site_id: String,
     /// What becomes of it.
     pub action: SyncAction,
-    /// What is otherwise in Stripe.
+    /// What is otherwise in Stripe, or was until it was mended.
     pub differences: Vec<Difference>,
     /// Why it failed.
     pub reason: Option<String>,
@@ -56,6 +58,8 @@ pub enum Depth {
     DryRun,
     /// It does what the plans ask for, and finds what was changed at Stripe by hand.
     Whole,
+    /// The same, and what was changed by hand becomes what the plans say.
+    Mend,
     /// It does what the plans ask for, without asking Stripe about the others.
     Wanted,
 }
@@ -151,8 +155,20 @@ async fn act(
             if !entry.differences.is_empty() {
                 entry.action = SyncAction::Drift;
             }
-            if depth == Depth::Whole {
-                drift::keep(billing, account_id, row, &entry.differences).await?;
+            match depth {
+                Depth::Mend if entry.action == SyncAction::Drift => {
+                    let found = (row, entry.differences.as_slice());
+                    let left = mend::mend(billing, account_id, scope, offer, found).await?;
+                    if left.is_empty() {
+                        entry.action = SyncAction::Mend;
+                    } else {
+                        entry.differences = left;
+                    }
+                }
+                Depth::Whole | Depth::Mend => {
+                    drift::keep(billing, account_id, row, &entry.differences).await?;
+                }
+                Depth::DryRun | Depth::Wanted => {}
             }
         }
         (SyncAction::Create | SyncAction::Replace, Some(offer)) if depth != Depth::DryRun => {

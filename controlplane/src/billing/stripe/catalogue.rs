@@ -102,6 +102,22 @@ pub struct PriceRequest {
 pub struct PriceUpdate {
     /// Whether it can be bought.
     pub active: Option<bool>,
+    /// The name that the newest price of a plan has.
+    pub lookup_key: Option<String>,
+    /// Whether the name is taken from the price that has it.
+    pub transfer_lookup_key: Option<bool>,
+    /// `inclusive` or `exclusive`, where nothing was said before.
+    pub tax_behavior: Option<String>,
+}
+
+/// So many units for one price, in an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransformQuantity {
+    /// How many.
+    pub divide_by: u64,
+    /// `up` or `down`.
+    #[serde(default)]
+    pub round: String,
 }
 
 /// How often a price is paid.
@@ -144,6 +160,12 @@ pub struct Price {
     /// How often.
     #[serde(default)]
     pub recurring: Option<Recurring>,
+    /// `per_unit` or `tiered`.
+    #[serde(default)]
+    pub billing_scheme: Option<String>,
+    /// So many units for one price; none: one.
+    #[serde(default)]
+    pub transform_quantity: Option<TransformQuantity>,
     /// The name that the newest price of a plan has.
     #[serde(default)]
     pub lookup_key: Option<String>,

@@ -12,7 +12,7 @@ use super::catalogue::ListOf;
 use super::client::{Call, Scope, Stripe, segment};
 
 /// How events are added up.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Aggregation {
     /// `sum`.
     pub formula: String,
@@ -29,6 +29,27 @@ pub struct MeterRequest {
     pub default_aggregation: Aggregation,
 }
 
+/// Which part of an event says whose it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CustomerMapping {
+    /// `stripe_customer_id`.
+    pub event_payload_key: String,
+    /// `by_id`.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// Which part of an event says how much.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValueSettings {
+    /// `value`.
+    pub event_payload_key: String,
+}
+
+/// `POST /v1/billing/meters/{id}/reactivate`: nothing needs to be said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MeterReactivation {}
+
 /// A meter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meter {
@@ -40,6 +61,15 @@ pub struct Meter {
     /// `active`, `inactive`.
     #[serde(default)]
     pub status: Option<String>,
+    /// How events are added up.
+    #[serde(default)]
+    pub default_aggregation: Option<Aggregation>,
+    /// Whose they are.
+    #[serde(default)]
+    pub customer_mapping: Option<CustomerMapping>,
+    /// How much they are.
+    #[serde(default)]
+    pub value_settings: Option<ValueSettings>,
 }
 
 /// `POST /v1/billing/meter_events`.
@@ -123,6 +153,17 @@ impl Stripe {
     /// A meter as it now is.
     pub async fn meter(&self, scope: &Scope, id: &str) -> Result<Meter, StripeError> {
         self.send(scope, Call::get(format!("/v1/billing/meters/{}", segment(id)?))).await
+    }
+
+    /// Makes a meter that takes no events take them again.
+    pub async fn reactivate_meter(
+        &self,
+        scope: &Scope,
+        id: &str,
+        key: &str,
+    ) -> Result<Meter, StripeError> {
+        let path = format!("/v1/billing/meters/{}/reactivate", segment(id)?);
+        self.send(scope, Call::post(path, &MeterReactivation {}, key)?).await
     }
 
     /// A hundred meters after one.

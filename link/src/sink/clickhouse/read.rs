@@ -83,6 +83,14 @@ impl Reader {
         })
     }
 
+    /// How many days the server keeps decisions; none where it keeps them for ever.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn days_kept(&self) -> Result<Option<u32>, SinkError> {
+        schema::days_kept(&self.server, &self.config).await
+    }
+
     /// The rows of an answer; numbers of 64 bits may be texts in them.
     ///
     /// # Errors

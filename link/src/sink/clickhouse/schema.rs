@@ -158,14 +158,7 @@ async fn keep_for(
         tracing::warn!("the ClickHouse server is too old to drop rows by age: decisions are kept");
         return Ok(());
     }
-    let engine: Vec<String> = server
-        .rows(&format!(
-            "SELECT engine_full FROM system.tables WHERE database = {} AND name = 'decisions'",
-            quote(&config.database)
-        ))
-        .await?;
-    let wanted = format!("toDateTime(time) + toIntervalDay({days})");
-    if engine.first().is_some_and(|engine| engine.contains(&wanted)) {
+    if days_kept(server, config).await? == Some(u32::from(days)) {
         return Ok(());
     }
     server
@@ -173,6 +166,26 @@ async fn keep_for(
             "ALTER TABLE decisions MODIFY TTL toDateTime(time) + INTERVAL {days} DAY SETTINGS materialize_ttl_after_modify = 0"
         ))
         .await
+}
+
+/// The days after which rows go, where that was said as [`keep_for`] does.
+pub(super) async fn days_kept(
+    server: &Server,
+    config: &ClickHouseConfig,
+) -> Result<Option<u32>, SinkError> {
+    let engine: Vec<String> = server
+        .rows_anywhere(&format!(
+            "SELECT engine_full FROM system.tables WHERE database = {} AND name = 'decisions'",
+            quote(&config.database)
+        ))
+        .await?;
+    Ok(engine.first().and_then(|engine| days_of(engine)))
+}
+
+/// The days in a table's definition.
+fn days_of(engine: &str) -> Option<u32> {
+    let (_, rest) = engine.split_once("TTL toDateTime(time) + toIntervalDay(")?;
+    rest.split_once(')')?.0.parse().ok()
 }
 
 /// The statements of a step, without its comments.

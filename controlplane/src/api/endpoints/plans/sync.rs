@@ -28,6 +28,9 @@ pub struct SyncDraft {
     /// Whether only to look.
     #[schema(required = false)]
     pub dry_run: bool,
+    /// Whether what was changed at Stripe by hand becomes what the plans say again. With `dry_run`, nothing does.
+    #[schema(required = false)]
+    pub mend: bool,
 }
 
 /// What was or would be done.
@@ -49,9 +52,13 @@ pub async fn sync_billing(
     caller: Caller,
     posted: Posted<SyncDraft>,
 ) -> Result<Response, Problem> {
-    let SyncDraft { mode, dry_run } = posted.body;
+    let SyncDraft { mode, dry_run, mend } = posted.body;
     let grant = app.gate.grant(&caller, Area::Plans)?;
-    let depth = if dry_run { Depth::DryRun } else { Depth::Whole };
+    let depth = match (dry_run, mend) {
+        (true, _) => Depth::DryRun,
+        (false, true) => Depth::Mend,
+        (false, false) => Depth::Whole,
+    };
     let work = async {
         let entries = sync(app.billing()?, &grant.account_id, mode, depth).await?;
         Ok(Json(SyncView { mode, dry_run, entries }))

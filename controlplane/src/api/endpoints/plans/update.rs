@@ -83,8 +83,13 @@ pub async fn update_plan(
     check_draft(&draft, &before.reference, &site, &change.tenant(), &app).await?;
     let now_ms = change.now_ms();
     let mut after = Plan { settings: settings(&draft), ..before.clone() };
-    let terms = |draft: &PlanDraft| PlanDraft { price: None, name: None, ..draft.clone() };
-    // What a plan costs and is called is nothing that running periods know.
+    // What a plan costs and is called is nothing that running periods know, but for what its spend cap pays for.
+    let terms = |draft: &PlanDraft| PlanDraft {
+        price: None,
+        name: None,
+        overage_cap: draft.cap_units(),
+        ..draft.clone()
+    };
     let is_of_terms = terms(&draft) != terms(&is);
     match applies {
         _ if !is_of_terms => {}
