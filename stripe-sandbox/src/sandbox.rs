@@ -239,6 +239,16 @@ impl Sandbox {
         self.shared.state.lock().faults.plan(planned);
     }
 
+    /// Calls of the API so far.
+    pub fn calls(&self) -> u64 {
+        self.shared.state.lock().served
+    }
+
+    /// Calls that a fault befell so far.
+    pub fn faults_made(&self) -> u64 {
+        self.shared.state.lock().faults.made
+    }
+
     /// Sets what goes wrong with deliveries from now on.
     pub fn set_webhook_faults(&self, faults: WebhookFaults) {
         self.shared.state.lock().faults.webhooks = faults;
