@@ -17,12 +17,14 @@ mod decisions;
 #[allow(dead_code, reason = "the sink's tests need more of it")]
 mod engine;
 mod entitlements;
+mod flows;
 mod history;
 mod killed;
 mod mails;
 mod members;
 mod money;
 mod openapi;
+mod outage;
 mod outbox;
 mod overage;
 mod parts;
@@ -37,6 +39,7 @@ mod settle;
 mod shop;
 mod shuffle;
 mod storage;
+mod story;
 mod stripe_inbox;
 mod sync;
 mod sync_node;
@@ -162,6 +165,9 @@ cases! {
         stripe_away_is_waited_for_and_nonsense_is_given_up;
     shuffle:
         the_end_is_the_same_in_any_order;
+    outage:
+        stripe_may_go_away_at_each_call,
+        a_process_may_be_killed_after_each_answer;
     webhooks:
         changes_are_told_signed_and_once,
         a_secret_is_replaced_with_an_overlap,
