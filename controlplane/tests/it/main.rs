@@ -189,6 +189,7 @@ cases! {
     reconcile:
         log_ledger_and_entitlement_are_compared,
         stripe_is_compared_with_what_subscribers_are_given,
+        what_a_dispute_holds_is_no_difference,
         a_day_is_reconciled_once;
     quota:
         each_part_of_a_quota_is_told_once,
