@@ -302,6 +302,12 @@ impl Sandbox {
         })
     }
 
+    /// How many objects of a kind there are. The platform's account is `""`.
+    pub fn count(&self, account: &str, kind: &str) -> usize {
+        let state = self.shared.state.lock();
+        state.table(account, kind).map_or(0, |table| table.oldest(None).count())
+    }
+
     /// The machine's time, by which webhooks are signed unless the configuration says otherwise.
     pub fn wall_clock() -> i64 {
         wall()

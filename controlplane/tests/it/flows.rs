@@ -160,9 +160,13 @@ pub async fn prepare(shop: &Shop, flow: Flow, number: usize) -> Case {
         case.stranger = shop.place.stranger().await.key;
         return case;
     }
+    let is_of_plans =
+        matches!(flow, BringsPlans | BringsPlansBySweep | Reprices | Retires | ChecksOut);
+    // Others share plans that were brought before.
+    let of = if is_of_plans { number } else { 0 };
     let mut cost = price(1_900);
     cost["overage"] = json!({ "unit_amount_decimal": "0.5", "per": 10 });
-    (case.site, case.small) = shop.plan(&format!("small{number}"), 1_000, cost).await;
+    (case.site, case.small) = plan_once(shop, &format!("small{of}"), 1_000, cost).await;
     match flow {
         BringsPlans | BringsPlansBySweep | ChecksOut => return case,
         Reprices | Retires => {
@@ -176,7 +180,8 @@ pub async fn prepare(shop: &Shop, flow: Flow, number: usize) -> Case {
             return case;
         }
         Upgrades | Previews | Downgrades => {
-            case.large = shop.plan(&format!("large{number}"), 9_000, price(3_900)).await.1;
+            case.large = plan_once(shop, "large0", 9_000, price(3_900)).await.1;
+            catalogue::sweep_once(&shop.billing).await.unwrap();
         }
         _ => {}
     }
@@ -184,7 +189,7 @@ pub async fn prepare(shop: &Shop, flow: Flow, number: usize) -> Case {
     let wanted = json!({ "site_id": case.site, "plan_id": plan, "mode": "test" });
     let session = shop.owner.post("/v1/checkouts", wanted).await.expect(201);
     case.session = session.json["session_id"].as_str().unwrap().to_owned();
-    let told = events(shop).len();
+    let told = shop.sandbox.count(&shop.account(), "event");
     case.stripe_id = shop.sandbox.pay(&case.session, Outcome::Paid).unwrap().subscription;
     if matches!(flow, TakesKey | Sweeps) {
         return case;
@@ -199,10 +204,23 @@ pub async fn prepare(shop: &Shop, flow: Flow, number: usize) -> Case {
     case
 }
 
+/// The site, and the plan of this name.
+async fn plan_once(shop: &Shop, name: &str, quota: u64, price: Json) -> (String, String) {
+    let sites = shop.owner.get("/v1/sites").await.expect(200);
+    if let Some(site) = sites.json["data"][0]["id"].as_str() {
+        let plans = shop.owner.get(&format!("/v1/sites/{site}/plans?limit=100")).await.expect(200);
+        let mut plans = plans.json["data"].as_array().unwrap().iter();
+        if let Some(plan) = plans.find(|plan| plan["reference"] == name) {
+            return (site.to_owned(), plan["id"].as_str().unwrap().to_owned());
+        }
+    }
+    shop.plan(name, quota, price).await
+}
+
 /// What happens to a subscription before its flow begins.
 async fn befall(shop: &Shop, flow: Flow, case: &Case) {
     let account = shop.account();
-    let told = events(shop).len();
+    let told = shop.sandbox.count(&shop.account(), "event");
     let charge = || {
         let charges = shop.at_stripe(&account, "charge");
         charges.last().unwrap()["id"].as_str().unwrap().to_owned()
@@ -247,14 +265,10 @@ fn success(case: &Case) -> String {
     format!("/pay/weather/success?session_id={}", case.session)
 }
 
-fn events(shop: &Shop) -> Vec<Json> {
-    shop.at_stripe(&shop.account(), "event")
-}
-
 /// Tells of what happened after so many events.
 async fn tell(shop: &Shop, told: usize) {
     let endpoint = Endpoint::of(&shop.place);
-    for mut event in events(shop).into_iter().skip(told) {
+    for mut event in shop.at_stripe(&shop.account(), "event").into_iter().skip(told) {
         event["account"] = shop.account().into();
         let (status, outcome) = endpoint.tell(&event).await;
         assert_eq!(status, 200, "{outcome}");
@@ -395,25 +409,19 @@ async fn settle(street: &Street, hands: &Hands) -> Result<(), String> {
 pub async fn census(shop: &Shop) -> BTreeMap<&'static str, i64> {
     let account = shop.account();
     let mut count = BTreeMap::new();
-    for kind in [
-        "product",
-        "price",
-        "billing.meter",
-        "customer",
-        "subscription",
-        "invoice",
-        "invoiceitem",
-        "charge",
-        "refund",
-    ] {
+    for kind in ["product", "price", "billing.meter"] {
         let all = shop.at_stripe(&account, kind);
         let is_active = |one: &&Json| one["active"] != json!(false);
         count.insert(kind, all.iter().filter(is_active).count() as i64);
     }
+    for kind in ["customer", "subscription", "invoice", "invoiceitem", "charge", "refund"] {
+        count.insert(kind, shop.sandbox.count(&account, kind) as i64);
+    }
     let metered = shop.at_stripe(&account, "billing.meter_event");
     let value = |event: &Json| event["payload"]["value"].as_str().unwrap().parse::<i64>().unwrap();
     count.insert("metered", metered.iter().map(value).sum());
-    count.insert("connected at Stripe", shop.at_stripe("", "v2.core.account").len() as i64);
+    let connected = shop.sandbox.count("", "v2.core.account");
+    count.insert("connected at Stripe", connected as i64);
     for (name, from) in [
         ("our customers", "customers"),
         ("our subscriptions", "subscriptions"),

@@ -59,7 +59,7 @@ impl Shop {
         let mut config = Config::fixed(place.store.world().now_ms() / 1_000, 7);
         configure(&mut config);
         let sandbox = Sandbox::start(config).await.unwrap();
-        let billing = billing(place, &sandbox);
+        let billing = billing(place, &sandbox, Duration::from_secs(30));
         let owner = place.owner().await;
         let account = owner.get("/v1/account").await.expect(200).id();
         let made = connect::begin(&billing, &account, actor(), Mode::Test, "o@example.com", None);
@@ -291,13 +291,15 @@ pub async fn dashboard(sandbox: &Sandbox, account: &str, path: &str, form: &str)
     serde_json::from_str(&body).unwrap()
 }
 
-fn billing(place: &Place, sandbox: &Sandbox) -> Billing {
+/// All that sells through a sandbox, and waits so long for each of its answers.
+pub fn billing(place: &Place, sandbox: &Sandbox, timeout: Duration) -> Billing {
     let key = SecretKey::parse(sandbox.secret_key(), Mode::Test).unwrap();
     let wait = Duration::from_millis(1);
     let stripe = StripeSettings {
         keys: SecretKeys { test: Some(key), live: None },
         addresses: Addresses::at(&sandbox.url()),
         retry: RetryRules { tries_max: 2, wait_first: wait, wait_max: wait },
+        timeout,
         limit: BucketLimit { test_per_second: 10_000, live_per_second: 10_000 },
         ..StripeSettings::default()
     };

@@ -19,9 +19,9 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const LEASES: Duration = Duration::from_secs(240);
 /// More calls than any flow makes.
 const CALLS_MAX: u32 = 60;
-/// How often work goes on after an answer of Stripe's before it is killed: the answer is not read, is being read, was read, and
-/// something of what follows was done.
-const POLLS: &[usize] = &[0, 1, 4];
+/// How often work goes on after an answer of Stripe's before it is killed: the answer is not read, or something of what follows was
+/// done.
+const POLLS: &[usize] = &[0, 3];
 
 /// What a flow made, and what became of it.
 type End = (BTreeMap<&'static str, i64>, Json);
