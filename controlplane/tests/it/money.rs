@@ -301,7 +301,6 @@ pub fn billing(place: &Place, sandbox: &Sandbox, timeout: Duration) -> Billing {
         retry: RetryRules { tries_max: 2, wait_first: wait, wait_max: wait },
         timeout,
         limit: BucketLimit { test_per_second: 10_000, live_per_second: 10_000 },
-        ..StripeSettings::default()
     };
     let settings = BillingSettings {
         stripe,

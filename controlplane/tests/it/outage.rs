@@ -91,7 +91,9 @@ pub async fn stripe_may_go_away_at_each_call(place: Place) {
         let street = Street::open(&place).await;
         let mut number = 0;
         let (expected, _) = run(&street, flow, &mut number, async |_| Trouble::default()).await;
-        for is_done in [false, true] {
+        // What Stripe did not do leaves nothing to either database; there it is enough once.
+        let ways: &[bool] = if place.url.starts_with("sqlite") { &[false, true] } else { &[true] };
+        for is_done in ways.iter().copied() {
             let mut calls = 0;
             loop {
                 let trouble = async |case: &Case| {
