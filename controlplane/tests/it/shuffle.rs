@@ -16,7 +16,7 @@ use crate::billing::settle::Owner;
 use crate::billing::stripe::Mode;
 use crate::billing::sweep::Sweeper;
 use crate::overage::OverageTeller;
-use crate::reconcile::{Reconciler, Scope, SummedDecisions};
+use crate::reconcile::{Reconciler, Report, Scope, SummedDecisions};
 
 /// Seeds where nobody says.
 const SEEDS: u64 = 8;
@@ -78,6 +78,14 @@ async fn shuffled(life: &mut Life, chance: &mut Chance) -> Json {
         // What is due every quarter of an hour was done at least once before anything else happens.
         life.shop.hint().await;
         teller(&life.shop).tell_all().await.unwrap();
+        if chance.one_in(8) {
+            // Once all that was found is settled, what subscribers are given is what Stripe says, disputes included.
+            life.shop.settle().await;
+            life.shop.settle().await;
+            let report = reconciled(&life.shop).await;
+            let mut found = report.differences.iter();
+            assert_eq!(found.find(|found| found.what == "entitlement/stripe"), None);
+        }
         if life.step().await.is_none() {
             break;
         }
@@ -151,11 +159,16 @@ async fn outcome(life: &Life) -> Json {
 }
 
 /// What `payfence reconcile` says.
-async fn differences(shop: &Shop) -> Json {
+async fn reconciled(shop: &Shop) -> Report {
     let store = &shop.place.store;
     let decisions = Box::new(SummedDecisions(store.clone()));
     let reconciler = Reconciler::new(store.clone(), Some(shop.billing.stripe.clone()), decisions);
-    let report = reconciler.run(&Scope::default()).await.unwrap();
+    reconciler.run(&Scope::default()).await.unwrap()
+}
+
+/// The same in the end.
+async fn differences(shop: &Shop) -> Json {
+    let report = reconciled(shop).await;
     assert_eq!(report.checked, 2);
     let differences: Vec<String> =
         report.differences.iter().map(|found| format!("{found:?}")).collect();
@@ -172,6 +185,9 @@ pub async fn the_end_is_the_same_in_any_order(place: Place) {
     let given = expected["subscriptions"].as_array().unwrap();
     let given: Vec<Json> = given.iter().map(|row| json!([row["status"], row["plan"]])).collect();
     assert_eq!(json!(given), json!([["canceled", "large"], ["canceled", "small"]]), "{expected}");
+    let reversals = expected["reversals"].as_array().unwrap();
+    let reversals: Vec<&Json> = reversals.iter().map(|row| &row["status"]).collect();
+    assert_eq!(json!(reversals), json!(["lost", "won", "full", "partial"]), "{expected}");
     assert_eq!(expected["checkouts"], json!(["expired", "failed", "paid", "paid"]), "{expected}");
     assert_eq!(
         (&expected["claims"], &expected["metered"]),
