@@ -15,10 +15,12 @@ pub enum Fault {
     ErrorBefore,
     /// 500, though all was done; kept for the idempotency key as Stripe does.
     ErrorAfter,
-    /// 429; with `Stripe-Should-Retry` as given, or without it.
+    /// 429; with `Stripe-Should-Retry` and `Retry-After` as given, or without them.
     TooMany {
         /// The header's value, if it is to be there.
         should_retry: Option<bool>,
+        /// Seconds, if the header is to be there.
+        retry_after_s: Option<u32>,
     },
     /// 429 with `lock_timeout`.
     LockTimeout,
@@ -45,7 +47,9 @@ pub struct Planned {
     pub path: String,
     /// Method, or empty for all.
     pub method: String,
-    /// How many requests, at most.
+    /// How many such requests it lets through before.
+    pub after: u32,
+    /// How many requests, at most; `u32::MAX` until the faults are cleared.
     pub times: u32,
     /// Requests in a thousand that it befalls.
     pub per_mille: u16,
@@ -54,7 +58,19 @@ pub struct Planned {
 impl Planned {
     /// The next `times` requests whose path begins so.
     pub fn next(fault: Fault, path: &str, times: u32) -> Self {
-        Self { fault, path: path.to_owned(), method: String::new(), times, per_mille: 1000 }
+        Self {
+            fault,
+            path: path.to_owned(),
+            method: String::new(),
+            after: 0,
+            times,
+            per_mille: 1000,
+        }
+    }
+
+    /// All requests but the next `after`, until the faults are cleared.
+    pub fn from_then_on(fault: Fault, after: u32) -> Self {
+        Self { after, ..Self::next(fault, "", u32::MAX) }
     }
 }
 
@@ -94,6 +110,8 @@ pub struct Faults {
     pub webhooks: WebhookFaults,
     second: i64,
     in_second: u32,
+    /// Requests that a fault befell, so far.
+    pub made: u64,
 }
 
 /// Faults planned at once, at most.
@@ -116,14 +134,21 @@ impl Faults {
 
     /// The fault of this request, if any.
     pub fn take(&mut self, method: &str, path: &str, ids: &mut Ids) -> Option<Fault> {
-        let at = self.planned.iter().position(|planned| {
-            path.starts_with(&planned.path)
-                && (planned.method.is_empty() || planned.method == method)
-                && (planned.per_mille >= 1000 || ids.happens(planned.per_mille))
+        let at = self.planned.iter_mut().position(|planned| {
+            let is_meant = path.starts_with(&planned.path)
+                && (planned.method.is_empty() || planned.method == method);
+            if is_meant && planned.after > 0 {
+                planned.after -= 1;
+                return false;
+            }
+            is_meant && (planned.per_mille >= 1000 || ids.happens(planned.per_mille))
         })?;
         let planned = self.planned.get_mut(at)?;
         let fault = planned.fault.clone();
-        planned.times = planned.times.saturating_sub(1);
+        self.made += 1;
+        if planned.times < u32::MAX {
+            planned.times = planned.times.saturating_sub(1);
+        }
         if planned.times == 0 {
             self.planned.remove(at);
         }

@@ -22,6 +22,23 @@ fn a_planned_fault_befalls_as_many_requests_as_asked_and_no_others() {
 }
 
 #[test]
+fn an_outage_begins_when_it_is_said_and_ends_when_it_is_cleared() {
+    let (mut faults, mut ids) = (Faults::default(), Ids::new(1));
+    faults.plan(Planned { after: 1, ..Planned::next(Fault::ResetAfter, "", 1) });
+    faults.plan(Planned::from_then_on(Fault::ResetBefore, 2));
+    let expected = [None, Some(Fault::ResetAfter), None, Some(Fault::ResetBefore)];
+    for (number, expected) in expected.into_iter().enumerate() {
+        assert_eq!(faults.take("GET", "/v1/prices", &mut ids), expected, "request {number}");
+    }
+    for _ in 0..1_000 {
+        assert_eq!(faults.take("GET", "/v1/prices", &mut ids), Some(Fault::ResetBefore));
+    }
+    assert_eq!(faults.made, 1_002);
+    faults.clear();
+    assert_eq!(faults.take("GET", "/v1/prices", &mut ids), None);
+}
+
+#[test]
 fn deliveries_fare_as_the_faults_say() {
     let mut ids = Ids::new(1);
     let event = json!({"type": "invoice.paid"});

@@ -68,13 +68,14 @@ pub enum Reply {
 pub fn serve(state: &mut State, request: &Request<'_>) -> Reply {
     let request_id = state.ids.id("req");
     state.run_due();
+    state.served += 1;
     let fault = state.faults.take(request.method, request.path, &mut state.ids);
     if let Some(reply) = fault.as_ref().and_then(|fault| before(fault, &request_id)) {
         return reply;
     }
     let limit = state.config.rate_limit_per_s;
     let reply = if state.faults.over_limit(limit, crate::clock::wall()) {
-        too_many(&request_id, None)
+        too_many(&request_id, None, None)
     } else {
         checked(state, request, &request_id, fault.as_ref())
             .unwrap_or_else(|error| refusal(&error, &request_id))
@@ -97,7 +98,9 @@ fn before(fault: &Fault, request_id: &str) -> Option<Reply> {
     };
     Some(match fault {
         Fault::ErrorBefore => refusal(&api_error(500, "An unknown error occurred"), request_id),
-        Fault::TooMany { should_retry } => too_many(request_id, *should_retry),
+        Fault::TooMany { should_retry, retry_after_s } => {
+            too_many(request_id, *should_retry, *retry_after_s)
+        }
         Fault::LockTimeout => {
             let error = StripeError::coded(
                 "lock_timeout",
@@ -125,14 +128,15 @@ fn before(fault: &Fault, request_id: &str) -> Option<Reply> {
     })
 }
 
-fn too_many(request_id: &str, should_retry: Option<bool>) -> Reply {
+fn too_many(request_id: &str, should_retry: Option<bool>, retry_after_s: Option<u32>) -> Reply {
     let error = StripeError {
         kind: "rate_limit_error",
         ..StripeError::coded("rate_limit", "Request rate limit exceeded.").with_status(429)
     };
     let mut reply = refusal(&error, request_id);
-    if let (Reply::Answer { headers, .. }, Some(should)) = (&mut reply, should_retry) {
-        headers.push(("stripe-should-retry", should.to_string()));
+    if let Reply::Answer { headers, .. } = &mut reply {
+        headers.extend(should_retry.map(|should| ("stripe-should-retry", should.to_string())));
+        headers.extend(retry_after_s.map(|wait_s| ("retry-after", wait_s.to_string())));
     }
     reply
 }

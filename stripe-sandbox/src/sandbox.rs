@@ -239,6 +239,16 @@ impl Sandbox {
         self.shared.state.lock().faults.plan(planned);
     }
 
+    /// Calls of the API so far.
+    pub fn calls(&self) -> u64 {
+        self.shared.state.lock().served
+    }
+
+    /// Calls that a fault befell so far.
+    pub fn faults_made(&self) -> u64 {
+        self.shared.state.lock().faults.made
+    }
+
     /// Sets what goes wrong with deliveries from now on.
     pub fn set_webhook_faults(&self, faults: WebhookFaults) {
         self.shared.state.lock().faults.webhooks = faults;
@@ -290,6 +300,12 @@ impl Sandbox {
         table.map_or_else(Vec::new, |table| {
             table.oldest(None).map(|value| state.shown(value)).collect()
         })
+    }
+
+    /// How many objects of a kind there are. The platform's account is `""`.
+    pub fn count(&self, account: &str, kind: &str) -> usize {
+        let state = self.shared.state.lock();
+        state.table(account, kind).map_or(0, |table| table.oldest(None).count())
     }
 
     /// The machine's time, by which webhooks are signed unless the configuration says otherwise.

@@ -41,6 +41,8 @@ pub struct State {
     pub(crate) library_now: i64,
     /// Id and idempotency key of the request being served.
     pub(crate) request: (Option<String>, Option<String>),
+    /// Calls of the API so far.
+    pub(crate) served: u64,
 }
 
 impl State {
@@ -61,6 +63,7 @@ impl State {
             moment,
             library_now: moment,
             request: (None, None),
+            served: 0,
             config,
         };
         state.rooms.insert(PLATFORM.to_owned(), Room::default());

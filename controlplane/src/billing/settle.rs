@@ -15,6 +15,8 @@ mod reversals;
 pub mod state;
 mod subscription;
 
+pub use subscription::is_held;
+
 use super::stripe::{Mode, Scope, Stripe, StripeError};
 use crate::storage::{Actor, Change, Job, Lease, StorageError, Store, lease_name};
 

@@ -9,10 +9,13 @@ use std::collections::BTreeMap;
 use sea_orm::{ColumnTrait as _, QueryFilter as _, QueryOrder as _};
 
 use super::{Reconciler, Report, Subject};
+use crate::api::endpoints::subscriptions::SubscriptionStatus;
 use crate::billing::payers::{Payer, stripe_customer};
+use crate::billing::settle::{SettleError, is_held, state};
 use crate::billing::stripe::{Mode, Scope as StripeScope, SummaryQuery};
 use crate::storage::{
-    OverageBook, OverageEvent, StorageResult, StripeAccount, StripeSubscription, Tenant, column,
+    OverageBook, OverageEvent, StorageError, StorageResult, StripeAccount, StripeSubscription,
+    Tenant, column,
 };
 
 /// When every invoice of a period is final, seconds after it.
@@ -75,7 +78,7 @@ impl Reconciler {
             return Ok(());
         };
         let stripe_scope = StripeScope::connected(mode, &connected.stripe_id);
-        self.status(subject, &paid, &stripe_scope, report).await;
+        self.status(subject, &paid, &stripe_scope, report).await?;
         for told in told_by_period(&events, scope.period) {
             self.counted(subject, told, &stripe_scope, report).await?;
         }
@@ -89,18 +92,28 @@ impl Reconciler {
         paid: &StripeSubscription,
         scope: &StripeScope,
         report: &mut Report,
-    ) {
-        let Some(stripe) = &self.stripe else { return };
-        let theirs = match stripe.subscription(scope, &paid.stripe_id).await {
-            Ok(found) => found.status,
+    ) -> StorageResult<()> {
+        let Some(stripe) = &self.stripe else { return Ok(()) };
+        let found = match stripe.subscription(scope, &paid.stripe_id).await {
+            Ok(found) => found,
             Err(error) => {
                 report.unavailable.insert(format!("Stripe: {error}"));
-                return;
+                return Ok(());
             }
         };
-        let ours = &subject.subscription.status;
-        let is_over = subject.subscription.archived_at_ms.is_some();
-        let agrees = *ours == theirs || (is_over && theirs == "canceled");
+        let row = subject.subscription;
+        let tenant = self.store.tenant(&row.account_id);
+        let is_held = match is_held(&tenant, row).await {
+            Ok(is_held) => is_held,
+            Err(SettleError::Storage(error)) => return Err(error),
+            Err(error) => return Err(StorageError::Broken(error.to_string())),
+        };
+        // What is to follow from what Stripe says: a dispute may hold what is paid.
+        let due = state::status(&found, is_held).map(SubscriptionStatus::word);
+        let theirs = found.status;
+        let ours = &row.status;
+        let is_over = row.archived_at_ms.is_some();
+        let agrees = due.as_ref() == Some(ours) || (is_over && theirs == "canceled");
         if !agrees {
             let cause = if theirs == paid.stripe_status {
                 "the subscription was changed here since Stripe was last asked"
@@ -109,6 +122,7 @@ impl Reconciler {
             };
             report.add(subject, None, "entitlement/stripe", ours.clone(), theirs, cause);
         }
+        Ok(())
     }
 
     /// Whether the meter has counted what it was told of a period, from the first increment to the last.

@@ -32,6 +32,7 @@ mod mails;
 mod members;
 mod money;
 mod openapi;
+mod outage;
 mod outbox;
 mod overage;
 mod pages;
@@ -51,12 +52,14 @@ mod shop;
 mod shuffle;
 mod statuses;
 mod storage;
+mod story;
 mod strangers;
 mod stripe_inbox;
 mod sync;
 mod sync_node;
 mod tenancy;
 mod tls;
+mod undertakings;
 mod usage;
 mod webhooks;
 
@@ -210,6 +213,9 @@ cases! {
         each_failure_has_a_grace_of_its_own;
     shuffle:
         the_end_is_the_same_in_any_order;
+    outage:
+        stripe_may_go_away_at_each_call,
+        a_process_may_be_killed_after_each_answer;
     webhooks:
         changes_are_told_signed_and_once,
         a_secret_is_replaced_with_an_overlap,
@@ -234,6 +240,7 @@ cases! {
         log_ledger_and_entitlement_are_compared,
         what_nodes_ship_is_compared,
         stripe_is_compared_with_what_subscribers_are_given,
+        what_a_dispute_holds_is_no_difference,
         a_day_is_reconciled_once;
     quota:
         each_part_of_a_quota_is_told_once,

@@ -23,7 +23,7 @@ use crate::storage::{
     Checkout, Customer, EventRecord, KeyClaim, StripeAccount, StripeReversal, StripeSubscription,
     Subscription,
 };
-use crate::world::{System, World as _};
+use crate::world::System;
 
 use super::client::Client;
 use super::place::{Place, actor};
@@ -45,7 +45,6 @@ pub struct Shop {
     pub site: String,
     pub small: String,
     pub large: String,
-    http: reqwest::Client,
 }
 
 impl Shop {
@@ -57,10 +56,10 @@ impl Shop {
     pub async fn with(place: &Place, configure: impl FnOnce(&mut Config), price: Json) -> Self {
         // The sandbox's own client takes the process's provider; a second one changes nothing.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let mut config = Config::fixed(System.now_ms() / 1_000, 7);
+        let mut config = Config::fixed(place.store.world().now_ms() / 1_000, 7);
         configure(&mut config);
         let sandbox = Sandbox::start(config).await.unwrap();
-        let billing = billing(place, &sandbox);
+        let billing = billing(place, &sandbox, Duration::from_secs(30));
         let owner = place.owner().await;
         let account = owner.get("/v1/account").await.expect(200).id();
         let made = connect::begin(&billing, &account, actor(), Mode::Test, "o@example.com", None);
@@ -73,18 +72,18 @@ impl Shop {
         for (name, value) in price.as_object().unwrap() {
             small[name] = value.clone();
         }
+        let overage = if small["overage"].is_null() { "deny" } else { "allow" };
         let mut plans = Vec::new();
         for (name, requests, price) in [
             ("small", 100, small),
             ("large", 1_000, json!({ "amount": 2_000, "currency": "usd", "interval": "month" })),
         ] {
-            let plan = json!({ "reference": name, "price": price,
+            let plan = json!({ "reference": name, "price": price, "overage": overage,
                 "quota": { "requests": requests, "per": "month" } });
             let plan = owner.post(&format!("/v1/sites/{site}/plans"), plan).await.expect(201);
             plans.push(plan.id());
         }
         let (large, small) = (plans.pop().unwrap(), plans.pop().unwrap());
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let (endpoint, place) = (Endpoint::of(place), place.clone());
         let stripe_account = row.stripe_id;
         Self {
@@ -98,7 +97,6 @@ impl Shop {
             site,
             small,
             large,
-            http,
         }
     }
 
@@ -112,15 +110,24 @@ impl Shop {
 
     /// One in a process of its own, whose connections end with it.
     pub fn mortal(&self) -> Worker {
-        let settler = Settler::new(self.place.another_store(), self.billing.stripe.clone());
-        Worker::new(settler, std::sync::Arc::default())
+        Worker::new(self.mortal_settler(), std::sync::Arc::default())
+    }
+
+    /// The same that settles.
+    pub fn mortal_settler(&self) -> Settler {
+        Settler::new(self.place.another_store(), self.billing.stripe.clone())
     }
 
     /// A checkout of the small plan that can be paid.
     pub async fn checkout(&self) -> Checkout {
+        self.checkout_of(&self.small).await
+    }
+
+    /// The same of another plan.
+    pub async fn checkout_of(&self, plan: &str) -> Checkout {
         let wanted = checkout::Wanted {
             site_id: self.site.clone(),
-            plan_id: self.small.clone(),
+            plan_id: plan.to_owned(),
             mode: Mode::Test,
             ..checkout::Wanted::default()
         };
@@ -135,19 +142,7 @@ impl Shop {
 
     /// A call of the owner's dashboard.
     pub async fn dashboard(&self, path: &str, form: &str) -> Json {
-        let answer = self
-            .http
-            .post(format!("{}{path}", self.sandbox.url()))
-            .header("authorization", "Bearer sk_test_sandbox")
-            .header("stripe-version", stripe_sandbox::API_VERSION)
-            .header("stripe-account", &self.stripe_account)
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(form.to_owned());
-        let answer = answer.send().await.unwrap();
-        let status = answer.status().as_u16();
-        let body = answer.text().await.unwrap();
-        assert_eq!(status, 200, "{path} {form}: {body}");
-        serde_json::from_str(&body).unwrap()
+        dashboard(&self.sandbox, &self.stripe_account, path, form).await
     }
 
     /// Moves a subscription to a plan's price.
@@ -279,15 +274,33 @@ impl Shop {
     }
 }
 
-fn billing(place: &Place, sandbox: &Sandbox) -> Billing {
+/// A call of an owner's dashboard.
+pub async fn dashboard(sandbox: &Sandbox, account: &str, path: &str, form: &str) -> Json {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = http
+        .post(format!("{}{path}", sandbox.url()))
+        .header("authorization", "Bearer sk_test_sandbox")
+        .header("stripe-version", stripe_sandbox::API_VERSION)
+        .header("stripe-account", account)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(form.to_owned());
+    let answer = answer.send().await.unwrap();
+    let status = answer.status().as_u16();
+    let body = answer.text().await.unwrap();
+    assert_eq!(status, 200, "{path} {form}: {body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+/// All that sells through a sandbox, and waits so long for each of its answers.
+pub fn billing(place: &Place, sandbox: &Sandbox, timeout: Duration) -> Billing {
     let key = SecretKey::parse(sandbox.secret_key(), Mode::Test).unwrap();
     let wait = Duration::from_millis(1);
     let stripe = StripeSettings {
         keys: SecretKeys { test: Some(key), live: None },
         addresses: Addresses::at(&sandbox.url()),
         retry: RetryRules { tries_max: 2, wait_first: wait, wait_max: wait },
+        timeout,
         limit: BucketLimit { test_per_second: 10_000, live_per_second: 10_000 },
-        ..StripeSettings::default()
     };
     let settings = BillingSettings {
         stripe,
@@ -299,8 +312,12 @@ fn billing(place: &Place, sandbox: &Sandbox) -> Billing {
 
 /// A worker that is killed after so many steps, with all its connections; whether it was done before.
 pub async fn killed(worker: Worker, steps: usize) -> bool {
-    let work = async move { worker.work_once().await };
-    Killed { work: Box::pin(work), steps }.await.is_some()
+    broken_off(async move { worker.work_once().await }, steps).await.is_some()
+}
+
+/// What comes of work that is broken off after so many steps; `None` where it was not done.
+pub async fn broken_off<F: Future>(work: F, steps: usize) -> Option<F::Output> {
+    Killed { work: Box::pin(work), steps }.await
 }
 
 /// Work that is broken off after so many steps, as if the process were killed: `None` then.

@@ -13,10 +13,11 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use policy::budget::{Calendar, EntitlementId, Period, Unit};
 use serde_json::json;
-use stripe_sandbox::{Config, Fault, Planned, Sandbox};
+use stripe_sandbox::{Config, Planned, Sandbox};
 
 use super::place::{Place, actor};
 use super::quota;
+use super::selling::faults;
 use super::webhooks::Moved;
 use crate::billing::stripe::{
     AccountRequest, Addresses, Aggregation, CustomerRequest, MeterRequest, Mode, RetryRules, Scope,
@@ -98,6 +99,7 @@ pub fn client(url: &str, key: &str, clock: &Arc<Moved>) -> Stripe {
         keys: SecretKeys { test: Some(key), live: None },
         addresses: Addresses::at(url),
         retry: RetryRules { tries_max: 1, ..RetryRules::default() },
+        timeout: Duration::from_secs(1),
         ..StripeSettings::default()
     };
     Stripe::new(settings, clock.clone()).unwrap()
@@ -290,17 +292,9 @@ pub async fn the_sandbox_counts_what_was_used(place: Place) {
         clock.0.fetch_add(by_s as i64 * 1_000, Ordering::Relaxed);
         sandbox.advance(Duration::from_secs(by_s));
     };
-    let faults = [
-        Fault::ErrorBefore,
-        Fault::ErrorAfter,
-        Fault::ResetBefore,
-        Fault::ResetAfter,
-        Fault::Garbage,
-        Fault::LockTimeout,
-    ];
     report(1_000, None).await;
     let mut used = 1_000;
-    for fault in faults {
+    for fault in faults() {
         let told = format!("{fault:?}");
         used += 111;
         report(used, None).await;
@@ -312,7 +306,7 @@ pub async fn the_sandbox_counts_what_was_used(place: Place) {
         let now_s = sandbox.now();
         let query = SummaryQuery {
             customer: customer.clone(),
-            start_time: now_s.div_euclid(60) * 60 - 86_400,
+            start_time: now_s.div_euclid(60) * 60 - 7 * 86_400,
             end_time: now_s.div_euclid(60) * 60 + 60,
             limit: Some(100),
             starting_after: None,

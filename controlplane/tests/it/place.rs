@@ -10,9 +10,42 @@ use crate::notify::mail::MailSettings;
 use crate::secrets::Keyring;
 use crate::server::Config;
 use crate::storage::{Actor, Retention, Store};
-use crate::world::System;
+use crate::world::{System, World};
 
 use super::client::Client;
+
+/// Tables with what those that sell leave, each before those that it refers to.
+const TABLES: &[&str] = &[
+    "tokens",
+    "overage_events",
+    "overage_books",
+    "entitlement_names",
+    "claims",
+    "stripe_reversals",
+    "stripe_subscriptions",
+    "checkouts",
+    "stripe_calls",
+    "stripe_events",
+    "stripe_sweeps",
+    "stripe_leases",
+    "webhook_deliveries",
+    "mails",
+    "events",
+    "subscriptions",
+    "stripe_customers",
+    "customers",
+    "plan_prices",
+    "plans",
+    "site_hosts",
+    "sites",
+    "stripe_accounts",
+    "admin_keys",
+    "members",
+    "audit_log",
+    "outbox",
+    "idempotency_keys",
+    "accounts",
+];
 
 /// What a case gets.
 #[derive(Clone)]
@@ -22,6 +55,7 @@ pub struct Place {
     pub keyring: Arc<Keyring>,
     /// The text of the keys.
     pub text: String,
+    world: Arc<dyn World>,
     _directory: Option<Arc<tempfile::TempDir>>,
 }
 
@@ -36,8 +70,15 @@ impl Place {
         // The pool is opened within a runtime, by `prepare`'s caller.
         let text = Keyring::generate(&System);
         let keyring = Arc::new(Keyring::parse(&text).unwrap());
-        let store = Store::open(&url, 8, Arc::new(System)).unwrap();
-        Self { url, store, keyring, text, _directory: directory.map(Arc::new) }
+        let world: Arc<dyn World> = Arc::new(System);
+        let store = Store::open(&url, 8, world.clone()).unwrap();
+        Self { url, store, keyring, text, world, _directory: directory.map(Arc::new) }
+    }
+
+    /// The same database in another time.
+    pub fn in_time_of(&self, world: Arc<dyn World>) -> Self {
+        let store = Store::open(&self.url, 8, world.clone()).unwrap();
+        Self { store, world, ..self.clone() }
     }
 
     /// Another database of the same kind, empty.
@@ -55,6 +96,12 @@ impl Place {
 
     pub async fn prepare(&self) {
         self.store.migrate().await.unwrap();
+    }
+
+    /// Takes away what those that sell left.
+    pub async fn clear(&self) {
+        let sql: Vec<String> = TABLES.iter().map(|table| format!("DELETE FROM {table}")).collect();
+        self.store.raw(&sql.join("; ")).await;
     }
 
     /// What a server of this database is told.
@@ -77,7 +124,7 @@ impl Place {
 
     /// The same database through a pool of its own, as another process has it.
     pub fn another_store(&self) -> Store {
-        Store::open(&self.url, 8, Arc::new(System)).unwrap()
+        Store::open(&self.url, 8, self.world.clone()).unwrap()
     }
 
     /// Makes the database what a backup of before this token would have been, with this last number.

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::decision_rows::{Sample, batch, sample};
+use super::money::Shop;
 use super::place::Place;
 use super::sync_node::{Issued, issue};
 use super::{overage, quota};
@@ -206,6 +207,26 @@ pub async fn stripe_is_compared_with_what_subscribers_are_given(place: Place) {
     let report = run(&place, Box::new(Fixed(1_205)), Some(stripe)).await;
     assert_eq!(found(&report), [("ledger/stripe", "200", "0")]);
     assert!(report.differences[0].cause.contains("no connection"));
+}
+
+pub async fn what_a_dispute_holds_is_no_difference(place: Place) {
+    let shop = Shop::open(&place).await;
+    shop.sold().await;
+    shop.tell_all().await;
+    let charges = shop.sandbox.objects(&shop.stripe_account, "charge");
+    let charge = charges[0]["id"].as_str().unwrap();
+    let dispute = shop.sandbox.dispute(&shop.stripe_account, charge, "fraudulent").unwrap();
+    let stripe = || Some(shop.billing.stripe.clone());
+    shop.tell_all().await;
+    assert_eq!(shop.subscription().await.status, "paused");
+    let report = run(&place, Box::new(NoDecisions), stripe()).await;
+    assert_eq!((found(&report), report.checked), (vec![], 1));
+    // Decided, and not told of: it is held for nothing.
+    shop.sandbox.decide_dispute(&shop.stripe_account, &dispute, true).unwrap();
+    shop.tell_all().await;
+    place.store.raw("UPDATE subscriptions SET status = 'paused'").await;
+    let report = run(&place, Box::new(NoDecisions), stripe()).await;
+    assert_eq!(found(&report), [("entitlement/stripe", "paused", "active")]);
 }
 
 pub async fn a_day_is_reconciled_once(place: Place) {

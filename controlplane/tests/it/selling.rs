@@ -1,5 +1,7 @@
 //! From a plan to a key: with Stripe as it should be, and failing at each step.
 
+use std::time::Duration;
+
 use serde_json::json;
 use stripe_sandbox::{Fault, Outcome, Planned};
 
@@ -164,13 +166,32 @@ pub async fn free_plans_need_no_stripe(place: Place) {
     assert_eq!(last, 429);
 }
 
+/// All that can be wrong with an answer.
+pub fn faults() -> Vec<Fault> {
+    let too_many = |should_retry, retry_after_s| Fault::TooMany { should_retry, retry_after_s };
+    vec![
+        Fault::ErrorBefore,
+        Fault::ErrorAfter,
+        Fault::ResetBefore,
+        Fault::ResetAfter,
+        Fault::HangBefore,
+        Fault::HangAfter,
+        Fault::Garbage,
+        Fault::Conflict,
+        Fault::LockTimeout,
+        too_many(None, None),
+        too_many(None, Some(1)),
+        too_many(Some(true), None),
+        too_many(Some(false), Some(1)),
+    ]
+}
+
 /// Each call fails once, in each way, and whoever began goes on by doing the same again.
 pub async fn stripe_may_fail_at_each_step(place: Place) {
-    let shop = Shop::open(place).await;
+    // Some answers never come.
+    let shop = Shop::with_timeout(place, Duration::from_millis(150)).await;
     let mut bought = 0;
-    for fault in
-        [Fault::ErrorBefore, Fault::ErrorAfter, Fault::ResetAfter, Fault::Garbage, Fault::Conflict]
-    {
+    for fault in faults() {
         // From the account on only the first time: it is one for all.
         let plan_fault = |method: &str, path: &str| {
             let next = Planned::next(fault.clone(), path, 1);

@@ -64,6 +64,11 @@ impl Seen {
 
 impl Shop {
     pub async fn open(place: Place) -> Self {
+        Self::with_timeout(place, Duration::from_secs(5)).await
+    }
+
+    /// One that waits so long for an answer of Stripe's.
+    pub async fn with_timeout(place: Place, timeout: Duration) -> Self {
         let sandbox = Sandbox::start(Config { seed: Some(7), ..Config::default() }).await.unwrap();
         let keys = SecretKeys {
             test: SecretKey::parse(sandbox.secret_key(), Mode::Test).ok(),
@@ -74,7 +79,7 @@ impl Shop {
             keys,
             addresses: Addresses::at(&sandbox.url()),
             retry: RetryRules { tries_max: 1, wait_first, wait_max },
-            timeout: Duration::from_secs(5),
+            timeout,
             limit: BucketLimit { test_per_second: 10_000, live_per_second: 10_000 },
         };
         let settings = BillingSettings {
@@ -122,18 +127,28 @@ impl Shop {
     }
 
     pub async fn see(&self, path: &str) -> Seen {
-        self.browse(Request::get(path).body(Body::empty()).unwrap()).await
+        Self::see_by(&self.router, path).await
+    }
+
+    /// The same of another process.
+    pub async fn see_by(router: &Router, path: &str) -> Seen {
+        Self::browse(router, Request::get(path).body(Body::empty()).unwrap()).await
     }
 
     pub async fn submit(&self, path: &str, form: &str) -> Seen {
+        Self::submit_by(&self.router, path, form).await
+    }
+
+    /// The same to another process.
+    pub async fn submit_by(router: &Router, path: &str, form: &str) -> Seen {
         let request = Request::post(path)
             .header("content-type", "application/x-www-form-urlencoded")
             .body(Body::from(form.to_owned()));
-        self.browse(request.unwrap()).await
+        Self::browse(router, request.unwrap()).await
     }
 
-    async fn browse(&self, request: Request<Body>) -> Seen {
-        let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+    async fn browse(router: &Router, request: Request<Body>) -> Seen {
+        let (parts, body) = router.clone().oneshot(request).await.unwrap().into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         Seen { status: parts.status, headers: parts.headers, text }
@@ -165,6 +180,11 @@ impl Shop {
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert!(status.is_success(), "{path} {form}: {text}");
         serde_json::from_str(&text).unwrap()
+    }
+
+    /// The account that was connected first.
+    pub fn account(&self) -> String {
+        self.at_stripe("", "v2.core.account")[0]["id"].as_str().unwrap().to_owned()
     }
 
     /// Objects of a kind in the connected account.

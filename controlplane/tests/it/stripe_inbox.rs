@@ -11,7 +11,7 @@ use tower::ServiceExt as _;
 
 use crate::billing::webhooks::{BODY_BYTES_MAX, WebhookSecrets, Webhooks, header_of};
 use crate::storage::{Arrived, EventState, StripeAccount, StripeEvent};
-use crate::world::{System, World as _};
+use crate::world::{System, World};
 
 use super::client::Client;
 use super::place::{Place, actor};
@@ -22,6 +22,7 @@ const LIVE_SECRET: &str = "whsec_of_the_live_mode";
 /// An endpoint with what carries its events on.
 pub struct Endpoint {
     pub webhooks: Webhooks,
+    world: Arc<dyn World>,
     carrying: JoinHandle<()>,
 }
 
@@ -37,7 +38,8 @@ impl Endpoint {
         let secrets = Arc::new(secrets.with_live(LIVE_SECRET).unwrap());
         let arrived = Arc::new(Notify::new());
         let (webhooks, carry) = Webhooks::new(place.store.clone(), secrets, arrived);
-        Self { webhooks, carrying: tokio::spawn(carry) }
+        let world = place.store.world().clone();
+        Self { webhooks, world, carrying: tokio::spawn(carry) }
     }
 
     pub async fn send(&self, mode: &str, header: &str, body: Vec<u8>) -> (StatusCode, String) {
@@ -54,7 +56,7 @@ impl Endpoint {
 
     pub async fn tell(&self, event: &Json) -> (StatusCode, String) {
         let body = event.to_string().into_bytes();
-        let header = header_of(SECRET, System.now_ms() / 1_000, &body);
+        let header = header_of(SECRET, self.world.now_ms() / 1_000, &body);
         self.send("test", &header, body).await
     }
 

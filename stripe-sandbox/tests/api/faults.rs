@@ -6,12 +6,13 @@ use stripe_sandbox::{Config, Fault, Planned};
 
 #[tokio::test]
 async fn each_fault_is_what_its_name_says() {
+    let too_many = |should_retry, retry_after_s| Fault::TooMany { should_retry, retry_after_s };
     for (fault, status, code, should_retry, acted) in [
         (Fault::ErrorBefore, 500, "", None, 0),
         (Fault::ErrorAfter, 500, "", None, 1),
-        (Fault::TooMany { should_retry: None }, 429, "rate_limit", None, 0),
-        (Fault::TooMany { should_retry: Some(true) }, 429, "rate_limit", Some("true"), 0),
-        (Fault::TooMany { should_retry: Some(false) }, 429, "rate_limit", Some("false"), 0),
+        (too_many(None, None), 429, "rate_limit", None, 0),
+        (too_many(Some(true), None), 429, "rate_limit", Some("true"), 0),
+        (too_many(Some(false), Some(7)), 429, "rate_limit", Some("false"), 0),
         (Fault::LockTimeout, 429, "lock_timeout", None, 0),
         (Fault::Conflict, 409, "idempotency_key_in_use", None, 0),
         (Fault::Garbage, 502, "", None, 0),
@@ -24,6 +25,9 @@ async fn each_fault_is_what_its_name_says() {
         let header =
             answered.headers.get("stripe-should-retry").and_then(|value| value.to_str().ok());
         assert_eq!(header, should_retry, "{fault:?}");
+        let wait_s = answered.headers.get("retry-after").and_then(|value| value.to_str().ok());
+        let is_told_how_long = fault == too_many(Some(false), Some(7));
+        assert_eq!(wait_s, is_told_how_long.then_some("7"), "{fault:?}");
         assert_eq!(world.sandbox.objects("", "product").len(), acted, "{fault:?}");
         assert_eq!(
             world.send("POST", "/v1/products", "name=a", &[]).await.status,

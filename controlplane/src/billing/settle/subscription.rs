@@ -95,7 +95,7 @@ pub(super) async fn overwrite(
     let missing = || SettleError::Permanent("our row of the subscription is gone".to_owned());
     let facts = known(&change.tenant(), owner.mode, &fetched.id).await?.ok_or_else(missing)?;
     let row = change.lock::<Subscription>(&facts.subscription_id).await?.ok_or_else(missing)?;
-    let is_held = is_held(change, &row).await?;
+    let is_held = is_held(&change.tenant(), &row).await?;
     let status = state::status(fetched, is_held).ok_or_else(|| {
         SettleError::Permanent(format!("the status `{}` is not known", fetched.status))
     })?;
@@ -207,9 +207,11 @@ pub(super) async fn site_of(tenant: &Tenant<'_>, id: &str) -> Result<SiteDraft, 
 }
 
 /// Whether a dispute holds it, as its site says.
-async fn is_held(change: &Change, row: &Subscription) -> Result<bool, SettleError> {
-    let tenant = change.tenant();
-    if !site_of(&tenant, &row.site_id).await?.suspends_on_dispute() {
+///
+/// # Errors
+/// When the database cannot be asked, or the site is gone.
+pub async fn is_held(tenant: &Tenant<'_>, row: &Subscription) -> Result<bool, SettleError> {
+    if !site_of(tenant, &row.site_id).await?.suspends_on_dispute() {
         return Ok(false);
     }
     let disputes = tenant.all::<StripeReversal>(DISPUTES_MAX, |query| {
