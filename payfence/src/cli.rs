@@ -28,6 +28,7 @@ mod webhooks;
 
 pub use billing::{
     BillingArgs, BillingCommand, BillingEventsArgs, BillingReplayArgs, BillingSyncArgs,
+    DevSellingArgs,
 };
 pub use controlplane::{ControlplaneArgs, ControlplaneCommand, ControlplaneInitArgs, KeptArgs};
 pub use notify::{DoctorArgs, NotifyArgs, ReconcileArgs};
@@ -132,6 +133,9 @@ pub struct DevArgs {
     /// How many shards (default: one a core)
     #[arg(long, env = "PAYFENCE_SHARDS", value_name = "N", value_parser = shards)]
     pub shards: Option<NonZeroUsize>,
+    /// How plans are sold; through a stand-in for Stripe where no key is given
+    #[command(flatten)]
+    pub selling: DevSellingArgs,
 }
 
 /// Flags of `apply`.

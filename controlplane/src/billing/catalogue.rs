@@ -21,7 +21,7 @@ use super::stripe::{Mode, Scope};
 use super::{BillingError, BillingResult};
 use crate::domain::price::PriceDraft;
 use crate::domain::site::PlanDraft;
-use crate::storage::{Actor, Plan, PlanPrice, Site, StorageResult, Tenant, column};
+use crate::storage::{Actor, Change, Plan, PlanPrice, Site, StorageResult, Tenant, column};
 
 /// Rows of one plan at most: a price a day for years.
 const ROWS_MAX: u64 = 10_000;
@@ -100,6 +100,31 @@ pub async fn rows_of(
 #[must_use]
 pub fn in_force(rows: &[PlanPrice]) -> Option<&PlanPrice> {
     rows.iter().rev().find(|row| row.retired_at_ms.is_none())
+}
+
+/// Says with an account's loss that nothing of what was made there is in force: another account has none of it, and the same one, connected
+/// again, gets it anew. What runs is still known by its price.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn withdraw_all(change: &mut Change, mode: Mode) -> StorageResult<()> {
+    let now_ms = change.now_ms();
+    loop {
+        let tenant = change.tenant();
+        let rows = tenant.all::<PlanPrice>(ROWS_MAX, |query| {
+            query
+                .filter(column::PlanPrice::Mode.eq(mode.as_str()))
+                .filter(column::PlanPrice::RetiredAtMs.is_null())
+        });
+        let rows = rows.await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for row in &rows {
+            let after = PlanPrice { retired_at_ms: Some(now_ms), ..row.clone() };
+            change.update(row, after).await?;
+        }
+    }
 }
 
 /// Which plan a price of Stripe's is, in force or not: how a subscription is known by what it pays.

@@ -296,6 +296,7 @@ pub async fn lose(
         ..before.clone()
     };
     let row = change.update(&before, after).await?;
+    catalogue::withdraw_all(&mut change, Mode::stored(&row.mode)?).await?;
     change.commit().await?;
     Ok(row)
 }

@@ -70,7 +70,7 @@ pub struct BillingReplayArgs {
 }
 
 /// Flags of `controlplane` by which plans are sold through Stripe; without a key nothing is.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct BillingArgs {
     /// A file with the secret key of Stripe's test mode (sk_test_… or rk_test_…)
     #[arg(long, env = "PAYFENCE_STRIPE_SECRET_KEY_FILE", value_name = "FILE")]
@@ -93,4 +93,23 @@ pub struct BillingArgs {
     /// What the platform takes of each payment, in percent with at most two digits after the point (default 0)
     #[arg(long, env = "PAYFENCE_PLATFORM_FEE_PERCENT", value_name = "PERCENT")]
     pub platform_fee_percent: Option<Percent>,
+}
+
+/// Flags of `dev` by which plans are sold.
+#[derive(Debug, Default, Args)]
+pub struct DevSellingArgs {
+    /// A file with the secret key of Stripe's test mode (sk_test_… or rk_test_…); without, a stand-in for Stripe is started
+    #[arg(long, env = "PAYFENCE_STRIPE_SECRET_KEY_FILE", value_name = "FILE")]
+    pub stripe_secret_key_file: Option<PathBuf>,
+    /// A file with the secrets that Stripe signs test webhooks with (whsec_…, one a line), as `stripe listen` prints one
+    #[arg(
+        long,
+        env = "PAYFENCE_STRIPE_WEBHOOK_SECRET_FILE",
+        value_name = "FILE",
+        requires = "stripe_secret_key_file"
+    )]
+    pub stripe_webhook_secret_file: Option<PathBuf>,
+    /// Where buyers reach the control plane's pages (default: where it listens)
+    #[arg(long, env = "PAYFENCE_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
 }

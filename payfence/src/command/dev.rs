@@ -23,18 +23,22 @@ use crate::cli::{ControlArgs, DevArgs, NodeArgs, Switch, TlsArgs};
 use crate::failure::{Failure, Outcome};
 use crate::settings;
 
+mod bank;
 mod bring;
 mod certificate;
 mod files;
 mod greeting;
 mod plane;
 mod sample_api;
+mod shop;
 mod supervisor;
 
+use bank::Bank;
 use bring::{Bringer, TheNode};
 use files::Prepared;
-use greeting::{Greeting, Paths, Trial, absolute};
+use greeting::{Greeting, Paths, Selling, Trial, absolute};
 use plane::Plane;
+use shop::Shop;
 use supervisor::Supervisor;
 
 /// Where TLS is spoken when nothing is said.
@@ -60,15 +64,26 @@ pub fn run(args: DevArgs) -> Outcome {
         sample_api::serve(&runtime, socket, Arc::clone(&supervisor))
             .map_err(|error| Failure::failed(format!("cannot start the sample API: {error}")))?;
     }
-    let plane = Plane::start(args.control_listen, &data_dir, &supervisor);
+    let control = plane::address(args.control_listen)?;
+    // To the end: the control plane asks it as long as it runs.
+    let bank = Arc::new(runtime.block_on(Bank::open(&args.selling, control, &data_dir))?);
+    let plane = Plane::start(control, &data_dir, &bank, &supervisor);
     let Some(plane) = runtime.block_on(supervisor.unless_stopped(plane)) else {
         return supervisor.outcome(Ok(()));
     };
     let plane = plane?;
-    let whole =
-        Whole { args, policy, data_dir, prepared, tls, supervisor: Arc::clone(&supervisor) };
+    let whole = Whole {
+        args,
+        policy,
+        data_dir,
+        prepared,
+        tls,
+        bank: Arc::clone(&bank),
+        supervisor: Arc::clone(&supervisor),
+    };
     let ended = whole.serve(&runtime, &plane);
     plane.stop(&runtime);
+    drop(bank);
     supervisor.outcome(ended)
 }
 
@@ -93,6 +108,7 @@ struct Whole {
     data_dir: PathBuf,
     prepared: Prepared,
     tls: TlsArgs,
+    bank: Arc<Bank>,
     supervisor: Arc<Supervisor>,
 }
 
@@ -122,7 +138,17 @@ impl Whole {
                 "{error}\n       what was there before is kept in {data_dir}; delete that folder to begin afresh"
             ))
         })?;
-        let greeting = self.greeting(plane, &snapshot);
+        let is_ours = !self.prepared.token.is_empty();
+        let open = shop::open(&plane.rest, &self.bank, &self.data_dir, is_ours);
+        let shop = match runtime.block_on(self.supervisor.unless_stopped(open)) {
+            None => return Ok(()),
+            Some(Ok(shop)) => shop,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "nothing can be sold; all else works");
+                Shop::default()
+            }
+        };
+        let greeting = self.greeting(plane, &snapshot, shop);
         let watch: Arc<Mutex<Option<WatchThread>>> = Arc::default();
         let on_ready: OnReady = Box::new({
             let (supervisor, watch) = (Arc::clone(&self.supervisor), Arc::clone(&watch));
@@ -152,7 +178,7 @@ impl Whole {
         ended
     }
 
-    fn greeting(&self, plane: &Plane, snapshot: &Snapshot) -> Greeting {
+    fn greeting(&self, plane: &Plane, snapshot: &Snapshot, shop: Shop) -> Greeting {
         let (prepared, origin) = (&self.prepared, self.prepared.origin.clone());
         Greeting {
             policy: self.policy.display().to_string(),
@@ -162,6 +188,12 @@ impl Whole {
             certificate: self.tls.tls_cert.as_deref().map(absolute),
             control: plane.address,
             admin_key: absolute(&plane.admin_key),
+            selling: Selling {
+                pages: self.bank.billing.public_url.clone().unwrap_or_default(),
+                stand_in: self.bank.sandbox.as_ref().map(|sandbox| sandbox.url()),
+                shop,
+                mail: absolute(&plane::mail_directory(&self.data_dir)),
+            },
         }
     }
 

@@ -132,12 +132,28 @@ impl Rest {
         }
     }
 
+    /// What is at a path that has one row or none.
+    ///
+    /// # Errors
+    /// As [`RestError`].
+    pub async fn find(&self, path: &str, query: &str) -> Result<Option<Fields>, RestError> {
+        let url = self.url.at(path, Some(query));
+        let asked =
+            Asked { method: Method::GET, url, body: None, if_match: None, idempotency_key: None };
+        match self.ask(&asked).await {
+            Ok(Json::Object(row)) => Ok(Some(row)),
+            Ok(_) => Err(RestError::Strange(format!("{}{path}", self.url))),
+            Err(RestError::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes a row, once.
     ///
     /// # Errors
     /// As [`RestError`].
     pub async fn create(&self, path: &str, body: &Json) -> Result<Fields, RestError> {
-        self.change(Method::POST, path, Some(body), None).await
+        self.change(Method::POST, self.url.at(path, None), Some(body), None).await
     }
 
     /// Changes a row that has this version.
@@ -145,7 +161,7 @@ impl Rest {
     /// # Errors
     /// As [`RestError`].
     pub async fn update(&self, path: &str, body: &Json, version: i64) -> Result<Fields, RestError> {
-        self.change(Method::PATCH, path, Some(body), Some(version)).await
+        self.change(Method::PATCH, self.url.at(path, None), Some(body), Some(version)).await
     }
 
     /// Archives or revokes a row that has this version.
@@ -153,22 +169,30 @@ impl Rest {
     /// # Errors
     /// As [`RestError`].
     pub async fn end(&self, path: &str, version: i64) -> Result<Fields, RestError> {
-        self.change(Method::DELETE, path, None, Some(version)).await
+        self.end_of(path, "", version).await
+    }
+
+    /// The same of what a query names.
+    ///
+    /// # Errors
+    /// As [`RestError`].
+    pub async fn end_of(&self, path: &str, query: &str, version: i64) -> Result<Fields, RestError> {
+        let url = self.url.at(path, Some(query).filter(|query| !query.is_empty()));
+        self.change(Method::DELETE, url, None, Some(version)).await
     }
 
     async fn change(
         &self,
         method: Method,
-        path: &str,
+        url: Url,
         body: Option<&Json>,
         if_match: Option<i64>,
     ) -> Result<Fields, RestError> {
         let idempotency_key = if method == Method::POST { Some(random_key()?) } else { None };
-        let url = self.url.at(path, None);
         let asked = Asked { method, url, body, if_match, idempotency_key };
         match self.ask(&asked).await? {
             Json::Object(row) => Ok(row),
-            _ => Err(RestError::Strange(format!("{}{path}", self.url))),
+            _ => Err(RestError::Strange(asked.url.to_string())),
         }
     }
 

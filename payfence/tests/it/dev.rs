@@ -16,29 +16,29 @@ use super::gateway::can_run;
 use super::wait::{own_address, wait_for};
 
 /// A running `payfence dev`, ended with its test.
-struct Dev {
+pub struct Dev {
     child: Child,
     gateway: SocketAddr,
     admin: SocketAddr,
-    control: SocketAddr,
+    pub control: SocketAddr,
     /// Standard output until the last request to try.
     printed: Vec<String>,
     log: Arc<Mutex<String>>,
 }
 
 /// Where it runs, again and again.
-struct Desk {
+pub struct Desk {
     folder: tempfile::TempDir,
     addresses: [SocketAddr; 3],
 }
 
 impl Desk {
-    fn new() -> Option<Self> {
+    pub fn new() -> Option<Self> {
         let folder = tempfile::tempdir().expect("a working folder");
         can_run().then(|| Self { folder, addresses: [own_address(), own_address(), own_address()] })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -55,7 +55,7 @@ impl Desk {
 
     /// Starts it and waits until it has printed its three requests.
     #[track_caller]
-    fn start(&self) -> Dev {
+    pub fn start(&self) -> Dev {
         let dev = self.launch(|line| line.starts_with("curl ") && line.contains("Authorization"));
         assert_eq!(dev.requests().len(), 3, "{:?}\n{}", dev.printed, dev.log());
         dev
@@ -107,7 +107,7 @@ impl Desk {
 
     /// Asks the control plane as its administrator.
     #[track_caller]
-    fn rest(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+    pub fn rest(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
         let (key, host) = (self.key(), self.addresses[2]);
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let length = body.len();
@@ -129,7 +129,7 @@ impl Desk {
 
     /// The id of the only row of a list whose field has this value.
     #[track_caller]
-    fn id(&self, path: &str, field: &str, value: &str) -> String {
+    pub fn id(&self, path: &str, field: &str, value: &str) -> String {
         let rows = self.rest("GET", path, None).json();
         let row = rows["data"].as_array().expect("rows").iter().find(|row| row[field] == value);
         row.unwrap_or_else(|| panic!("no {value}: {rows}"))["id"]
@@ -140,13 +140,13 @@ impl Desk {
 }
 
 impl Dev {
-    fn requests(&self) -> Vec<&String> {
+    pub fn requests(&self) -> Vec<&String> {
         self.printed.iter().filter(|line| line.starts_with("curl ")).collect()
     }
 
     /// The text after a word that a line begins with.
     #[track_caller]
-    fn said(&self, word: &str) -> &str {
+    pub fn said(&self, word: &str) -> &str {
         let line = self.printed.iter().find_map(|line| line.strip_prefix(word));
         line.unwrap_or_else(|| panic!("nothing of {word}: {:?}", self.printed)).trim()
     }
@@ -159,7 +159,7 @@ impl Dev {
     }
 
     #[track_caller]
-    fn get(&self, path: &str, token: &str) -> Answer {
+    pub fn get(&self, path: &str, token: &str) -> Answer {
         ask(
             self.gateway,
             format!(
@@ -182,7 +182,7 @@ impl Dev {
             .json()
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         self.log.lock().expect("no panic").clone()
     }
 
@@ -194,7 +194,7 @@ impl Dev {
 
     /// Ends it as a person does; all of it is gone then.
     #[track_caller]
-    fn stop(mut self, signal: &str) {
+    pub fn stop(mut self, signal: &str) {
         self.signal(signal);
         let ended = wait_for("the end", || self.child.try_wait().expect("our own child"));
         assert_eq!(ended.code(), Some(0), "{}", self.log());
@@ -214,7 +214,7 @@ impl Drop for Dev {
     }
 }
 
-fn shell(line: &str) -> String {
+pub fn shell(line: &str) -> String {
     let output = Command::new("sh").args(["-c", line]).output().expect("a shell");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

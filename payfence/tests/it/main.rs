@@ -26,6 +26,7 @@ mod deadlines;
 mod decisions;
 mod desync;
 mod dev;
+mod dev_selling;
 mod forwarding;
 mod full_disk;
 mod journal;

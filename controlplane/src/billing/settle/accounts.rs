@@ -5,8 +5,8 @@
 //! refuse us; an old such event finds an account that was connected again, and changes nothing.
 
 use super::{Owner, SettleError, Settled, Settler, Under};
-use crate::billing::connect;
 use crate::billing::stripe::EventQuery;
+use crate::billing::{catalogue, connect};
 use crate::storage::{Job, StripeAccount};
 
 const DEAUTHORIZED: &str = "account.application.deauthorized";
@@ -36,7 +36,10 @@ impl Settler {
                 }
             }
             if after != before {
-                change.update(&before, after).await?;
+                let after = change.update(&before, after).await?;
+                if after.lost_at_ms.is_some() {
+                    catalogue::withdraw_all(&mut change, owner.mode).await?;
+                }
             }
         }
         Under { subscription: None, job: Some(job) }.commit(change).await?;

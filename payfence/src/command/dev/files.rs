@@ -201,6 +201,11 @@ pub(super) fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
+/// Writes a line that only its owner may read.
+pub(super) fn write_secret(file: &Path, text: &str) -> Result<(), Failure> {
+    replace(file, &format!("{text}\n"), 0o600).map_err(|error| broken("write", file, &error))
+}
+
 pub(super) fn broken(verb: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::failed(format!(
         "cannot {verb} {}: {error}; start in a directory that you may write to, or give --policy FILE in one",
@@ -226,6 +231,12 @@ pattern = "/api/v1/*"
 id = "basic"
 quota = {{ requests = 1000, per = "day" }}
 rate_limit = {{ requests = 10, per = "second", burst = 20 }}
+
+# What plans cost is no matter of this file: it is set by REST, and was set for both at the first start.
+[[sites.plans]]
+id = "pro"
+quota = {{ requests = 50000, per = "day" }}
+rate_limit = {{ requests = 50, per = "second", burst = 100 }}
 
 [[sites.subscriptions]]
 id = "sub_demo"

@@ -14,6 +14,7 @@ use policy::explain::{Question, explain};
 use policy::snapshot::Snapshot;
 
 use super::files::{self, SLUG};
+use super::shop::Shop;
 use crate::output;
 
 /// What is asked for in the three requests.
@@ -80,6 +81,43 @@ pub struct Greeting {
     pub control: SocketAddr,
     /// Where the admin key is.
     pub admin_key: PathBuf,
+    /// What is sold.
+    pub selling: Selling,
+}
+
+/// What is printed of selling.
+pub struct Selling {
+    /// Where buyers reach pages.
+    pub pages: String,
+    /// Where the stand-in for Stripe is, where there is one.
+    pub stand_in: Option<String>,
+    /// What is sold.
+    pub shop: Shop,
+    /// Where mails go.
+    pub mail: PathBuf,
+}
+
+impl Selling {
+    fn lines(&self) -> String {
+        let mut lines = String::new();
+        if let Some(site) = &self.shop.site {
+            lines.push_str(&format!(
+                "pricing  {}/pay/{site} (buy a plan as a customer does)\n",
+                self.pages
+            ));
+        }
+        match &self.stand_in {
+            Some(url) => lines.push_str(&format!(
+                "stripe   {url} (a stand-in: no account is needed, no money moves; --stripe-secret-key-file FILE for Stripe's test mode)\n"
+            )),
+            None => lines.push_str("stripe   Stripe's test mode (no money moves)\n"),
+        }
+        if let Some(advice) = &self.shop.advice {
+            lines.push_str(&format!("         {advice}\n"));
+        }
+        lines.push_str(&format!("mail     {} (what buyers are sent)\n", self.mail.display()));
+        lines
+    }
 }
 
 impl Greeting {
@@ -95,7 +133,8 @@ impl Greeting {
              policy   {} (edit it: changes apply when you save)\n\
              control  http://{control} (REST, described at http://{control}/docs)\n\
              key      {key} (the admin key: keep it to yourself)\n\
-             rest     curl -H \"Authorization: Bearer $(cat {key})\" http://{control}/v1/sites\n",
+             rest     curl -H \"Authorization: Bearer $(cat {key})\" http://{control}/v1/sites\n\
+             {}",
             plain.as_deref().unwrap_or_default(),
             tls.as_deref()
                 .map(|tls| format!("\n         {tls}/ (certificate: {certificate})"))
@@ -103,6 +142,7 @@ impl Greeting {
             files::reachable(ready.admin),
             self.origin,
             self.policy,
+            self.selling.lines(),
             control = files::reachable(self.control),
             key = in_shell(&self.admin_key),
         ));

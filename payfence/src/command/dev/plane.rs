@@ -21,9 +21,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::bank::Bank;
 use super::files;
 use super::supervisor::Supervisor;
-use crate::cli::ControlplaneArgs;
+use crate::cli::{ControlplaneArgs, NotifyArgs};
 use crate::command::controlplane::failure;
 use crate::declare::form::Fields;
 use crate::declare::rest::Rest;
@@ -32,6 +33,7 @@ use crate::{output, settings};
 
 const ADMIN_KEY_FILE: &str = "admin.key";
 const NODE_TOKEN_FILE: &str = "node.token";
+const MAIL_DIRECTORY: &str = "mail";
 /// What the one node is called.
 const NODE: &str = "dev";
 
@@ -59,14 +61,22 @@ impl Plane {
     /// # Errors
     /// When it cannot begin, or a file cannot be written.
     pub async fn start(
-        listen: Option<SocketAddr>,
+        listen: SocketAddr,
         data_dir: &Path,
+        bank: &Bank,
         supervisor: &Arc<Supervisor>,
     ) -> Result<Self, Failure> {
         let args = ControlplaneArgs {
             data_dir: Some(data_dir.to_owned()),
-            listen: Some(listen.unwrap_or_else(free_address)),
+            listen: Some(listen),
             allow_private_origins: true,
+            billing: bank.billing.clone(),
+            stripe_webhook_secret_file: bank.webhook_secret_file.clone(),
+            notify: NotifyArgs {
+                mail: Some(format!("file:{}", mail_directory(data_dir).display())),
+                allow_private_webhooks: true,
+                ..NotifyArgs::default()
+            },
             ..ControlplaneArgs::default()
         };
         let config = settings::controlplane::config(&args)?;
@@ -116,19 +126,38 @@ impl Plane {
     }
 }
 
-/// The usual address if it is free, any port where not.
-fn free_address() -> SocketAddr {
+/// Where mails go.
+pub fn mail_directory(data_dir: &Path) -> PathBuf {
+    data_dir.join(MAIL_DIRECTORY)
+}
+
+/// Where it is to listen, with its port: pages and webhooks need that before it is there. The usual address if it is free, any port where
+/// not.
+///
+/// # Errors
+/// When there is no port.
+pub fn address(wanted: Option<SocketAddr>) -> Result<SocketAddr, Failure> {
     let usual = settings::controlplane::LISTEN_DEFAULT;
-    match TcpListener::bind(usual) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            output::note(format_args!(
-                "{usual} is taken, so the control plane listens on another port; choose one with --control-listen"
-            ));
-            SocketAddr::new(usual.ip(), 0)
-        }
-        // Whatever else is wrong with it is told when it is listened on.
-        _ => usual,
+    let wanted = match wanted {
+        Some(wanted) => wanted,
+        None => match TcpListener::bind(usual) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                output::note(format_args!(
+                    "{usual} is taken, so the control plane listens on another port; choose one with --control-listen"
+                ));
+                SocketAddr::new(usual.ip(), 0)
+            }
+            // Whatever else is wrong with it is told when it is listened on.
+            _ => usual,
+        },
+    };
+    if wanted.port() != 0 {
+        return Ok(wanted);
     }
+    let free = TcpListener::bind(wanted).and_then(|listener| listener.local_addr());
+    free.map_err(|error| {
+        Failure::failed(format!("no port for the control plane on {}: {error}", wanted.ip()))
+    })
 }
 
 /// The key of the file if it is good, else a new one, which is then in the file.
@@ -141,7 +170,7 @@ async fn admin_key_of(store: &Store, file: &Path) -> Result<String, Failure> {
     }
     let made = init::operator_key(store, "Development", "dev@localhost").await;
     let made = made.map_err(|error| Failure::Failed(error.into()))?;
-    write_secret(file, &made.key)?;
+    files::write_secret(file, &made.key)?;
     Ok(made.key)
 }
 
@@ -171,7 +200,7 @@ async fn make_node(rest: &Rest, store: &Store, file: &Path) -> Result<(), Failur
     let secret = made.get("secret").and_then(Json::as_str);
     let secret = secret
         .ok_or_else(|| Failure::failed("the control plane made a node token without a text"))?;
-    write_secret(file, secret)
+    files::write_secret(file, secret)
 }
 
 fn first_line(file: &Path) -> Result<Option<String>, Failure> {
@@ -180,9 +209,4 @@ fn first_line(file: &Path) -> Result<Option<String>, Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(files::broken("read", file, &error)),
     }
-}
-
-fn write_secret(file: &Path, text: &str) -> Result<(), Failure> {
-    files::replace(file, &format!("{text}\n"), 0o600)
-        .map_err(|error| files::broken("write", file, &error))
 }
