@@ -118,8 +118,11 @@ enum Event {
     Mishap,
 }
 
-/// A request that waits: entitlement, cost, arrival.
-type Waiting = (usize, u64, u64);
+/// A request that waits: entitlement, cost, arrival, and how many waited at its shard already.
+type Waiting = (usize, u64, u64, u64);
+
+/// The most messages that one request may need, one after the other: asked, recalled, returned, answered.
+const HOPS: u64 = 4;
 
 #[derive(Debug)]
 struct World {
@@ -277,10 +280,11 @@ impl World {
         let Some(budgets) = self.shard(shard) else { return Ok(()) };
         match budgets.admit(now, id, &terms, cost) {
             Admission::Decided(decided) => {
-                self.conclude(shard, (index, cost, now.mono_us), decided)
+                self.conclude(shard, (index, cost, now.mono_us, 0), decided)
             }
             Admission::Pending(wait) => {
-                self.waiting.insert((shard, wait), (index, cost, now.mono_us));
+                let before = self.waiting.keys().filter(|(at, _)| *at == shard).count() as u64;
+                self.waiting.insert((shard, wait), (index, cost, now.mono_us, before));
                 if self.mishaps.leaving && self.random.one_in(5) {
                     let in_us = self.random.below(2 * self.mishaps.delay_us_max);
                     self.at(in_us, Event::Leave { shard, wait });
@@ -293,9 +297,12 @@ impl World {
     /// A request is decided: hold it against the truth, and let it run for a while.
     fn conclude(&mut self, shard: ShardId, of: Waiting, decided: Decided) -> Result<(), String> {
         let now = self.now();
-        let (index, cost, since_us) = of;
+        let (index, cost, since_us, before) = of;
         self.stats.decided += 1;
-        let strict = !self.mishaps.slow_ledger && !self.mishaps.starving;
+        // Those before it in the queue may each need as many messages.
+        let queued_us = (before + 1) * HOPS * self.mishaps.delay_us_max;
+        let is_soon = queued_us < Config::default().wait_us_max;
+        let strict = is_soon && !self.mishaps.slow_ledger && !self.mishaps.starving;
         let Some(truth) = self.entitlements.get_mut(index) else { return Ok(()) };
         match decided {
             Decided::Admitted(admitted) => {

@@ -133,6 +133,9 @@ impl World {
                 "{counted_over} units more are counted than used: {each:?} {books:?}"
             ));
         }
+        // Units of an unlimited plan are not leased, so the ledger may not have heard of the period in which they were used; a node
+        // that has used more than the limit in it refuses without asking.
+        let used = used.max(truth.used_lately(period));
         // What was forwarded unmetered may not have been reported yet.
         if used + counted_over.max(truth.unplaced) < limit {
             return Err(format!("only {used} of {limit} units could be used: {books:?}"));

@@ -89,6 +89,11 @@ impl Truth {
         self.used.get(&period).map_or(0, |used| used.all)
     }
 
+    /// The use of the newest period, from `period` on.
+    pub(super) fn used_lately(&self, period: PeriodId) -> u64 {
+        self.used.range(period..).next_back().map_or(0, |(_, used)| used.all)
+    }
+
     pub(super) fn used_by(&self, period: PeriodId, node: usize) -> u64 {
         let used = self.used.get(&period).and_then(|used| used.nodes.get(&node));
         used.map_or(0, |(units, _)| *units)
