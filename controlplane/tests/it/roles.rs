@@ -129,6 +129,7 @@ const RIGHTS: &[(&str, &str, &[&str])] = &[
             "create_webhook_endpoint",
             "archive_webhook_endpoint",
             "update_webhook_endpoint",
+            "replay_webhook_deliveries",
             "replay_webhook_delivery",
             "rotate_webhook_secret",
         ],
