@@ -46,6 +46,7 @@ mod plane;
 mod process;
 mod record;
 mod render;
+mod renewals;
 mod ring_records;
 mod scatter;
 mod shipped;
@@ -75,6 +76,8 @@ enum Command {
     Micro(micro::Options),
     /// Makes docs/PERFORMANCE.md from the records.
     Render(render::Options),
+    /// Many subscriptions that renew in the same minute, by Stripe's stand-in.
+    Renewals(renewals::Options),
     /// The same over TLS: requests, handshakes, idle connections, TLS to the origin.
     Tls(tls::Options),
     /// The budget simulator over many seeds.
@@ -93,6 +96,7 @@ fn main() -> std::process::ExitCode {
         Command::Kills(options) => kills::run(&options),
         Command::Micro(options) => micro::run(&options),
         Command::Render(options) => render::run(&options),
+        Command::Renewals(options) => renewals::run(&options),
         Command::Tls(options) => tls::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Sinks(options) => sinks::run(&options),

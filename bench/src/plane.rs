@@ -49,6 +49,11 @@ impl<'a> Plane<'a> {
 
     /// Serves until what is given back is dropped.
     pub fn serve(&self) -> Result<Server> {
+        self.serve_with(&[])
+    }
+
+    /// The same with more flags.
+    pub fn serve_with(&self, more: &[&str]) -> Result<Server> {
         let log = self.folder.join("control.log");
         let data = self.folder.display().to_string();
         #[rustfmt::skip]
@@ -56,6 +61,7 @@ impl<'a> Plane<'a> {
             "controlplane", "--database-url", &self.database_url, "--data-dir", &data, "--listen", &self.address,
             "--allow-private-origins",
         ];
+        let arguments = [&arguments[..], more].concat();
         let mut server = Server::start("control plane", "0,1", self.payfence, &arguments, &log)?;
         server.wait_ready(&self.address, &log)?;
         Ok(server)

@@ -54,6 +54,8 @@ pub fn run(options: &Options) -> Result<()> {
         ("control.json", "Changes at the control plane, a million tokens on three nodes"),
         ("control10m.json", "The same with ten million tokens"),
         ("away.json", "Without a control plane"),
+        ("renewals.json", "Ten thousand renewals in one minute, SQLite"),
+        ("renewals-postgres.json", "The same on PostgreSQL"),
         ("journal.json", "What the decision log costs"),
         ("sinks.json", "While ClickHouse fails"),
         ("kills.json", "Killed under load"),

@@ -12,9 +12,12 @@ use crate::state::{PLATFORM, State};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 /// Deliveries waiting at most; the oldest are given up beyond it.
 const WAITING_MAX: usize = 1_000_000;
+/// Times of answers that are kept.
+const ANSWERS_MAX: usize = 1_000_000;
 /// Seconds after each failed attempt; all together three days.
 const RETRY_S: [i64; 11] =
     [10, 60, 300, 1_800, 7_200, 18_000, 36_000, 43_200, 43_200, 43_200, 43_200];
@@ -50,6 +53,8 @@ pub struct Outbox {
     pub held: bool,
     /// Attempts answered 2xx, and others.
     pub counts: (u64, u64),
+    /// How long the newest took to be answered.
+    pub answers: VecDeque<Duration>,
 }
 
 impl Outbox {
@@ -181,7 +186,11 @@ impl State {
     }
 
     /// What came of an attempt.
-    pub(crate) fn delivered(&mut self, mut delivery: Delivery, accepted: bool) {
+    pub(crate) fn delivered(&mut self, mut delivery: Delivery, accepted: bool, took: Duration) {
+        if self.outbox.answers.len() >= ANSWERS_MAX {
+            self.outbox.answers.pop_front();
+        }
+        self.outbox.answers.push_back(took);
         self.outbox.in_flight = self.outbox.in_flight.saturating_sub(1);
         if accepted {
             self.outbox.counts.0 += 1;

@@ -91,6 +91,17 @@ pub struct WebhookFaults {
     pub shuffled: bool,
 }
 
+/// Calls of the API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// All of them.
+    pub calls: u64,
+    /// Those that were one too many in their second, and got 429.
+    pub refused: u64,
+    /// The most in one second, refused ones included.
+    pub most_in_a_second: u32,
+}
+
 /// What becomes of one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -108,6 +119,8 @@ pub struct Faults {
     planned: VecDeque<Planned>,
     /// Of deliveries.
     pub webhooks: WebhookFaults,
+    /// What was called so far.
+    pub load: Load,
     second: i64,
     in_second: u32,
     /// Requests that a fault befell, so far.
@@ -161,7 +174,11 @@ impl Faults {
             (self.second, self.in_second) = (now, 0);
         }
         self.in_second = self.in_second.saturating_add(1);
-        limit > 0 && self.in_second > limit
+        let is_over = limit > 0 && self.in_second > limit;
+        self.load.calls += 1;
+        self.load.refused += u64::from(is_over);
+        self.load.most_in_a_second = self.load.most_in_a_second.max(self.in_second);
+        is_over
     }
 
     /// What becomes of an event's delivery.

@@ -48,7 +48,7 @@ pub enum StartError {
 /// A running sandbox.
 #[derive(Debug)]
 pub struct Sandbox {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     address: SocketAddr,
     secret_key: String,
     tasks: Vec<JoinHandle<()>>,

@@ -144,8 +144,9 @@ pub async fn deliver(shared: Arc<Shared>, client: reqwest::Client, at_once: usiz
         while posts.try_join_next().is_some() {}
         let (shared, client) = (shared.clone(), client.clone());
         posts.spawn(async move {
+            let sent = tokio::time::Instant::now();
             let accepted = post(&shared, &client, &delivery).await;
-            shared.state.lock().delivered(delivery, accepted);
+            shared.state.lock().delivered(delivery, accepted, sent.elapsed());
             drop(permit);
             shared.changed.notify_waiters();
         });

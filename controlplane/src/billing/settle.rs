@@ -14,10 +14,12 @@ mod notices;
 mod reversals;
 pub mod state;
 mod subscription;
+mod together;
 
 pub use subscription::is_held;
+pub use together::TOGETHER_MAX;
 
-use super::stripe::{Mode, Scope, Stripe, StripeError};
+use super::stripe::{Mode, Scope, Stripe, StripeError, Subscription as Fetched};
 use crate::storage::{Actor, Change, Job, Lease, StorageError, Store, lease_name};
 
 /// How long one settling may take before another may begin it, milliseconds: longer than the client's tries together.
@@ -161,12 +163,24 @@ impl Settler {
     /// # Errors
     /// When it is not settled; nothing of it was written then, or all of it.
     pub async fn settle(&self, job: &Job) -> Result<Settled, SettleError> {
+        self.settle_with(job, None).await
+    }
+
+    /// The same, where its subscription was fetched already since the job's lease is held.
+    ///
+    /// # Errors
+    /// As [`Settler::settle`].
+    pub async fn settle_with(
+        &self,
+        job: &Job,
+        fetched: Option<Fetched>,
+    ) -> Result<Settled, SettleError> {
         let owner = Owner::of(job)?;
         let (kind, id) = job.subject.split_once('/').unwrap_or((job.subject.as_str(), ""));
         match kind {
             "subscription" => {
                 let under = Under { subscription: None, job: Some(job) };
-                self.subscription(&owner, id, under).await
+                self.subscription(&owner, id, fetched, under).await
             }
             "session" => self.session(&owner, id, job).await,
             "invoice" => self.invoice(&owner, id, job).await,
@@ -191,7 +205,7 @@ impl Settler {
     ) -> Result<Settled, SettleError> {
         let lease = self.take(owner, id).await?;
         let under = Under { subscription: Some(&lease), job: None };
-        let settled = self.subscription(owner, id, under).await;
+        let settled = self.subscription(owner, id, None, under).await;
         self.let_go(&lease, &settled).await;
         settled
     }
@@ -213,7 +227,7 @@ impl Settler {
     ) -> Result<Settled, SettleError> {
         let lease = self.take(owner, id).await?;
         let under = Under { subscription: Some(&lease), job: Some(job) };
-        let settled = self.subscription(owner, id, under).await;
+        let settled = self.subscription(owner, id, None, under).await;
         self.let_go(&lease, &settled).await;
         settled
     }

@@ -1,7 +1,8 @@
 //! Working off what Stripe told.
 //!
 //! In: the inbox. Out: its subjects settled, several at once; what fails is tried again later, or given up.
-//! Always holds: at most [`JOBS_MAX`] subjects are worked on at once; a subject that fails waits longer each time, with
+//! Always holds: at most [`JOBS_MAX`] subjects are worked on at once, and beside them one crowd: an account of which [`CROWD_MIN`]
+//! subscriptions or more wait, which are fetched as lists, so that ten thousand renewals of one account are hundreds of calls; a subject that fails waits longer each time, with
 //! jitter, so that what failed together does not come back together; after [`ATTEMPTS_MAX`] attempts, or where trying again
 //! cannot help, it is given up and listed. Any number of control planes may work at once.
 
@@ -10,12 +11,20 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use super::settle::{SettleError, Settled, Settler};
-use crate::storage::{Job, StorageError};
+use super::settle::{SettleError, Settled, Settler, TOGETHER_MAX};
+use super::stripe::Subscription as Fetched;
+use crate::storage::{Crowd, CrowdJob, Job, StorageError};
 
 /// Subjects at once: the client's own rate limit says how fast they are asked for.
 const JOBS_MAX: usize = 16;
+/// Subscriptions of one account that make a crowd of it: fewer are fetched alone within three seconds.
+pub const CROWD_MIN: i64 = 50;
+/// How often it is looked for one.
+const CROWD_POLL: Duration = Duration::from_millis(500);
+/// Subjects of a crowd that are written at once.
+const CROWD_WRITERS: usize = 8;
 /// How often the inbox is looked at without having been told to.
 const POLL: Duration = Duration::from_secs(1);
 /// Attempts before a subject is given up: with the waits below about two days.
@@ -44,13 +53,19 @@ impl Worker {
     /// Works until it is dropped.
     pub async fn run(self) {
         let mut running = JoinSet::new();
+        // At most one at a time; what its leases begin with is left to it.
+        let (mut crowds, mut crowded) = (JoinSet::new(), None);
+        let mut look_at = Instant::now();
         let mut is_away = false;
         loop {
             while running.try_join_next().is_some() {}
+            while crowds.try_join_next().is_some() {
+                crowded = None;
+            }
             let free = JOBS_MAX.saturating_sub(running.len());
             let jobs = match free {
                 0 => Ok(Vec::new()),
-                free => self.claim(free as u64).await,
+                free => self.claim(free as u64, crowded.as_deref()).await,
             };
             let count = match jobs {
                 Ok(jobs) => {
@@ -58,7 +73,7 @@ impl Worker {
                     let count = jobs.len();
                     for job in jobs {
                         let worker = self.clone();
-                        running.spawn(async move { worker.work(&job).await });
+                        running.spawn(async move { worker.work(&job, None).await });
                     }
                     count
                 }
@@ -70,10 +85,61 @@ impl Worker {
                     0
                 }
             };
+            // Where all are busy, more may wait than they can do alone.
+            if crowded.is_none() && !is_away && count == free && look_at <= Instant::now() {
+                look_at = Instant::now() + CROWD_POLL;
+                if let Some(crowd) = self.crowd().await {
+                    crowded = Some(crowd.prefix());
+                    let worker = self.clone();
+                    crowds.spawn(async move { worker.work_off(crowd).await });
+                }
+            }
             if count == 0 || count == free {
                 self.wait(&mut running).await;
             }
         }
+    }
+
+    async fn crowd(&self) -> Option<Crowd> {
+        // One that cannot be looked for is worked off one by one.
+        self.settler.store().stripe_crowd(CROWD_MIN).await.ok().flatten()
+    }
+
+    /// Settles what waits of a crowd, from its oldest subscription to its newest. What comes meanwhile is another's.
+    pub async fn work_off(&self, mut crowd: Crowd) {
+        let (store, lease_ms) = (self.settler.store(), self.settler.lease_ms());
+        loop {
+            let jobs = store.claim_stripe_crowd(&mut crowd, TOGETHER_MAX, lease_ms).await;
+            match jobs {
+                Ok(jobs) if jobs.is_empty() => return,
+                Ok(jobs) => self.work_together(jobs).await,
+                Err(error) => {
+                    tracing::debug!(%error, "subscriptions of one account are settled one by one");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn work_together(&self, jobs: Vec<CrowdJob>) {
+        let mut fetched = match self.settler.fetch_together(&jobs).await {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                for CrowdJob { job, .. } in &jobs {
+                    self.settled(job, Err(&error)).await;
+                }
+                return;
+            }
+        };
+        let mut running = JoinSet::new();
+        for CrowdJob { job, stripe_id, .. } in jobs {
+            if running.len() >= CROWD_WRITERS {
+                running.join_next().await;
+            }
+            let (worker, fetched) = (self.clone(), fetched.remove(&stripe_id));
+            running.spawn(async move { worker.work(&job, fetched).await });
+        }
+        while running.join_next().await.is_some() {}
     }
 
     /// Waits for an event, for a job that ended, or for the next look.
@@ -90,8 +156,9 @@ impl Worker {
         }
     }
 
-    async fn claim(&self, jobs_max: u64) -> Result<Vec<Job>, StorageError> {
-        self.settler.store().claim_stripe_jobs(jobs_max, self.settler.lease_ms()).await
+    async fn claim(&self, jobs_max: u64, beside: Option<&str>) -> Result<Vec<Job>, StorageError> {
+        let (store, lease_ms) = (self.settler.store(), self.settler.lease_ms());
+        store.claim_stripe_jobs_beside(jobs_max, lease_ms, beside).await
     }
 
     /// Settles everything that is due, one after another; says how many jobs that were.
@@ -101,26 +168,31 @@ impl Worker {
     pub async fn work_once(&self) -> Result<usize, StorageError> {
         let mut count = 0;
         loop {
-            let jobs = self.claim(JOBS_MAX as u64).await?;
+            let jobs = self.claim(JOBS_MAX as u64, None).await?;
             if jobs.is_empty() {
                 return Ok(count);
             }
             count += jobs.len();
             for job in jobs {
-                self.work(&job).await;
+                self.work(&job, None).await;
             }
         }
     }
 
-    /// Settles one job, or says why not. Errors of the database leave it to the end of its lease.
-    async fn work(&self, job: &Job) {
+    /// Settles one job, or says why not.
+    async fn work(&self, job: &Job, fetched: Option<Fetched>) {
+        let outcome = self.settler.settle_with(job, fetched).await;
+        self.settled(job, outcome.as_ref()).await;
+    }
+
+    /// Keeps what came of a job. Errors of the database leave it to the end of its lease.
+    async fn settled(&self, job: &Job, outcome: Result<&Settled, &SettleError>) {
         let store = self.settler.store();
-        let outcome = self.settler.settle(job).await;
         let kept = match outcome {
             Ok(Settled::Written) => return,
             Ok(Settled::Nothing(note)) => store.end_stripe_job(job, Some(note)).await,
             Err(SettleError::Busy) => self.postpone(job, BUSY_WAIT_MS, "busy", false).await,
-            Err(error) => self.failed(job, &error).await,
+            Err(error) => self.failed(job, error).await,
         };
         if let Err(error) = kept {
             tracing::warn!(%error, subject = job.subject, "a job of Stripe's is left until its lease ends");

@@ -17,6 +17,7 @@ use super::stripe_event_rows::StripeEvent;
 use super::stripe_leases::{self, Lease};
 use super::{Store, begin_write};
 use crate::ids::new_id;
+use crate::world::World;
 
 /// Events kept in one statement: their columns stay below what SQLite takes.
 const INSERT_MAX: usize = 500;
@@ -253,6 +254,16 @@ impl Store {
 
     /// Subjects that are due and that nobody has, at most `jobs_max`, for `lease_ms` each.
     pub async fn claim_stripe_jobs(&self, jobs_max: u64, lease_ms: i64) -> StorageResult<Vec<Job>> {
+        self.claim_stripe_jobs_beside(jobs_max, lease_ms, None).await
+    }
+
+    /// The same, but for those whose lease's name begins with `beside`.
+    pub async fn claim_stripe_jobs_beside(
+        &self,
+        jobs_max: u64,
+        lease_ms: i64,
+        beside: Option<&str>,
+    ) -> StorageResult<Vec<Job>> {
         let now_ms = self.world.now_ms();
         let transaction = begin_write(&self.database).await?;
         let backend = transaction.get_database_backend();
@@ -261,37 +272,36 @@ impl Store {
             // One writer at a time, which this transaction is.
             _ => "",
         };
+        let beside = beside.unwrap_or_default();
+        let other = match beside.chars().count() {
+            0 => String::new(),
+            length => format!("AND substr(waiting.subject, 1, {length}) <> $2 "),
+        };
         let sql = format!(
             "SELECT waiting.subject, waiting.account_id, waiting.mode, waiting.stripe_account FROM stripe_events AS waiting \
-             WHERE waiting.state = 'waiting' AND waiting.due_at_ms <= $1 AND NOT EXISTS \
+             WHERE waiting.state = 'waiting' AND waiting.due_at_ms <= $1 {other}AND NOT EXISTS \
              (SELECT 1 FROM stripe_leases WHERE stripe_leases.name = waiting.subject AND stripe_leases.until_ms >= $1) \
              ORDER BY waiting.due_at_ms, waiting.key LIMIT {}{lock}",
             jobs_max.saturating_mul(SCAN_FACTOR)
         );
-        let rows = transaction
-            .query_all_raw(Statement::from_sql_and_values(backend, sql, [now_ms.into()]))
-            .await?;
-        // In the order of their names, so that two that claim at once never wait for each other in a circle.
+        let mut values: Vec<Value> = vec![now_ms.into()];
+        if !beside.is_empty() {
+            values.push(beside.into());
+        }
+        let rows =
+            transaction.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
         let mut subjects = BTreeMap::new();
         for row in rows {
             if (subjects.len() as u64) < jobs_max {
-                let name: String = row.try_get("", "subject")?;
-                subjects.insert(name, row);
+                let whose = Whose {
+                    account_id: row.try_get("", "account_id")?,
+                    mode: row.try_get("", "mode")?,
+                    stripe_account: row.try_get("", "stripe_account")?,
+                };
+                subjects.insert(row.try_get("", "subject")?, whose);
             }
         }
-        let mut jobs = Vec::new();
-        for (name, row) in subjects {
-            let lease = Lease { name, holder: new_id("hold", &*self.world) };
-            if !stripe_leases::take(&transaction, &lease, now_ms, lease_ms).await? {
-                continue;
-            }
-            let (events, attempts) = begin(&transaction, &lease.name).await?;
-            let (account_id, mode): (String, String) =
-                (row.try_get("", "account_id")?, row.try_get("", "mode")?);
-            let stripe_account: String = row.try_get("", "stripe_account")?;
-            let subject = lease.name[lease_name(&mode, &stripe_account, "").len()..].to_owned();
-            jobs.push(Job { account_id, mode, stripe_account, subject, events, attempts, lease });
-        }
+        let jobs = begin_jobs(&transaction, &*self.world, subjects, lease_ms).await?;
         transaction.commit().await?;
         Ok(jobs)
     }
@@ -404,6 +414,37 @@ fn owner_key(event: &Arrived) -> (String, &'static str) {
 fn keys_of(job: &Job) -> String {
     let keys: Vec<String> = job.events.iter().map(|event| event.key.to_string()).collect();
     if keys.is_empty() { "0".to_owned() } else { keys.join(", ") }
+}
+
+/// Whose a subject is.
+#[derive(Clone, Debug)]
+pub(super) struct Whose {
+    pub(super) account_id: String,
+    pub(super) mode: String,
+    pub(super) stripe_account: String,
+}
+
+/// Takes the leases of subjects that nobody has, by their names, and begins what waits for them.
+pub(super) async fn begin_jobs(
+    transaction: &Transaction,
+    world: &dyn World,
+    // In the order of their names, so that two that claim at once never wait for each other in a circle.
+    subjects: BTreeMap<String, Whose>,
+    lease_ms: i64,
+) -> StorageResult<Vec<Job>> {
+    let now_ms = world.now_ms();
+    let mut jobs = Vec::with_capacity(subjects.len());
+    for (name, whose) in subjects {
+        let lease = Lease { name, holder: new_id("hold", world) };
+        if !stripe_leases::take(transaction, &lease, now_ms, lease_ms).await? {
+            continue;
+        }
+        let (events, attempts) = begin(transaction, &lease.name).await?;
+        let Whose { account_id, mode, stripe_account } = whose;
+        let subject = lease.name[lease_name(&mode, &stripe_account, "").len()..].to_owned();
+        jobs.push(Job { account_id, mode, stripe_account, subject, events, attempts, lease });
+    }
+    Ok(jobs)
 }
 
 /// The events that wait for a subject, counted as begun once more.

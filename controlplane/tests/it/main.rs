@@ -188,6 +188,7 @@ cases! {
         disputes_hold,
         full_refunds_end,
         an_invoice_that_is_made_has_overage_told,
+        many_that_renew_at_once_are_fetched_as_lists,
         what_was_never_told_is_found,
         a_lost_account_serves_until_the_period_ends,
         stripe_away_is_waited_for_and_nonsense_is_given_up;

@@ -163,7 +163,7 @@ impl Shop {
         stripe.update_subscription(&self.scope(), subscription, &update, &key).await.unwrap();
     }
 
-    fn tenant(&self) -> crate::storage::Tenant<'_> {
+    pub fn tenant(&self) -> crate::storage::Tenant<'_> {
         self.place.store.tenant(&self.account)
     }
 

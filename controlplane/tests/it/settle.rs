@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use serde_json::json;
-use stripe_sandbox::{Card, Exhausted, Outcome, Planned};
+use stripe_sandbox::{Card, Exhausted, Fault, Outcome, Planned};
 
 use crate::billing::settle::Owner;
 use crate::billing::stripe::{Mode, SubscriptionUpdate};
-use crate::storage::EventState;
+use crate::billing::worker::CROWD_MIN;
+use crate::storage::{EventState, StripeSubscription};
 
 use super::money::{self, DAY, MONTH, Shop, killed};
 use super::place::Place;
@@ -230,6 +231,52 @@ pub async fn an_invoice_that_is_made_has_overage_told(place: Place) {
     shop.sandbox.advance(MONTH);
     shop.tell_all().await;
     assert_eq!(place.store.raw_number(later).await, 0, "it is due");
+}
+
+pub async fn many_that_renew_at_once_are_fetched_as_lists(place: Place) {
+    const WAITING: &str = "SELECT COUNT(*) AS n FROM stripe_events WHERE state = 'waiting' AND subject LIKE '%/subscription/%'";
+    let shop = Shop::open(&place).await;
+    for _ in 0..CROWD_MIN {
+        shop.sold().await;
+    }
+    shop.tell_all().await;
+    assert_eq!(place.store.stripe_crowd(CROWD_MIN).await.unwrap(), None, "nobody waits");
+    let renew = async || {
+        shop.sandbox.advance(MONTH);
+        for event in shop.events() {
+            shop.tell(&event).await;
+        }
+        let crowd = place.store.stripe_crowd(CROWD_MIN).await.unwrap().unwrap();
+        let prefix = crowd.prefix();
+        let beside = place.store.claim_stripe_jobs_beside(1_000, 0, Some(&prefix)).await.unwrap();
+        assert!(beside.iter().all(|job| !job.subject.starts_with("subscription/")), "{beside:?}");
+        shop.sandbox.take_load();
+        crowd
+    };
+    let as_there = async || {
+        for row in shop.tenant().all::<StripeSubscription>(100, |query| query).await.unwrap() {
+            let there = shop.sandbox.object(&shop.stripe_account, "subscription", &row.stripe_id);
+            let start_s = there.unwrap()["items"]["data"][0]["current_period_start"].as_i64();
+            assert_eq!(row.period_start_ms, start_s.map(|at_s| at_s * 1_000));
+        }
+    };
+    let crowd = renew().await;
+    shop.worker().work_off(crowd).await;
+    let calls = shop.sandbox.take_load().calls;
+    assert!(calls <= 2, "{calls} calls for {CROWD_MIN} subscriptions");
+    assert_eq!(place.store.raw_number(WAITING).await, 0);
+    as_there().await;
+
+    // Stripe is away just then: all of them wait, none is lost.
+    let crowd = renew().await;
+    shop.sandbox.plan_fault(Planned::next(Fault::ErrorBefore, "/v1/subscriptions", 50));
+    shop.worker().work_off(crowd).await;
+    assert_eq!(shop.sandbox.take_load().calls, 0, "none was asked for alone");
+    assert!(place.store.raw_number(WAITING).await >= CROWD_MIN);
+    shop.sandbox.clear_faults();
+    shop.settle().await;
+    assert_eq!(place.store.raw_number(WAITING).await, 0);
+    as_there().await;
 }
 
 pub async fn what_was_never_told_is_found(place: Place) {

@@ -52,6 +52,10 @@ const LIST: &[&str] = &[
     "current_period_end[gte]",
     "current_period_end[lt]",
     "current_period_end[lte]",
+    "current_period_start[gt]",
+    "current_period_start[gte]",
+    "current_period_start[lt]",
+    "current_period_start[lte]",
     "limit",
     "starting_after",
     "ending_before",
@@ -85,7 +89,8 @@ fn list(call: &mut Call<'_>) -> Answer {
         (call.filter("collection_method")?, "collection_method"),
         (call.filter("test_clock")?, "test_clock"),
     ];
-    let bounds = period_bounds(call)?;
+    let (ends, starts) =
+        (period_bounds(call, "current_period_end")?, period_bounds(call, "current_period_start")?);
     call.list(KIND, |subscription| {
         let is = text(subscription, "status");
         let wanted = match status.as_deref() {
@@ -94,19 +99,20 @@ fn list(call: &mut Call<'_>) -> Answer {
             Some("ended") => matches!(is, "canceled" | "incomplete_expired"),
             Some(status) => is == status,
         };
-        let end = subscribe::period_of(subscription).1;
+        let (start, end) = subscribe::period_of(subscription);
         let has = |price: &String| {
             entries(subscription, "items.data").iter().any(|item| text(item, "price.id") == price)
         };
         wanted
             && price.as_ref().is_none_or(has)
-            && (bounds.0..=bounds.1).contains(&end)
+            && (ends.0..=ends.1).contains(&end)
+            && (starts.0..=starts.1).contains(&start)
             && filters.iter().all(|(filter, path)| filter(subscription, path))
     })
 }
 
-fn period_bounds(call: &Call<'_>) -> Result<(i64, i64), StripeError> {
-    let bound = |name: &str| call.params.int(&format!("current_period_end.{name}"));
+fn period_bounds(call: &Call<'_>, of: &str) -> Result<(i64, i64), StripeError> {
+    let bound = |name: &str| call.params.int(&format!("{of}.{name}"));
     let low = bound("gt")?.map(|at| at.saturating_add(1)).or(bound("gte")?).unwrap_or(i64::MIN);
     let high = bound("lt")?.map(|at| at.saturating_sub(1)).or(bound("lte")?).unwrap_or(i64::MAX);
     Ok((low, high))

@@ -32,10 +32,15 @@ impl Settler {
         &self,
         owner: &Owner,
         id: &str,
+        fetched: Option<Fetched>,
         under: Under<'_>,
     ) -> Result<Settled, SettleError> {
         let known = known(&self.store.tenant(&owner.account_id), owner.mode, id).await?;
-        let fetched = match self.stripe.subscription(&owner.scope(), id).await {
+        let fetched = match fetched {
+            Some(fetched) => Ok(fetched),
+            None => self.stripe.subscription(&owner.scope(), id).await,
+        };
+        let fetched = match fetched {
             Ok(fetched) => fetched,
             Err(error) if is_missing(&error) => match known {
                 // Test data can be deleted as a whole.

@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 
 use super::catalogue::{ListOf, Price};
 use super::client::{Call, Scope, Stripe, segment};
+use super::events::Created;
 use super::form::form;
 use super::{StripeError, id_of};
 
@@ -121,6 +122,10 @@ pub struct SubscriptionQuery {
     pub customer: Option<String>,
     /// With one price.
     pub price: Option<String>,
+    /// Made within these.
+    pub created: Option<Created>,
+    /// Whose running period began within these.
+    pub current_period_start: Option<Created>,
     /// 100 at most.
     pub limit: Option<u32>,
     /// The id to go on after.
