@@ -17,6 +17,8 @@ use super::error::{StorageError, StorageResult};
 
 /// How long a request waits for a connection before it is told to come back.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a transaction of SQLite waits for the one that writes.
+const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one statement of PostgreSQL may run.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an open transaction may wait for its owner, whose machine may have lost power.
@@ -76,10 +78,11 @@ pub(super) fn open(url: &str, connections_max: u32) -> Result<Database, UrlError
         .foreign_keys(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(Duration::from_secs(5));
+        .busy_timeout(SQLITE_BUSY_TIMEOUT);
     let pool = SqlitePoolOptions::new()
         .max_connections(connections_max.min(8))
-        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // Whoever has a connection may wait for the one writer, and that one for the disk.
+        .acquire_timeout(SQLITE_BUSY_TIMEOUT + ACQUIRE_TIMEOUT)
         .connect_lazy_with(options);
     let pool = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
     Ok(Database::new(pool, Suspicion::default()))
