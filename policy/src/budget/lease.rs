@@ -198,6 +198,10 @@ impl Lease {
 
     /// Goes on with a period that was left.
     pub(super) fn reopen(&mut self, period: Period) {
+        if self.closed {
+            // Nobody had cells of it any more, so what was lent of it and not used went back with the rest.
+            self.left_with = Box::default();
+        }
         self.period = period;
         (self.closed, self.asked_us) = (false, None);
     }
@@ -214,6 +218,12 @@ impl Lease {
 
     fn message(&mut self, cover: &Cover, need: u64, demand: u64) -> LeaseRequest {
         self.reported = self.used.totals();
+        if self.closed {
+            // The ledger takes back what was not used, and may give it to others: what it said before it heard of this counts no
+            // more, should the period be gone on with.
+            self.granted = self.granted.min(self.returned.saturating_add(self.reported.net()));
+            self.born_us = self.born_us.max(cover.stamp_us);
+        }
         LeaseRequest {
             id: cover.id,
             period: self.period,
@@ -230,3 +240,7 @@ impl Lease {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;

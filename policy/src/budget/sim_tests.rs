@@ -49,6 +49,15 @@ fn sim_nodes() {
     assert!(sum.admitted > 0, "{sum:?}");
 }
 
+/// Past the seeds of every run, and each of them found something: see `docs/decisions/0010-budgets-over-nodes.md`.
+#[test]
+fn seeds_that_once_failed_hold() {
+    for seed in [11_874, 16_133] {
+        nodes::run(seed, stored).unwrap_or_else(|failure| panic!("{failure}"));
+    }
+    run(38_213).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
 #[test]
 fn the_same_seed_of_nodes_runs_the_same() {
     for seed in 1_000_000..1_000_005 {
