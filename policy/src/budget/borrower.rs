@@ -21,6 +21,8 @@ const FORGET_US: u64 = 10_000_000;
 /// Questions closer together than this double what is asked for, and it is halved when they are ten times as far.
 const BUSY_US: u64 = 100_000;
 const WANT_MAX: u64 = 1 << 20;
+/// Where what went on unmetered could not be counted, its cells are asked for this often.
+const UNMETERED_ASK_US: u64 = 1_000_000;
 
 #[derive(Debug)]
 enum Call {
@@ -118,11 +120,15 @@ impl Borrower {
         id: EntitlementId,
         terms: &Terms,
         cost: u64,
-        shard: super::ShardId,
+        (shard, timers): (super::ShardId, &mut Timers),
     ) -> Option<Admitted> {
         let entry = self.entries.entry(id).or_insert_with(|| Entry::new(id, shard, terms, now));
         entry.used_us = now.mono_us;
-        entry.loans.charge_unmetered(now, cost)
+        let admitted = entry.loans.charge_unmetered(now, cost);
+        if admitted.is_none() {
+            entry.schedule(now, timers);
+        }
+        admitted
     }
 
     /// Lets a request wait; `None` where too many do.
@@ -351,6 +357,10 @@ impl Borrower {
         if entry.loans.give_back(&Recall { id, rate, slots: idle, units: idle }) {
             mail.send(mail.owner(id), Message::Returned(id));
         }
+        if entry.loans.unmetered > 0 && entry.asked.is_none() && entry.waiters.is_empty() {
+            self.last_seq += 1;
+            entry.ask(now, self.last_seq, mail);
+        }
         entry.note_loan(&mut self.loaned_units);
         if idle_us >= FORGET_US && entry.is_done() {
             self.loaned_units = self.loaned_units.saturating_sub(entry.loaned_units);
@@ -484,6 +494,9 @@ impl Entry {
         }
         if self.loans.units_unspent() > 0 || self.loans.slots_idle() > 0 {
             at_us = at_us.min(self.used_us.saturating_add(IDLE_US).max(now.mono_us + 1));
+        }
+        if self.loans.unmetered > 0 {
+            at_us = at_us.min(now.mono_us + UNMETERED_ASK_US);
         }
         if self.loans.rate_unspent() > 0 {
             at_us = at_us.min(self.loans.rate_until_us());

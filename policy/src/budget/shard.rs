@@ -140,7 +140,8 @@ impl ShardBudgets {
         terms: &Terms,
         cost: u64,
     ) -> Option<Admitted> {
-        self.borrower.admit_unmetered(now, id, terms, cost, self.mail.shard)
+        let side = (self.mail.shard, &mut self.timers);
+        self.borrower.admit_unmetered(now, id, terms, cost, side)
     }
 
     /// An entitlement's numbers, free of charge; also for one that was never used.
