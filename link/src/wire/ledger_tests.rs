@@ -38,8 +38,15 @@ fn over_the_wire<T: Serialize + for<'a> Deserialize<'a>>(value: &T) -> T {
 
 #[test]
 fn they_arrive_as_they_were() {
-    let claim =
-        ShareClaim { serial: 1, demand: 2, given: 3, slots_held: 4, slots_want: 5, leaves: true };
+    let claim = ShareClaim {
+        serial: 1,
+        since_us: 9,
+        demand: 2,
+        given: 3,
+        slots_held: 4,
+        slots_want: 5,
+        leaves: true,
+    };
     for share in [None, Some(claim)] {
         let request = request(1, 2, true, share);
         assert_eq!(over_the_wire(&request), request);

@@ -117,6 +117,7 @@ fn report(requests: usize) -> Report {
         stamp_us: most,
         share: Some(ShareClaim {
             serial: most,
+            since_us: most,
             demand: most,
             given: most,
             slots_held: u32::MAX,

@@ -31,7 +31,7 @@ pub use message::{
 pub use token::{NodeToken, NodeTokenHash};
 
 /// The version of all this. Both ends name theirs ([`PROTOCOL_HEADER`], [`Hello::protocol`]); another one is refused.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 /// The request header that names the node's protocol version.
 pub const PROTOCOL_HEADER: &str = "payfence-link";
 /// The media type of frames.

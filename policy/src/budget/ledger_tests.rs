@@ -70,6 +70,19 @@ fn units_of_another_node_are_called_in() {
 }
 
 #[test]
+fn units_given_back_long_ago_are_not_given_back_again() {
+    let mut ledger = Ledger::new();
+    let said_at = |stamp_us, request| LeaseRequest { stamp_us, ..request };
+    send(&mut ledger, 1, said_at(1, request(0, 0, 0, 13, 0)));
+    // The owner gave them back, forgot the entitlement, and asked anew; the ledger heard the first of that last.
+    send(&mut ledger, 1, said_at(3, request(0, 0, 0, 30, 0)));
+    assert_eq!(send(&mut ledger, 1, said_at(4, request(30, 18, 0, 0, 1))).len(), 1);
+    send(&mut ledger, 1, said_at(2, request(13, 0, 13, 0, 0)));
+    let balance = ledger.balance(ID, request(0, 0, 0, 0, 0).period.id).unwrap();
+    assert!(balance.committed >= 30 && balance.used == 18, "{balance:?}");
+}
+
+#[test]
 fn a_lower_limit_leases_no_more() {
     let mut ledger = Ledger::new();
     send(&mut ledger, 1, request(0, 0, 0, 60, 0));

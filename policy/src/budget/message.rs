@@ -204,6 +204,9 @@ pub struct LeaseRequest {
 pub struct ShareClaim {
     /// The last share that has been put in force here; 0 for none.
     pub serial: u64,
+    /// The stamp from which on the cumulative numbers of the share, in both directions, are counted: an owner that had
+    /// forgotten the entitlement begins anew, with an empty bucket.
+    pub since_us: u64,
     /// Requests of the last ten seconds.
     pub demand: u64,
     /// Whole rate units taken out of the bucket because a lower share has no room for them, cumulative.

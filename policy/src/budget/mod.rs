@@ -72,3 +72,6 @@ pub struct Now {
     /// The wall clock, in whole seconds since 1970. May step either way.
     pub unix_s: i64,
 }
+
+#[cfg(test)]
+mod shared_tests;

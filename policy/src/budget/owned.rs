@@ -192,9 +192,11 @@ impl Owned {
         owned
     }
 
-    /// Says nothing with a stamp as early as this.
-    pub(super) fn after_stamp(self, stamp_us: u64) -> Self {
-        Self { last_stamp_us: stamp_us, ..self }
+    /// Says nothing with a stamp as early as this, and knows of nothing that was said until then.
+    pub(super) fn after_stamp(self, now: Now, stamp_us: u64) -> Self {
+        let first_us = now.mono_us.max(stamp_us.saturating_add(1));
+        let shares = Shares::counted_from(first_us);
+        Self { last_stamp_us: first_us.saturating_sub(1), shares, ..self }
     }
 
     /// The stamp of what was said last.
@@ -502,7 +504,7 @@ impl Owned {
         }
         // A busy entry reports each second; an idle one is only waiting for its period's end.
         let idle_us = now.mono_us.saturating_sub(self.asked_us);
-        let longest_us = if self.has_share() {
+        let longest_us = if self.has_share() || self.is_leaving() {
             REPORT_US
         } else if self.is_exhausted_elsewhere() || self.may_be_charged() {
             SHARED_CHECK_US

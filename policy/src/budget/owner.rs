@@ -62,7 +62,9 @@ impl Owner {
         };
         let fresh = || {
             let last = forgotten.remove(&ask.id).or_else(|| carried.get(ask.id));
-            Box::new(Owned::new(now, ask.id, &ask.terms, last, setting()).after_stamp(stamp_us))
+            Box::new(
+                Owned::new(now, ask.id, &ask.terms, last, setting()).after_stamp(now, stamp_us),
+            )
         };
         let owned = self.owned.entry(ask.id).or_insert_with(fresh);
         owned.take_ask(now, from, ask, mail);

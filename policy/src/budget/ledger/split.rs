@@ -32,8 +32,7 @@ impl Account {
             return;
         }
         let whole = whole_rate(self.terms.rate.as_ref());
-        self.run_out(now);
-        self.fill_pool(whole, now);
+        self.pass_time(whole, now);
         let asks = self.hear(from, request, now);
         self.share_rate(whole, from.node, notes);
         self.share_slots(notes);
@@ -44,7 +43,7 @@ impl Account {
 
     /// A node is gone for good: its slots are free, its rate is when it would have run out.
     pub(super) fn part_with(&mut self, node: u64, now: LedgerNow, notes: &mut Notes) {
-        self.run_out(now);
+        self.pass_time(whole_rate(self.terms.rate.as_ref()), now);
         let Some(member) = self.members.iter_mut().find(|member| member.node == node) else {
             return;
         };
@@ -54,24 +53,37 @@ impl Account {
         self.share_slots(notes);
     }
 
-    /// Shares that have run out shrink to their floor.
-    fn run_out(&mut self, now: LedgerNow) {
+    /// Does what time brings, moment by moment: shares that run out shrink to their floor, a node not heard of for long
+    /// has none any more, and what no node has flows into the pool, as much as was free until each of these moments.
+    /// With all of the time at the rate that is free at its end, the pool would have what a node still had.
+    fn pass_time(&mut self, whole: Option<(Cut, Unit)>, now: LedgerNow) {
+        while let Some(at_ms) = self.next_end_ms(now) {
+            self.fill_pool(whole, at_ms);
+            self.end_shares(at_ms);
+        }
+        self.fill_pool(whole, now.unix_ms);
+    }
+
+    /// The earliest moment that has passed at which a share ended and has not been ended here.
+    fn next_end_ms(&self, now: LedgerNow) -> Option<i64> {
+        let ends = self.members.iter().filter_map(Member::next_end_ms);
+        ends.filter(|at_ms| *at_ms < now.unix_ms).min()
+    }
+
+    fn end_shares(&mut self, at_ms: i64) {
         for member in &mut self.members {
-            if !member.is_over && now.unix_ms > member.until_ms {
+            if !member.is_over && member.until_ms <= at_ms {
                 member.is_over = true;
                 member.rate = member.rate.min(member.floor);
                 member.out = member.out.min(member.out_floor);
                 member.serial += 1;
             }
         }
-        self.members.retain(|member| {
-            let is_forgotten = now.unix_ms.saturating_sub(member.seen_ms) > FORGET_MS + DRIFT_MS;
-            !is_forgotten || member.slots_out > 0
-        });
+        self.members.retain(|member| member.forgotten_ms().is_none_or(|end_ms| end_ms > at_ms));
     }
 
     /// The part of the rate that no node has flows into the pool, up to the part of the burst that none has.
-    fn fill_pool(&mut self, whole: Option<(Cut, Unit)>, now: LedgerNow) {
+    fn fill_pool(&mut self, whole: Option<(Cut, Unit)>, at_ms: i64) {
         let Some((whole, unit)) = whole else {
             self.pool = Pool::default();
             return;
@@ -82,14 +94,13 @@ impl Account {
             // The first rate limit of this account begins full, as a bucket does.
             self.pool.level_milli = most;
         } else {
-            let elapsed_ms =
-                u64::try_from(now.unix_ms.saturating_sub(self.pool.at_ms)).unwrap_or(0);
+            let elapsed_ms = u64::try_from(at_ms.saturating_sub(self.pool.at_ms)).unwrap_or(0);
             let flow = u128::from(free.requests) * u128::from(elapsed_ms)
                 / u128::from(unit.nominal_s().max(1));
             let flow = u64::try_from(flow).unwrap_or(u64::MAX);
             self.pool.level_milli = self.pool.level_milli.saturating_add(flow).min(most);
         }
-        self.pool.at_ms = self.pool.at_ms.max(now.unix_ms);
+        self.pool.at_ms = self.pool.at_ms.max(at_ms);
         self.pool.burst = whole.burst;
     }
 
@@ -114,8 +125,8 @@ impl Account {
             self.members.push(Member::new(from));
         }
         let Some(member) = self.members.get_mut(index) else { return false };
-        if from.start > member.start {
-            // Its bucket and its slots are gone with the process.
+        if (from.start, claim.since_us) > (member.start, member.since_us) {
+            // Its bucket and its slots are gone with the process, or were given back and forgotten.
             *member = Member { serial: member.serial + 1, ..Member::new(from) };
         }
         if request.stamp_us <= member.stamp_us {
@@ -129,6 +140,7 @@ impl Account {
             until_ms: member.until_ms.max(now.unix_ms + SHARE_VALID_MS + DRIFT_MS),
             is_over: false,
             has_left: claim.leaves,
+            since_us: claim.since_us,
             given: member.given.max(claim.given),
             demand: claim.demand,
             slots_held: claim.slots_held,
@@ -166,7 +178,9 @@ impl Account {
                 || nodes == 1 && member.rate.min(*target) != member.rate;
             if lower {
                 member.rate = member.rate.min(*target);
+                // Higher than before where there are fewer nodes now: what may be left of the share is the larger of both.
                 member.floor = member.rate.min(even);
+                member.out_floor = member.out_floor.max(member.floor);
                 member.serial += 1;
                 notes.add(member.node, period, false);
             }
@@ -324,6 +338,7 @@ impl Member {
         Self {
             node: from.node,
             start: from.start,
+            since_us: 0,
             shard: from.shard,
             serial: 0,
             rate: Cut::default(),
@@ -344,6 +359,16 @@ impl Member {
             has_left: false,
         }
     }
+
+    /// When its share ends, or what is left of it; `None` where it has none that could.
+    fn next_end_ms(&self) -> Option<i64> {
+        if self.is_over { self.forgotten_ms() } else { Some(self.until_ms) }
+    }
+
+    /// When nothing is left of its share; a node that holds slots stays.
+    fn forgotten_ms(&self) -> Option<i64> {
+        (self.slots_out == 0).then(|| self.seen_ms.saturating_add(FORGET_MS + DRIFT_MS))
+    }
 }
 
 /// The whole rate, in a unit long enough to be split: one request a second is 86,400 a day.
@@ -358,3 +383,7 @@ fn whole_rate(rate: Option<&RateTerms>) -> Option<(Cut, Unit)> {
     let requests = rate.requests.saturating_mul(times);
     Some((Cut { requests, burst: rate.burst }, unit))
 }
+
+#[cfg(test)]
+#[path = "split_tests.rs"]
+mod tests;

@@ -121,6 +121,8 @@ pub struct Member {
     pub node: u64,
     /// The start that has the part.
     pub start: u64,
+    /// The stamp from which on `tokens` and `given` are counted.
+    pub since_us: u64,
     /// The owner shard there.
     pub shard: ShardId,
     /// The last share given.

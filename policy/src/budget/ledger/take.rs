@@ -219,13 +219,14 @@ impl NodeLease {
         if from.start > self.start {
             self.succeed(from, request.carried);
         }
-        self.returned = self.returned.max(request.returned);
         self.totals.charged = self.totals.charged.max(request.totals.charged);
         self.totals.refunded = self.totals.refunded.max(request.totals.refunded);
         self.totals.corrected = self.totals.corrected.max(request.totals.corrected);
         if request.stamp_us < self.stamp_us {
             return false;
         }
+        // Not of an earlier message: the owner may have forgotten since that it gave units back, and been told that it has them.
+        self.returned = self.returned.max(request.returned);
         self.dead &= request.stamp_us == self.stamp_us;
         self.stamp_us = request.stamp_us;
         self.shard = from.shard;

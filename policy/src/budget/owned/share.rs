@@ -28,6 +28,8 @@ pub(super) struct Shares {
     /// Rate units put into the bucket, of those handed here.
     tokens: u64,
     given: u64,
+    /// The stamp from which on `tokens` and `given` are counted.
+    counted_us: u64,
     /// Replies to what was said before are of a share that was given away.
     since_us: u64,
     /// Questions for rate at the owner.
@@ -37,11 +39,19 @@ pub(super) struct Shares {
     demand: u64,
     slots_want: bool,
     leaves: bool,
+    /// The stamp with which the share was given away, until the ledger has heard it: what it has not heard of would be
+    /// kept from other nodes for an hour.
+    left_us: Option<u64>,
     claimed: ShareClaim,
     claimed_us: Option<u64>,
 }
 
 impl Shares {
+    /// Nothing held, and nothing counted before this stamp.
+    pub(super) fn counted_from(stamp_us: u64) -> Self {
+        Self { counted_us: stamp_us, since_us: stamp_us, ..Self::default() }
+    }
+
     /// A request asked for a rate unit.
     pub(super) fn count(&mut self) {
         self.counted += 1;
@@ -71,6 +81,11 @@ impl Owned {
         self.shares.held.is_some()
     }
 
+    /// Whether the ledger may still count it, though it gave its share away.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.shares.left_us.is_some()
+    }
+
     /// Asks for a slot more than the share has.
     pub(super) fn ask_slot(&mut self, now: Now, mail: &mut Mail) -> Step {
         self.shares.slots_want = true;
@@ -82,7 +97,8 @@ impl Owned {
 
     /// Asks for a share.
     pub(super) fn ask_share(&mut self, now: Now, mail: &mut Mail) -> Step {
-        if self.is_claim_due(now) {
+        // At once where the last thing said was that none is wanted.
+        if self.is_claim_due(now) || self.shares.claimed.leaves {
             self.tell(now, mail);
         }
         Step::Wait
@@ -100,7 +116,10 @@ impl Owned {
 
     /// Takes the share of a reply.
     pub(super) fn take_share(&mut self, now: Now, reply: &LeaseReply, mail: &mut Mail) {
-        let Some(share) = reply.share else { return };
+        let Some(share) = reply.share else {
+            self.shares.left_us = self.shares.left_us.filter(|left_us| reply.stamp_us < *left_us);
+            return;
+        };
         if reply.stamp_us < self.shares.since_us {
             return;
         }
@@ -110,7 +129,7 @@ impl Owned {
         }
         let valid_until_us = reply.stamp_us.saturating_add(share.valid_us);
         self.shares.valid_until_us = self.shares.valid_until_us.max(valid_until_us);
-        self.shares.held = Some(share);
+        (self.shares.held, self.shares.left_us) = (Some(share), None);
         let tokens = share.tokens.saturating_sub(self.shares.tokens);
         self.shares.tokens = self.shares.tokens.max(share.tokens);
         self.fit_share(now, tokens);
@@ -157,6 +176,11 @@ impl Owned {
         if !self.setting.shared || !(is_limited || self.has_share()) {
             return None;
         }
+        // What is said of a period for its own sake asks for no share of what nobody wants.
+        let is_idle = now.mono_us.saturating_sub(self.asked_us) >= LEAVE_US && !self.has_share();
+        if is_idle && self.shares.left_us.is_none() {
+            return None;
+        }
         self.measure(now);
         let slots_held = u32::try_from(self.slots().0).unwrap_or(u32::MAX);
         if let Some(share) = self.shares.held {
@@ -168,11 +192,12 @@ impl Owned {
         let shares = &self.shares;
         Some(ShareClaim {
             serial: shares.applied,
+            since_us: shares.counted_us,
             demand: shares.demand,
             given: shares.given,
             slots_held,
             slots_want: u32::from(shares.slots_want),
-            leaves: shares.leaves,
+            leaves: shares.leaves || is_idle,
         })
     }
 
@@ -181,6 +206,7 @@ impl Owned {
         let shares = &self.shares;
         shares.held.map(|share| ShareClaim {
             serial: share.serial,
+            since_us: shares.counted_us,
             demand: 0,
             given: shares.given,
             slots_held: 0,
@@ -208,7 +234,12 @@ impl Owned {
             .front()
             .is_some_and(|head| head.need.is_some_and(|need| need.slot) && !head.slot);
         self.shares.slots_want &= waits_for_slot;
-        let Some(share) = self.shares.held else { return };
+        let Some(share) = self.shares.held else {
+            if self.is_leaving() && self.is_claim_due(now) {
+                self.tell(now, mail);
+            }
+            return;
+        };
         let slots_held = u32::try_from(self.slots().0).unwrap_or(u32::MAX);
         let idle_us = now.mono_us.saturating_sub(self.asked_us);
         if idle_us >= LEAVE_US && slots_held == 0 && self.outstanding == 0 && self.queue.is_empty()
@@ -236,12 +267,21 @@ impl Owned {
         }
         self.shares.leaves = true;
         self.tell(now, mail);
-        let given = self.shares.given;
-        let tokens = self.shares.tokens;
-        let measured = self.shares.measured;
-        let counted = self.shares.counted;
-        let since_us = self.last_stamp_us + 1;
-        self.shares = Shares { given, tokens, measured, counted, since_us, ..Shares::default() };
+        let left_us = self.last_stamp_us;
+        let Shares { counted_us, tokens, given, measured, counted, claimed, claimed_us, .. } =
+            self.shares;
+        self.shares = Shares {
+            counted_us,
+            tokens,
+            given,
+            measured,
+            counted,
+            claimed,
+            claimed_us,
+            since_us: left_us + 1,
+            left_us: Some(left_us),
+            ..Shares::default()
+        };
         self.rate = None;
         self.bucket = Bucket::default();
         self.publish();

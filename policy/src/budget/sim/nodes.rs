@@ -320,15 +320,18 @@ impl World {
 
     /// After how long each copy of a message between a node and the ledger arrives.
     fn ways(&mut self, node: usize, shard: ShardId, is_down: bool) -> Vec<u64> {
-        let is_cut = self.nodes.get(node).is_none_or(|node| node.cut_until_us > self.mono_us);
+        let cut_until_us = self.nodes.get(node).map_or(u64::MAX, |node| node.cut_until_us);
+        let is_cut = cut_until_us > self.mono_us;
         let lossy = self.mishaps.lossy;
-        if is_cut || (lossy > 0 && self.random.one_in(lossy)) {
+        if (is_cut && is_down) || (lossy > 0 && self.random.one_in(lossy)) {
             return Vec::new();
         }
         let copies = if lossy > 0 && self.random.one_in(lossy) { 2 } else { 1 };
         let mut ways = Vec::new();
         for _ in 0..copies {
-            let mut at_us = self.mono_us + self.random.below(self.mishaps.delay_us_max);
+            // What a node has said and has no answer to is said again when its link is back.
+            let mut at_us = self.mono_us.max(cut_until_us);
+            at_us += self.random.below(self.mishaps.delay_us_max);
             if self.mishaps.lossy > 0 && self.random.one_in(40) {
                 at_us += self.random.below(5_000_000);
             }

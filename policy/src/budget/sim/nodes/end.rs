@@ -3,6 +3,8 @@
 //! In: a world. Out: an error where a unit is lost or given twice. Always holds: what cannot be used is what the
 //! ledger counts as used because a journal was lost or a node declared dead.
 
+use std::cmp::Reverse;
+
 use super::{Calendar, Event, Mishaps, Overage, QUIET, Terms, Unit, World};
 
 /// Requests that may stay undecided at the end before it counts as a failure.
@@ -28,6 +30,16 @@ impl World {
         Ok(())
     }
 
+    /// What links that were cut had to wait with arrives now.
+    fn hasten(&mut self) {
+        let waits = |event: &&Event| matches!(event, Event::ToLedger { .. });
+        let numbers =
+            self.events.iter().filter(|(_, event)| waits(event)).map(|(number, _)| *number);
+        let due: Vec<_> = (1..).zip(numbers).collect();
+        self.due.extend(due.into_iter().map(|(nth, number)| Reverse((self.mono_us + nth, number))));
+        self.links.clear();
+    }
+
     pub(super) fn use_up(&mut self) -> Result<(), String> {
         let had = std::mem::replace(&mut self.mishaps, Mishaps { lossy: 0, ..QUIET });
         let mut gone = Vec::new();
@@ -43,6 +55,7 @@ impl World {
                 gone.push(at);
             }
         }
+        self.hasten();
         self.pass(6_000_000)?;
         // What a node has said before it was declared dead takes that back when it comes late: all has come now.
         gone.into_iter().for_each(|at| self.declare_dead(at));

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::super::message::Cut;
 use super::super::super::reference::SlowBucket;
 use super::super::super::{
     Account, Admitted, EntitlementId, Period, PeriodId, Refusal, Refused, Terms, Ticket,
@@ -234,6 +235,13 @@ impl Truth {
             }
             if used > most {
                 return Err(format!("{used} of {most} used: {books:?}"));
+            }
+        }
+        for member in &account.members {
+            let [rate, floor] = [(member.rate, member.out), (member.floor, member.out_floor)];
+            let is_within = |(said, out): (Cut, Cut)| said.min(out) == said;
+            if !is_within(rate) || !is_within(floor) || !is_within((member.out_floor, member.out)) {
+                return Err(format!("a share is larger than what it counts as: {member:?}"));
             }
         }
         let rates: u64 = account.members.iter().map(|member| member.out.burst).sum();
