@@ -27,7 +27,7 @@ fn decode(bytes: &[u8]) -> Result<Pushed, WireError> {
 fn messages() -> Vec<Pushed> {
     vec![
         Pushed::Hello(Hello {
-            protocol: 1,
+            protocol: crate::wire::PROTOCOL,
             heartbeat_ms: 1000,
             sequence: 9,
             history: 3,
@@ -70,7 +70,7 @@ fn what_is_past_a_bound_is_refused() {
         |sequence, bytes| Pushed::Base(BaseOffer { history: 3, sequence, bytes, sha256: [0; 32] });
     for message in [
         Pushed::Hello(Hello {
-            protocol: 1,
+            protocol: crate::wire::PROTOCOL,
             heartbeat_ms: 1,
             sequence: 0,
             history: 3,

@@ -2,7 +2,7 @@
 //!
 //! In: a fault, once or a few times. Out: the policy in force after it. Always holds: one `check`, many rows.
 
-use link::wire::{BaseOffer, DeltaHead, Hello, Pushed, Refusal, Why};
+use link::wire::{BaseOffer, DeltaHead, Hello, PROTOCOL, Pushed, Refusal, Why};
 
 use crate::node::{Node, base};
 use crate::server::{Fault, Server};
@@ -44,7 +44,7 @@ fn frames(messages: &[Pushed]) -> Vec<u8> {
 
 fn hello() -> Pushed {
     let node = "n".to_owned();
-    Pushed::Hello(Hello { protocol: 1, heartbeat_ms: 40, sequence: 13, history: 1, node })
+    Pushed::Hello(Hello { protocol: PROTOCOL, heartbeat_ms: 40, sequence: 13, history: 1, node })
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_changed_byte_anywhere_is_noticed() {
 fn a_stream_that_says_nonsense_is_left() {
     let delta = Pushed::Delta(DeltaHead { from: 10, to: 11 }, b"forged".to_vec());
     let wrong_version = Pushed::Hello(Hello {
-        protocol: 2,
+        protocol: PROTOCOL + 1,
         heartbeat_ms: 40,
         sequence: 0,
         history: 1,
