@@ -146,6 +146,8 @@ struct World {
     last_event: u64,
     /// The last delivery of each link, for order.
     links: BTreeMap<(usize, u16, bool), u64>,
+    /// What nodes said and the ledger did not hear; their links say it again when all is well.
+    unheard: Vec<(Borrower, Message)>,
     truths: Vec<Truth>,
     waiting: BTreeMap<Place, Waiting>,
     arrivals: u64,
@@ -180,6 +182,7 @@ impl World {
             events: BTreeMap::new(),
             last_event: 0,
             links: BTreeMap::new(),
+            unheard: Vec::new(),
             truths,
             waiting: BTreeMap::new(),
             arrivals: random.between(20, 300),
@@ -483,8 +486,13 @@ impl World {
                 self.at(20, Event::Inside { node, start, from, to, message });
             }
             Destination::Ledger => {
-                for in_us in self.ways(node, shard, false) {
-                    let from = Borrower { node: node as u64, start, shard };
+                let from = Borrower { node: node as u64, start, shard };
+                let ways = self.ways(node, shard, false);
+                if ways.is_empty() {
+                    self.unheard.push((from, message));
+                    return;
+                }
+                for in_us in ways {
                     self.at(in_us, Event::ToLedger { from, message: message.clone() });
                 }
             }

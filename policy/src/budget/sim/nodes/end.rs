@@ -30,8 +30,11 @@ impl World {
         Ok(())
     }
 
-    /// What links that were cut had to wait with arrives now.
+    /// What links had to wait with, or have no answer to, arrives now.
     fn hasten(&mut self) {
+        for (from, message) in std::mem::take(&mut self.unheard) {
+            self.at(1, Event::ToLedger { from, message });
+        }
         let waits = |event: &&Event| matches!(event, Event::ToLedger { .. });
         let numbers =
             self.events.iter().filter(|(_, event)| waits(event)).map(|(number, _)| *number);
