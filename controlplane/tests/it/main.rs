@@ -42,6 +42,7 @@ mod place;
 mod postgres;
 mod quota;
 mod reconcile;
+mod revoked;
 mod roles;
 mod samples;
 mod scarce;
@@ -192,6 +193,10 @@ cases! {
         what_was_never_told_is_found,
         a_lost_account_serves_until_the_period_ends,
         stripe_away_is_waited_for_and_nonsense_is_given_up;
+    revoked:
+        an_account_whose_end_nobody_told_of_is_found_by_the_sweep,
+        a_call_that_is_refused_has_the_account_looked_at,
+        the_key_of_another_platform_loses_no_account;
     flows:
         codes_take_off_what_they_say,
         taxes_come_on_top_or_are_in_it,

@@ -4,6 +4,7 @@
 //! Always holds: a POST is sent again only with the idempotency key that it was sent with, or where no connection was had;
 //! the log has method, path, status, tries and Stripe's request id, and nothing that was sent.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +15,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use super::accounts::OWN_ACCOUNT;
 use super::bucket::{BucketLimit, Buckets};
 use super::error::{ErrorBody, Refusal};
 use super::form::{Body, form};
 use super::retry::{Ended, is_worth_retrying};
+use super::suspects::Suspects;
 use super::{Mode, RetryRules, SecretKey, SecretKeys, StripeError, VERSION};
 use crate::world::World;
 
@@ -113,6 +116,7 @@ struct Inner {
     http: reqwest::Client,
     settings: StripeSettings,
     buckets: Buckets,
+    suspects: Suspects,
     world: Arc<dyn World>,
 }
 
@@ -168,7 +172,15 @@ impl Stripe {
     pub fn new(settings: StripeSettings, world: Arc<dyn World>) -> Result<Self, String> {
         let http = link::control::client::client(None, CONNECT_TIMEOUT)?;
         let buckets = Buckets::new(settings.limit);
-        Ok(Self { inner: Arc::new(Inner { http, settings, buckets, world }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                http,
+                settings,
+                buckets,
+                suspects: Suspects::default(),
+                world,
+            }),
+        })
     }
 
     /// Whether there is a key of this mode.
@@ -204,7 +216,10 @@ impl Stripe {
                 Tried::Failed { error, is_worth_retrying: true } if tried < rules.tries_max => {
                     error
                 }
-                Tried::Failed { error, .. } => return Err(error),
+                Tried::Failed { error, .. } => {
+                    self.suspect(scope, &call, &error);
+                    return Err(error);
+                }
             };
             let mut random = [0u8; 2];
             self.inner.world.fill(&mut random);
@@ -212,6 +227,27 @@ impl Stripe {
             tracing::debug!(path = call.path, tried, %failed, "a call to Stripe is tried again");
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Keeps that somebody is to look whether an account is ours to call. Whoever looks asks for the account itself, and knows.
+    fn suspect(&self, scope: &Scope, call: &Call<'_>, error: &StripeError) {
+        if let Some(account) = &scope.stripe_account
+            && error.is_access_lost()
+            && call.path != OWN_ACCOUNT
+        {
+            self.inner.suspects.add(scope.mode, account);
+        }
+    }
+
+    /// Connected accounts for which this process was refused since it was asked last.
+    #[must_use]
+    pub fn take_suspects(&self) -> BTreeSet<(Mode, String)> {
+        self.inner.suspects.take()
+    }
+
+    /// Keeps that an account is still to be looked at.
+    pub fn keep_suspect(&self, mode: Mode, stripe_account: &str) {
+        self.inner.suspects.add(mode, stripe_account);
     }
 
     async fn wait_for_turn(&self, scope: &Scope) -> Result<(), StripeError> {
