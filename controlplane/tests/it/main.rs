@@ -196,7 +196,8 @@ cases! {
     revoked:
         an_account_whose_end_nobody_told_of_is_found_by_the_sweep,
         a_call_that_is_refused_has_the_account_looked_at,
-        the_key_of_another_platform_loses_no_account;
+        the_key_of_another_platform_loses_no_account,
+        another_account_is_not_asked_for_what_a_lost_one_sold;
     flows:
         codes_take_off_what_they_say,
         taxes_come_on_top_or_are_in_it,
@@ -241,7 +242,8 @@ cases! {
         what_stripe_does_not_sell_is_left,
         late_use_is_measured_by_the_limit_of_its_period,
         the_sandbox_counts_what_was_used,
-        the_subscriptions_own_customer_is_told;
+        the_subscriptions_own_customer_is_told,
+        another_account_is_told_nothing_of_what_a_lost_one_sold;
     reconcile:
         log_ledger_and_entitlement_are_compared,
         what_nodes_ship_is_compared,

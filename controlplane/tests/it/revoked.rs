@@ -6,6 +6,7 @@ use crate::billing::connect::AccountSettings;
 use crate::billing::stripe::Mode;
 use crate::billing::sweep::Sweeper;
 use crate::billing::{BillingError, checkout, connect};
+use crate::reconcile::{NoDecisions, Reconciler, Scope};
 use crate::storage::{PlanPrice, column};
 
 use super::money::Shop;
@@ -95,4 +96,48 @@ pub async fn the_key_of_another_platform_loses_no_account(place: Place) {
     shop.sandbox.restore(&shop.stripe_account).unwrap();
     shop.sweep().await;
     assert_eq!(shop.connected().await.status, "ready");
+}
+
+/// What is asked of Stripe about a subscription is asked of the account that it was sold through, not of the one that is connected now.
+pub async fn another_account_is_not_asked_for_what_a_lost_one_sold(place: Place) {
+    let shop = Shop::open(&place).await;
+    shop.sold().await;
+    shop.tell_all().await;
+    shop.sweep().await;
+    let lost = shop.stripe_account.clone();
+    shop.sandbox.revoke(&lost).unwrap();
+    shop.sweep().await;
+    let email = "new@example.com";
+    let made = connect::begin(&shop.billing, &shop.account, actor(), Mode::Test, email, None).await;
+    let new = made.unwrap().0.stripe_id;
+    shop.sandbox.onboard(&new).unwrap();
+    let run = async || {
+        let stripe = Some(shop.billing.stripe.clone());
+        let reconciler = Reconciler::new(place.store.clone(), stripe, Box::new(NoDecisions));
+        let report = reconciler.run(&Scope::default()).await.unwrap();
+        let of_stripe = report.unavailable.iter().filter(|what| what.contains("Stripe"));
+        (report.count, of_stripe.cloned().collect::<Vec<_>>())
+    };
+    let cannot = format!("Stripe: account {lost} is not connected");
+    assert_eq!(run().await, (0, vec![cannot.clone()]));
+
+    // What the new one sells is compared beside it.
+    shop.sold().await;
+    shop.sweep().await;
+    let rows = shop.subscriptions().await;
+    assert_eq!(rows.len(), 2);
+    let of_new = rows.iter().max_by_key(|row| row.key).unwrap();
+    assert_eq!(run().await, (0, vec![cannot.clone()]));
+    let sql = format!("UPDATE subscriptions SET status = 'paused' WHERE id = '{}'", of_new.id);
+    place.store.raw(&sql).await;
+    assert_eq!(run().await, (1, vec![cannot]));
+
+    // The first one is connected again in its place: its own is asked of it.
+    place.store.raw("UPDATE stripe_accounts SET lost_at_ms = 1 WHERE lost_at_ms IS NULL").await;
+    let again = format!(
+        "UPDATE stripe_accounts SET lost_at_ms = NULL, status = 'ready' WHERE stripe_id = '{lost}'"
+    );
+    place.store.raw(&again).await;
+    shop.sandbox.restore(&lost).unwrap();
+    assert_eq!(run().await, (0, vec![format!("Stripe: account {new} is not connected")]));
 }
