@@ -206,7 +206,14 @@ impl Worker {
             return self.settler.store().bury_stripe_job(job, &text).await;
         }
         tracing::debug!(%error, subject = job.subject, attempts = job.attempts, "a job of Stripe's is tried again later");
-        self.postpone(job, wait_ms(job.attempts), &text, true).await
+        let told_ms = match error {
+            SettleError::Stripe(error) => error.retry_after_s().unwrap_or_default(),
+            _ => 0,
+        };
+        let told_ms = i64::try_from(told_ms).unwrap_or(i64::MAX).saturating_mul(2_000);
+        // Half of a wait is by chance.
+        let wait_ms = wait_ms(job.attempts).max(told_ms.min(WAIT_MAX_MS));
+        self.postpone(job, wait_ms, &text, true).await
     }
 
     async fn postpone(
