@@ -56,6 +56,7 @@ rows! {
         period_end_ms: Option<i64>,
         cancel_at_ms: Option<i64>,
         pending_plan_id: Option<String>,
+        mailed_attempt: Option<String>,
         facts: String,
         fetched_at_ms: i64,
     }

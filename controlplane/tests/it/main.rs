@@ -205,6 +205,7 @@ cases! {
         a_trial_is_announced_before_it_is_paid,
         amounts_are_those_of_their_currency,
         cards_that_do_not_pay_at_once,
+        an_attempt_to_be_paid_is_one_mail,
         a_bank_that_takes_days,
         the_portal_is_the_customers_own;
     strangers:

@@ -69,7 +69,7 @@ impl Settler {
         let notices = self.notices(owner, under.job).await?;
         let mut change = self.change(owner).await?;
         let written = overwrite(&mut change, owner, &fetched, failure).await?;
-        notices::tell(&mut change, &written, &fetched, &notices).await?;
+        notices::tell(&mut change, owner, &written, &fetched, &notices).await?;
         under.commit(change).await?;
         Ok(Settled::Written)
     }
