@@ -176,6 +176,7 @@ cases! {
         only_what_stripe_signed_for_us_is_kept,
         many_events_are_kept_once,
         a_subject_is_one_job_of_one_worker,
+        checkouts_come_first_and_a_crowd_is_left_its_renewals_alone,
         a_job_is_tried_again_and_given_up,
         old_events_are_forgotten,
         events_are_listed_and_replayed_and_sweeps_asked_for;
@@ -190,6 +191,7 @@ cases! {
         full_refunds_end,
         an_invoice_that_is_made_has_overage_told,
         many_that_renew_at_once_are_fetched_as_lists,
+        a_checkout_overtakes_all_others,
         what_was_never_told_is_found,
         a_lost_account_serves_until_the_period_ends,
         stripe_away_is_waited_for_and_nonsense_is_given_up;
