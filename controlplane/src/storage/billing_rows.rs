@@ -81,5 +81,8 @@ rows! {
         link_until_ms: Option<i64>,
         redeemed_at_ms: Option<i64>,
         token_id: Option<String>,
+        #[serde(skip)]
+        once_hash: Option<Vec<u8>>,
+        shown_at_ms: Option<i64>,
     }
 }

@@ -130,6 +130,8 @@ cases! {
         a_plan_is_bought_and_its_key_shown_once,
         two_at_once_get_one_key,
         a_claim_is_over_after_its_hour,
+        a_key_whose_answer_was_lost_is_replaced,
+        a_lost_key_is_replaced_for_nobody_else,
         a_link_is_good_once_and_by_post_alone,
         a_key_waits_for_the_connected_nodes,
         free_plans_need_no_stripe,

@@ -48,7 +48,7 @@ CREATE INDEX checkouts_account ON checkouts (account_id, key);
 CREATE TABLE claims (
     {ROW},
     subscription_id TEXT NOT NULL REFERENCES subscriptions (id), checkout_id TEXT, link_hash {BLOB},
-    session_until_ms BIGINT, link_until_ms BIGINT, redeemed_at_ms BIGINT, token_id TEXT
+    session_until_ms BIGINT, link_until_ms BIGINT, redeemed_at_ms BIGINT, token_id TEXT, once_hash {BLOB}, shown_at_ms BIGINT
 );
 CREATE UNIQUE INDEX claims_checkout ON claims (checkout_id) WHERE checkout_id IS NOT NULL;
 CREATE UNIQUE INDEX claims_link ON claims (link_hash) WHERE link_hash IS NOT NULL;
