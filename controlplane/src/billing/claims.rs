@@ -148,18 +148,21 @@ pub async fn redeem(
     let Some(subscription) = subscription.filter(|row| row.archived_at_ms.is_none()) else {
         return Ok(Redeemed::Nothing);
     };
+    let mut replaced = None;
     if claim.redeemed_at_ms.is_some() {
         let first = lost(&change, &claim, once_hash.as_deref()).await?;
         let Some(first) = first else { return Ok(Redeemed::Already) };
         let after = Token { revoked_at_ms: Some(change.now_ms()), ..first.clone() };
         let revoked = change.update(&first, after).await?;
         notify::enqueue(&mut change, Event::token_revoked(&revoked)).await?;
+        replaced = Some(revoked.id);
     }
     let mode = mode_of(&change.tenant(), &claim).await?;
     let (text, mut token) = new_token(&subscription, mode, &**change.world());
     token.id = change.new_id::<Token>();
     token.reference.clone_from(&token.id);
     let token = change.insert(token).await?;
+    notify::enqueue(&mut change, Event::token_issued(&token, replaced.as_deref())).await?;
     let same = subscription.clone();
     change.update(&subscription, same).await?;
     let after = KeyClaim {

@@ -54,6 +54,7 @@ pub async fn a_plan_is_bought_and_its_key_shown_once(place: Place) {
         shop.see(&success).await.expect(404);
     }
     assert_eq!(shop.tokens().await, 1);
+    assert_eq!(told(&shop, "token.issued").await, 1);
     let bought = shop.checkout().await;
     assert_eq!(bought["status"], "paid");
     for (kind, count) in [("product", 1), ("price", 1), ("subscription", 1)] {
@@ -61,6 +62,12 @@ pub async fn a_plan_is_bought_and_its_key_shown_once(place: Place) {
     }
     let subscription = &shop.at_stripe(&account, "subscription")[0];
     assert_eq!(subscription["application_fee_percent"], 2.5);
+}
+
+/// How often the owner is told of a kind.
+async fn told(shop: &Shop, kind: &str) -> i64 {
+    let sql = format!("SELECT COUNT(*) AS n FROM events WHERE kind = '{kind}'");
+    shop.place.store.raw_number(&sql).await
 }
 
 pub async fn two_at_once_get_one_key(place: Place) {
@@ -195,8 +202,8 @@ pub async fn a_lost_key_is_replaced_for_nobody_else(place: Place) {
     }
     assert_eq!((keys.len(), live), (2, 1));
     working(&shop, 1).await;
-    let told = "SELECT COUNT(*) AS n FROM events WHERE kind = 'token.revoked'";
-    assert_eq!(shop.place.store.raw_number(told).await, 3, "the owner is told");
+    assert_eq!(told(&shop, "token.revoked").await, 3, "the owner is told");
+    assert_eq!(told(&shop, "token.issued").await, 4);
 
     // Too late, and where the owner has revoked it.
     let (_, late, _) = make_lost("three").await;
@@ -265,6 +272,8 @@ pub async fn free_plans_need_no_stripe(place: Place) {
     let shown = take(format!("plan={plan}&email=me@example.com")).await.expect(200);
     assert!(shown.key().unwrap().starts_with("pf_live_"));
     assert_eq!(shop.tokens().await, 1);
+    assert_eq!(told(&shop, "token.issued").await, 1);
+    assert_eq!(told(&shop, "subscription.created").await, 1);
     // Somebody who takes one after the other is told to wait.
     let mut last = 200;
     for number in 0..200 {
