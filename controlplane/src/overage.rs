@@ -98,7 +98,7 @@ impl OverageTeller {
             for book in &books {
                 self.store_increment(book).await?;
             }
-            let events = self.store.take_overage_events(BATCH, LEASE_MS).await?;
+            let events = self.store.take_overage_events(None, BATCH, LEASE_MS).await?;
             for event in &events {
                 taken += usize::from(self.send(event).await?);
             }
@@ -108,6 +108,34 @@ impl OverageTeller {
         }
         self.store.prune_overage().await?;
         Ok(taken)
+    }
+
+    /// Stores what was used past a subscription's limit until now, before another plan is written down for it: it is told to the meter
+    /// of the plan that it was used under.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn store_left(&self, account_id: &str, subscription_id: &str) -> StorageResult<()> {
+        // One that has nothing told yet may not be known by its name.
+        crate::notify::quota::learn_names(&self.store).await?;
+        for book in self.store.overage_left(account_id, subscription_id).await? {
+            self.store_increment(&book).await?;
+        }
+        Ok(())
+    }
+
+    /// The same, and sends it: before a move is made at Stripe, whose part for the old meter goes with it. What cannot be sent now is
+    /// sent to that meter later.
+    ///
+    /// # Errors
+    /// As [`OverageTeller::store_left`].
+    pub async fn tell_left(&self, account_id: &str, subscription_id: &str) -> StorageResult<()> {
+        self.store_left(account_id, subscription_id).await?;
+        let own = Some(subscription_id);
+        for event in self.store.take_overage_events(own, BATCH, LEASE_MS).await? {
+            self.send(&event).await?;
+        }
+        Ok(())
     }
 
     async fn send(&self, event: &OverageEvent) -> StorageResult<bool> {

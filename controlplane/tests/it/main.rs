@@ -148,6 +148,7 @@ cases! {
         no_invoice_has_more_overage_than_the_cap,
         what_comes_late_shares_the_cap,
         a_plan_that_is_moved_to_has_what_is_left,
+        each_plans_meter_is_told_what_was_used_under_it,
         an_old_price_keeps_its_own_units,
         what_the_meter_counted_is_compared_by_period,
         two_subscriptions_of_one_buyer_are_billed_apart;
