@@ -45,6 +45,23 @@ pub const PENDING: &str = "pending";
 /// # Errors
 /// When the database cannot be asked; the change is then to be dropped.
 pub async fn enqueue(change: &mut Change, event: Event) -> StorageResult<String> {
+    let template = event.kind.template();
+    enqueue_with(change, event, template).await
+}
+
+/// The same without the mail, where the buyer was told already what concerns them in it.
+///
+/// # Errors
+/// As [`enqueue`].
+pub async fn enqueue_unmailed(change: &mut Change, event: Event) -> StorageResult<String> {
+    enqueue_with(change, event, None).await
+}
+
+async fn enqueue_with(
+    change: &mut Change,
+    event: Event,
+    template: Option<&str>,
+) -> StorageResult<String> {
     let now_ms = change.now_ms();
     let record = EventRecord {
         kind: event.kind.as_str().to_owned(),
@@ -65,7 +82,7 @@ pub async fn enqueue(change: &mut Change, event: Event) -> StorageResult<String>
         };
         change.record(delivery).await?;
     }
-    if let Some(template) = event.kind.template() {
+    if let Some(template) = template {
         let mail = Mail {
             template: template.to_owned(),
             event_id: record.id.clone(),

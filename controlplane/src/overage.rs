@@ -13,10 +13,11 @@ mod increment;
 
 use tokio::task::JoinHandle;
 
-use crate::billing::stripe::{MeterEventRequest, Mode, Scope, Stripe, StripeError, SummaryQuery};
+use crate::billing::payers::scope_of;
+use crate::billing::stripe::{MeterEventRequest, Scope, Stripe, StripeError, SummaryQuery};
 use crate::notify::backoff;
 use crate::storage::{
-    OverageDue, OverageEvent, StorageError, StorageResult, Store, StripeAccount, column,
+    OverageDue, OverageEvent, StorageError, StorageResult, Store, StripeSubscription, column,
 };
 
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
@@ -97,7 +98,7 @@ impl OverageTeller {
             for book in &books {
                 self.store_increment(book).await?;
             }
-            let events = self.store.take_overage_events(BATCH, LEASE_MS).await?;
+            let events = self.store.take_overage_events(None, BATCH, LEASE_MS).await?;
             for event in &events {
                 taken += usize::from(self.send(event).await?);
             }
@@ -109,9 +110,37 @@ impl OverageTeller {
         Ok(taken)
     }
 
+    /// Stores what was used past a subscription's limit until now, before another plan is written down for it: it is told to the meter
+    /// of the plan that it was used under.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn store_left(&self, account_id: &str, subscription_id: &str) -> StorageResult<()> {
+        // One that has nothing told yet may not be known by its name.
+        crate::notify::quota::learn_names(&self.store).await?;
+        for book in self.store.overage_left(account_id, subscription_id).await? {
+            self.store_increment(&book).await?;
+        }
+        Ok(())
+    }
+
+    /// The same, and sends it: before a move is made at Stripe, whose part for the old meter goes with it. What cannot be sent now is
+    /// sent to that meter later.
+    ///
+    /// # Errors
+    /// As [`OverageTeller::store_left`].
+    pub async fn tell_left(&self, account_id: &str, subscription_id: &str) -> StorageResult<()> {
+        self.store_left(account_id, subscription_id).await?;
+        let own = Some(subscription_id);
+        for event in self.store.take_overage_events(own, BATCH, LEASE_MS).await? {
+            self.send(&event).await?;
+        }
+        Ok(())
+    }
+
     async fn send(&self, event: &OverageEvent) -> StorageResult<bool> {
         let sent = match self.scope(event).await? {
-            Some((mode, scope)) => self.call(event, mode, &scope).await?,
+            Some(scope) => self.call(event, &scope).await?,
             None => Sent::Later("the account is not connected to Stripe".to_owned()),
         };
         let world = self.store.world();
@@ -135,7 +164,7 @@ impl OverageTeller {
         Ok(sent == Sent::Taken)
     }
 
-    async fn call(&self, event: &OverageEvent, mode: Mode, scope: &Scope) -> StorageResult<Sent> {
+    async fn call(&self, event: &OverageEvent, scope: &Scope) -> StorageResult<Sent> {
         let age_ms = self.store.world().now_ms().saturating_sub(event.created_at_ms);
         if event.attempts > 1 && age_ms > KNOWN_MS {
             match self.is_counted(event, scope).await? {
@@ -156,7 +185,7 @@ impl OverageTeller {
             timestamp: Some(event.at_s),
         };
         // The identifier is what makes it once. Stripe keeps an answer for a key, an error too, so each attempt has its own.
-        let key = format!("overage/{identifier}/{mode}/{}", event.attempts);
+        let key = format!("overage/{identifier}/{}/{}", scope.mode, event.attempts);
         Ok(match self.stripe.create_meter_event(scope, &request, &key).await {
             Ok(_) => Sent::Taken,
             Err(error) if is_known(&error) => Sent::Taken,
@@ -191,16 +220,17 @@ impl OverageTeller {
         Ok(Ok(counted >= (sent.saturating_add(units)) as f64))
     }
 
-    async fn scope(&self, event: &OverageEvent) -> StorageResult<Option<(Mode, Scope)>> {
-        let Some(mode) = Mode::of(&event.mode) else { return Ok(None) };
+    /// The account that the subscription was sold through, while it is connected: its meters and customers are that one's.
+    async fn scope(&self, event: &OverageEvent) -> StorageResult<Option<Scope>> {
         let tenant = self.store.tenant(&event.account_id);
-        let account = tenant.one::<StripeAccount>(|query| {
-            query
-                .filter(column::StripeAccount::Mode.eq(mode.as_str()))
-                .filter(column::StripeAccount::LostAtMs.is_null())
+        let paid = tenant.one::<StripeSubscription>(|query| {
+            let own = column::StripeSubscription::SubscriptionId.eq(event.subscription_id.as_str());
+            query.filter(own).filter(column::StripeSubscription::Mode.eq(event.mode.as_str()))
         });
-        let account = account.await?;
-        Ok(account.map(|account| (mode, Scope::connected(mode, &account.stripe_id))))
+        match paid.await? {
+            Some(paid) => scope_of(&tenant, &paid).await,
+            None => Ok(None),
+        }
     }
 }
 

@@ -36,6 +36,7 @@ mod rekey;
 mod rows;
 mod schema;
 mod stripe_calls;
+mod stripe_claims;
 mod stripe_crowd;
 mod stripe_event_rows;
 mod stripe_inbox;
@@ -70,6 +71,7 @@ pub use rows::{
     Token, WebhookDelivery, WebhookEndpoint,
 };
 pub use stripe_calls::{StripeCall, StripeCallBegun};
+pub use stripe_claims::JobClaim;
 pub use stripe_crowd::{Crowd, CrowdJob};
 pub use stripe_event_rows::{StripeEvent, StripeReversal, StripeSweep};
 pub use stripe_inbox::{Arrived, EventState, InboxState, Job, JobEvent, Kept, lease_name};

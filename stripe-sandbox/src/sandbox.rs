@@ -199,6 +199,22 @@ impl Sandbox {
         self.with(|state| accept_account::deauthorize(state, account))
     }
 
+    /// The same, but no event ever tells of it.
+    ///
+    /// # Errors
+    /// No such account.
+    pub fn revoke(&self, account: &str) -> Result<(), StripeError> {
+        self.with(|state| accept_account::revoke(state, account))
+    }
+
+    /// An account's platform may act for it again, as when the key is the right one again.
+    ///
+    /// # Errors
+    /// No such account.
+    pub fn restore(&self, account: &str) -> Result<(), StripeError> {
+        self.with(|state| accept_account::restore(state, account))
+    }
+
     /// Sets how a customer's card behaves from now on.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use super::stripe::{
 use super::{Billing, BillingError, BillingResult, calls};
 use crate::domain::site::PlanDraft;
 use crate::ids::new_id;
+use crate::overage::OverageTeller;
 use crate::storage::{Plan, PlanPrice, StripeSubscription, Subscription, column};
 
 /// How often and after what pause a worker is waited for that writes down the same subscription: five seconds in all.
@@ -138,6 +139,8 @@ impl Bought {
                 payment_behavior: is_now.then(|| "pending_if_incomplete".to_owned()),
                 ..SubscriptionUpdate::default()
             };
+            let teller = OverageTeller::new(billing.store.clone(), billing.stripe.clone());
+            teller.tell_left(&self.account_id, &self.row.id).await?;
             let price_id = to.price.price_id.clone();
             let is_there = |fetched: &Fetched| {
                 fetched.licensed().map(|item| &item.price.id) == price_id.as_ref()

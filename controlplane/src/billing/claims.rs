@@ -1,9 +1,12 @@
 //! Claims: the right to one key, made at payment, redeemed once.
 //!
-//! In: a session's id within an hour of the payment, or the secret of a link that was sent by e-mail. Out: a token's text, once.
+//! In: a session's id within an hour of the payment, or the secret of a link that was sent by e-mail; the word of the page that asks.
+//! Out: a token's text, once.
 //! Always holds: a token is made only when somebody redeems, so no text of one is ever stored; a claim is redeemed in the
 //! transaction that makes the token, under its row's lock, so two at once get one key; what is shown works, since the
-//! connected nodes have acknowledged it or [`ACKNOWLEDGED_WITHIN`] has passed.
+//! connected nodes have acknowledged it or [`ACKNOWLEDGED_WITHIN`] has passed. A key whose answer did not go out is replaced for the
+//! page that asked for it, by its word, within [`REPLACED_WITHIN_MS`]: the first is revoked in the transaction that makes the second, so there
+//! are never two.
 
 use std::time::Duration;
 
@@ -15,8 +18,9 @@ use super::{Billing, BillingError, BillingResult};
 use crate::api::endpoints::tokens::TokenMode;
 use crate::api::endpoints::tokens::create::new_token;
 use crate::ids::new_id;
+use crate::notify::{self, Event};
 use crate::storage::{
-    Actor, Checkout, KeyClaim, StorageResult, Store, Subscription, Tenant, Token, column,
+    Actor, Change, Checkout, KeyClaim, StorageResult, Store, Subscription, Tenant, Token, column,
 };
 use crate::world::World;
 
@@ -24,6 +28,10 @@ use crate::world::World;
 pub const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(3);
 /// How often they are looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long after it was redeemed a claim is good for another key, where the first one's answer did not go out.
+pub const REPLACED_WITHIN_MS: i64 = 600_000;
+/// The longest word of a page.
+const ONCE_CHARS_MAX: usize = 64;
 /// A node that said nothing for so long is away: it fetches the token when it comes back.
 const AWAY_MS: i64 = 5_000;
 
@@ -72,6 +80,12 @@ pub fn new_link(world: &dyn World) -> (String, Vec<u8>) {
     (secret, hash)
 }
 
+/// A word for a page that offers a key: nobody else knows it, and whoever has it may ask again for what did not come.
+#[must_use]
+pub fn new_once(world: &dyn World) -> String {
+    new_id("once", world)
+}
+
 /// Where the link of a secret leads.
 #[must_use]
 pub fn link_url(public_url: &str, secret: &str) -> String {
@@ -112,41 +126,101 @@ pub async fn find(store: &Store, proof: Proof<'_>) -> StorageResult<Option<KeyCl
     }
 }
 
-/// Makes the claim's token, once, and waits until nodes know it.
+/// Makes the claim's token, once, and waits until nodes know it. With the `once` of the page that redeemed it, again while it is not
+/// known that the answer went out ([`shown`]): another token takes the place of the first.
 ///
 /// # Errors
 /// When the database cannot be asked; nothing is made then, or it is not known.
-pub async fn redeem(billing: &Billing, proof: Proof<'_>) -> BillingResult<Redeemed> {
+pub async fn redeem(
+    billing: &Billing,
+    proof: Proof<'_>,
+    once: Option<&str>,
+) -> BillingResult<Redeemed> {
     let store = &billing.store;
     let Some(found) = find(store, proof).await? else { return Ok(Redeemed::Nothing) };
-    let actor = Actor { kind: "system", id: "claim".to_owned(), request_id: None };
+    let once = once.filter(|once| (1..=ONCE_CHARS_MAX).contains(&once.len()));
+    let once_hash = once.map(|once| Sha256::digest(once.as_bytes()).to_vec());
     let head = store.outbox().head();
-    let mut change = store.change(&found.account_id, actor).await?;
+    let mut change = store.change(&found.account_id, claimant()).await?;
     let claim = change.lock::<KeyClaim>(&found.id).await?;
     let claim = claim.ok_or(BillingError::NotFound("claim"))?;
-    if claim.redeemed_at_ms.is_some() {
-        return Ok(Redeemed::Already);
-    }
     let subscription = change.lock::<Subscription>(&claim.subscription_id).await?;
     let Some(subscription) = subscription.filter(|row| row.archived_at_ms.is_none()) else {
         return Ok(Redeemed::Nothing);
     };
+    let mut replaced = None;
+    if claim.redeemed_at_ms.is_some() {
+        let first = lost(&change, &claim, once_hash.as_deref()).await?;
+        let Some(first) = first else { return Ok(Redeemed::Already) };
+        let after = Token { revoked_at_ms: Some(change.now_ms()), ..first.clone() };
+        let revoked = change.update(&first, after).await?;
+        notify::enqueue(&mut change, Event::token_revoked(&revoked)).await?;
+        replaced = Some(revoked.id);
+    }
     let mode = mode_of(&change.tenant(), &claim).await?;
     let (text, mut token) = new_token(&subscription, mode, &**change.world());
     token.id = change.new_id::<Token>();
     token.reference.clone_from(&token.id);
     let token = change.insert(token).await?;
+    notify::enqueue(&mut change, Event::token_issued(&token, replaced.as_deref())).await?;
     let same = subscription.clone();
     change.update(&subscription, same).await?;
     let after = KeyClaim {
-        redeemed_at_ms: Some(change.now_ms()),
+        // The time for another key is that of the first, however often it is asked for.
+        redeemed_at_ms: claim.redeemed_at_ms.or(Some(change.now_ms())),
         token_id: Some(token.id.clone()),
+        once_hash,
         ..claim.clone()
     };
     change.update(&claim, after).await?;
     change.commit().await?;
     let is_acknowledged = acknowledged(store, head, &token.id).await;
     Ok(Redeemed::Key(Box::new(Key { text, token, is_acknowledged })))
+}
+
+fn claimant() -> Actor {
+    Actor { kind: "system", id: "claim".to_owned(), request_id: None }
+}
+
+/// The token that a claim was redeemed for by the page with this word, where its answer is not known to have gone out. One that its
+/// owner revoked or rotated since is not replaced.
+async fn lost(
+    change: &Change,
+    claim: &KeyClaim,
+    once_hash: Option<&[u8]>,
+) -> StorageResult<Option<Token>> {
+    let is_asked_again = once_hash.is_some() && claim.once_hash.as_deref() == once_hash;
+    let until_ms = claim.redeemed_at_ms.unwrap_or_default().saturating_add(REPLACED_WITHIN_MS);
+    if !is_asked_again || claim.shown_at_ms.is_some() || change.now_ms() >= until_ms {
+        return Ok(None);
+    }
+    let Some(id) = &claim.token_id else { return Ok(None) };
+    let token = change.lock::<Token>(id).await?;
+    Ok(token.filter(|token| token.revoked_at_ms.is_none() && token.rotated_to.is_none()))
+}
+
+/// Keeps that the answer with a key went out, so that nobody gets another one for it.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn shown(store: &Store, token: &Token) -> StorageResult<()> {
+    let mut change = store.change(&token.account_id, claimant()).await?;
+    let tenant = change.tenant();
+    let found = tenant
+        .one::<KeyClaim>(|query| {
+            query
+                .filter(column::KeyClaim::SubscriptionId.eq(token.subscription_id.as_str()))
+                .filter(column::KeyClaim::TokenId.eq(token.id.as_str()))
+        })
+        .await?;
+    let Some(found) = found else { return Ok(()) };
+    let before = change.lock::<KeyClaim>(&found.id).await?;
+    // Another key may have taken its place meanwhile.
+    let is_its_own = |claim: &KeyClaim| claim.token_id.as_deref() == Some(token.id.as_str());
+    let Some(before) = before.filter(is_its_own) else { return Ok(()) };
+    let after = KeyClaim { shown_at_ms: Some(change.now_ms()), ..before.clone() };
+    change.update(&before, after).await?;
+    change.commit().await
 }
 
 /// What is bought in test mode is a test token.

@@ -16,7 +16,8 @@ use super::stripe::{AccountLink, AccountRequest, Mode, StripeAccountObject, Stri
 use super::{Billing, BillingError, BillingResult, Percent, calls, catalogue};
 use crate::ids::new_id;
 use crate::storage::{
-    Actor, AdminKey, OauthState, StorageError, StripeAccount, TenantRow as _, column,
+    Actor, AdminKey, Change, OauthState, StorageError, StorageResult, StripeAccount,
+    TenantRow as _, column,
 };
 
 /// How long an owner may take at Stripe, milliseconds.
@@ -36,6 +37,9 @@ pub struct AccountSettings {
     pub card_payments: Option<String>,
     /// What Stripe waits for.
     pub awaited: Vec<String>,
+    /// The platform with whose key it was called last, `acct_…`: the key of another one is refused as if access were lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
     /// What the platform takes, hundredths of a percent; the operator's default where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fee: Option<u32>,
@@ -214,8 +218,43 @@ async fn record(
     }
 }
 
-/// Asks Stripe what the account can do, and keeps it. One that Stripe does not show us sells nothing until it does: it is lost only
-/// when Stripe tells so, since a key of another platform would be refused alike.
+/// Puts into an account's row that Stripe does not let us act for it: it sells nothing until it does. Lost it is only where Stripe tells so
+/// or the platform is known to be the same, since the key of another one would be refused alike.
+pub(super) fn fill_not_shown(row: &mut StripeAccount) {
+    let mut settings = AccountSettings::of(row);
+    settings.awaited = vec![NOT_SHOWN.to_owned()];
+    row.settings = settings.text();
+    row.status = "restricted".to_owned();
+}
+
+/// Whether the row says that Stripe did not let us act for the account.
+pub(super) fn is_not_shown(row: &StripeAccount) -> bool {
+    row.status == "restricted" && AccountSettings::of(row).awaited == [NOT_SHOWN]
+}
+
+/// Keeps the platform that may act for the account.
+pub(super) fn fill_platform(row: &mut StripeAccount, platform: &str) {
+    let settings =
+        AccountSettings { platform: Some(platform.to_owned()), ..AccountSettings::of(row) };
+    row.settings = settings.text();
+}
+
+/// Puts into a change that an account is not ours to call any more: its sites stop selling, what runs goes on to its period's end.
+pub(super) async fn lose_in(
+    change: &mut Change,
+    before: &StripeAccount,
+) -> StorageResult<StripeAccount> {
+    let after = StripeAccount {
+        status: "lost".to_owned(),
+        lost_at_ms: Some(change.now_ms()),
+        ..before.clone()
+    };
+    let row = change.update(before, after).await?;
+    catalogue::withdraw_all(change, Mode::stored(&row.mode)?).await?;
+    Ok(row)
+}
+
+/// Asks Stripe what the account can do, and keeps it.
 ///
 /// # Errors
 /// When Stripe or the database cannot be asked.
@@ -235,12 +274,7 @@ pub async fn refresh(billing: &Billing, row: &StripeAccount) -> BillingResult<St
     let mut after = before.clone();
     match &account {
         Some(account) => fill(&mut after, account),
-        None => {
-            let mut settings = AccountSettings::of(&after);
-            settings.awaited = vec![NOT_SHOWN.to_owned()];
-            after.settings = settings.text();
-            after.status = "restricted".to_owned();
-        }
+        None => fill_not_shown(&mut after),
     }
     if before.lost_at_ms.is_some() || after == before {
         return Ok(before);
@@ -290,13 +324,7 @@ pub async fn lose(
     if before.lost_at_ms.is_some() {
         return Ok(before);
     }
-    let after = StripeAccount {
-        status: "lost".to_owned(),
-        lost_at_ms: Some(change.now_ms()),
-        ..before.clone()
-    };
-    let row = change.update(&before, after).await?;
-    catalogue::withdraw_all(&mut change, Mode::stored(&row.mode)?).await?;
+    let row = lose_in(&mut change, &before).await?;
     change.commit().await?;
     Ok(row)
 }

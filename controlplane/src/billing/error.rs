@@ -107,8 +107,9 @@ impl From<BillingError> for Problem {
             BillingError::Stripe(error) if error.is_temporary() => {
                 tracing::warn!(%error, "a request found Stripe away");
                 let detail = "Stripe cannot be asked now; send the request again, with the same Idempotency-Key if it has one";
+                let wait_s = error.retry_after_s().unwrap_or_default().max(RETRY_AFTER_S);
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "stripe_unavailable", detail)
-                    .retry_after(RETRY_AFTER_S)
+                    .retry_after(wait_s)
             }
             BillingError::Stripe(StripeError::Refused(refusal)) => Self::new(
                 StatusCode::CONFLICT,

@@ -8,6 +8,7 @@ use super::{Billing, BillingError, BillingResult, catalogue};
 use crate::api::endpoints::fields::check_email;
 use crate::api::endpoints::tokens::TokenMode;
 use crate::api::endpoints::tokens::create::new_token;
+use crate::notify::{self, Event};
 use crate::storage::{Actor, Customer, Plan, Site, Subscription, Token};
 
 /// Who buys without a key of this API.
@@ -59,6 +60,10 @@ pub async fn take(
     token.id = change.new_id::<Token>();
     token.reference.clone_from(&token.id);
     let token = change.insert(token).await?;
+    if let Some(event) = Event::of_subscription(None, &subscription) {
+        notify::enqueue(&mut change, event).await?;
+    }
+    notify::enqueue(&mut change, Event::token_issued(&token, None)).await?;
     change.commit().await?;
     let is_acknowledged = acknowledged(&billing.store, head, &token.id).await;
     Ok(Key { text, token, is_acknowledged })

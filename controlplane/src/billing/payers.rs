@@ -1,6 +1,7 @@
 //! Which of a buyer's customers at Stripe pays for what.
 //!
-//! In: a buyer, a plan. Out: whether a customer at Stripe has a subscription that the plan's meter counts.
+//! In: a buyer, a plan; a subscription. Out: whether a customer at Stripe has a subscription that the plan's meter counts; the account
+//! that has what is paid.
 //! Always holds: Stripe's meters count by customer and bill the sum to each subscription on them, so no customer at Stripe may have
 //! two on one meter. Whoever buys a plan with overage a second time becomes another customer there, and the same one here.
 
@@ -8,8 +9,10 @@ use sea_orm::{ColumnTrait as _, QueryFilter as _, QueryOrder as _};
 use serde_json::Value as Json;
 
 use super::checkout::CheckoutStatus;
-use super::stripe::Mode;
-use crate::storage::{Checkout, StorageResult, StripeSubscription, Subscription, Tenant, column};
+use super::stripe::{Mode, Scope};
+use crate::storage::{
+    Checkout, StorageResult, StripeAccount, StripeSubscription, Subscription, Tenant, column,
+};
 
 /// Subscriptions of one buyer, and checkouts of one plan, that are looked at.
 const ROWS_MAX: u64 = 1_000;
@@ -89,4 +92,23 @@ impl Payer<'_> {
 pub fn stripe_customer(paid: &StripeSubscription) -> Option<String> {
     let facts: Json = serde_json::from_str(&paid.facts).unwrap_or_default();
     facts["customer"].as_str().map(ToOwned::to_owned)
+}
+
+/// The connected account that a subscription was sold through, as calls name it; none where it is not connected any more, whichever other
+/// one took its place.
+///
+/// # Errors
+/// When the database cannot be asked, or the row's mode is none.
+pub async fn scope_of(
+    tenant: &Tenant<'_>,
+    paid: &StripeSubscription,
+) -> StorageResult<Option<Scope>> {
+    let mode = Mode::stored(&paid.mode)?;
+    let own = tenant.one::<StripeAccount>(|query| {
+        query
+            .filter(column::StripeAccount::Mode.eq(mode.as_str()))
+            .filter(column::StripeAccount::StripeId.eq(paid.stripe_account.as_str()))
+            .filter(column::StripeAccount::LostAtMs.is_null())
+    });
+    Ok(own.await?.map(|own| Scope::connected(mode, &own.stripe_id)))
 }

@@ -16,6 +16,7 @@ pub mod state;
 mod subscription;
 mod together;
 
+pub use accounts::Standing;
 pub use subscription::is_held;
 pub use together::TOGETHER_MAX;
 

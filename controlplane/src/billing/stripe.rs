@@ -19,9 +19,10 @@ mod meters;
 mod retry;
 mod secret;
 mod subscriptions;
+mod suspects;
 
 pub use accounts::{
-    AccountLink, AccountRequest, OauthToken, StripeAccountObject, account_configuration,
+    AccountLink, AccountRequest, OauthToken, OwnAccount, StripeAccountObject, account_configuration,
 };
 pub use bucket::BucketLimit;
 pub use catalogue::{

@@ -6,11 +6,14 @@
 //! at most [`PAGES_MAX`] pages of each account, so that a large one holds no other up, and no faster than the client's rate
 //! limit. It writes nothing but hints.
 
+mod accounts;
 mod difference;
 
 use std::time::Duration;
 
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
+
+use accounts::Platforms;
 
 use super::settle::{SettleError, Settler};
 use super::stripe::{Created, Event, EventQuery, Mode, Scope, StripeError, SubscriptionQuery};
@@ -119,14 +122,20 @@ impl Sweeper {
     /// # Errors
     /// When the database cannot be asked.
     pub async fn pass(&self) -> Result<bool, SettleError> {
+        let mut platforms = Platforms::default();
+        self.check_suspects(&mut platforms).await?;
         let store = self.settler.store();
         let Some(lease) = store.lease(LEASE, LEASE_MS).await? else { return Ok(false) };
-        let outcome = self.pass_alone(&lease).await;
+        let outcome = self.pass_alone(&lease, &mut platforms).await;
         store.release(&lease).await?;
         outcome
     }
 
-    async fn pass_alone(&self, lease: &Lease) -> Result<bool, SettleError> {
+    async fn pass_alone(
+        &self,
+        lease: &Lease,
+        platforms: &mut Platforms,
+    ) -> Result<bool, SettleError> {
         self.end_orphans().await?;
         let (mut after, mut is_left) = (0, false);
         loop {
@@ -139,28 +148,46 @@ impl Sweeper {
                 if !self.settler.stripe().has(mode) {
                     continue;
                 }
-                for kind in kind::ALL {
-                    is_left |= self.sweep(account, mode, kind, lease).await?;
-                }
+                is_left |= self.sweep_account(account, mode, lease, platforms).await?;
             }
         }
     }
 
-    /// Some pages of one sweep, if it is due; says whether more are left. What Stripe refuses is kept with the sweep.
-    async fn sweep(
+    /// What is due of one account; whether it is ours still is looked at whenever its events are to be listed anew.
+    async fn sweep_account(
         &self,
         account: &StripeAccount,
         mode: Mode,
-        kind: &str,
         lease: &Lease,
+        platforms: &mut Platforms,
     ) -> Result<bool, SettleError> {
         let store = self.settler.store();
         let (owner, name) = (&account.account_id, &account.stripe_id);
-        let mut sweep = store.stripe_sweep(owner, &account.mode, name, kind).await?;
-        let now_ms = store.world().now_ms();
-        if !is_due(&sweep, now_ms) {
-            return Ok(false);
+        let mut is_left = false;
+        for kind in kind::ALL {
+            let sweep = store.stripe_sweep(owner, &account.mode, name, kind).await?;
+            if !is_due(&sweep, store.world().now_ms()) {
+                continue;
+            }
+            let is_new = kind == kind::EVENTS && sweep.began_at_ms.is_none();
+            if is_new && self.is_lost(account, mode, platforms).await? {
+                return Ok(is_left);
+            }
+            is_left |= self.sweep(sweep, mode, lease).await?;
         }
+        Ok(is_left)
+    }
+
+    /// Some pages of one sweep; says whether more are left. What Stripe refuses is kept with the sweep.
+    async fn sweep(
+        &self,
+        mut sweep: StripeSweep,
+        mode: Mode,
+        lease: &Lease,
+    ) -> Result<bool, SettleError> {
+        let store = self.settler.store();
+        let now_ms = store.world().now_ms();
+        let scope = Scope::connected(mode, &sweep.stripe_account);
         if sweep.began_at_ms.is_none() {
             sweep.began_at_ms = Some(now_ms);
             (sweep.cursor, sweep.seen, sweep.repaired) = (None, 0, 0);
@@ -169,8 +196,7 @@ impl Sweeper {
             if !store.extend(lease, LEASE_MS).await? {
                 return Ok(true);
             }
-            let scope = Scope::connected(mode, name);
-            let page = match kind {
+            let page = match sweep.kind.as_str() {
                 kind::EVENTS => self.events(&mut sweep, mode, &scope).await,
                 _ => self.subscriptions(&mut sweep, mode, &scope).await,
             };

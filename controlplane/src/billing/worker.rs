@@ -1,7 +1,7 @@
 //! Working off what Stripe told.
 //!
 //! In: the inbox. Out: its subjects settled, several at once; what fails is tried again later, or given up.
-//! Always holds: at most [`JOBS_MAX`] subjects are worked on at once, and beside them one crowd: an account of which [`CROWD_MIN`]
+//! Always holds: at most [`JOBS_MAX`] subjects are worked on at once, [`BUYERS_MAX`] checkouts besides, and beside them one crowd: an account of which [`CROWD_MIN`]
 //! subscriptions or more wait, which are fetched as lists, so that ten thousand renewals of one account are hundreds of calls; a subject that fails waits longer each time, with
 //! jitter, so that what failed together does not come back together; after [`ATTEMPTS_MAX`] attempts, or where trying again
 //! cannot help, it is given up and listed. Any number of control planes may work at once.
@@ -15,13 +15,15 @@ use tokio::time::Instant;
 
 use super::settle::{SettleError, Settled, Settler, TOGETHER_MAX};
 use super::stripe::Subscription as Fetched;
-use crate::storage::{Crowd, CrowdJob, Job, StorageError};
+use crate::storage::{Crowd, CrowdJob, Job, JobClaim, StorageError};
 
 /// Subjects at once: the client's own rate limit says how fast they are asked for.
 const JOBS_MAX: usize = 16;
 /// Subscriptions of one account that make a crowd of it: fewer are fetched alone within three seconds.
 pub const CROWD_MIN: i64 = 50;
-/// How often it is looked for one.
+/// Subjects besides, that are kept free for checkouts: their buyers wait for a key, whatever all others wait for.
+const BUYERS_MAX: usize = 4;
+/// How often it is looked for a crowd.
 const CROWD_POLL: Duration = Duration::from_millis(500);
 /// Subjects of a crowd that are written at once.
 const CROWD_WRITERS: usize = 8;
@@ -63,10 +65,8 @@ impl Worker {
                 crowded = None;
             }
             let free = JOBS_MAX.saturating_sub(running.len());
-            let jobs = match free {
-                0 => Ok(Vec::new()),
-                free => self.claim(free as u64, crowded.as_deref()).await,
-            };
+            let room = (JOBS_MAX + BUYERS_MAX).saturating_sub(running.len());
+            let jobs = self.claim(free as u64, room as u64, crowded.as_deref()).await;
             let count = match jobs {
                 Ok(jobs) => {
                     is_away = false;
@@ -86,7 +86,7 @@ impl Worker {
                 }
             };
             // Where all are busy, more may wait than they can do alone.
-            if crowded.is_none() && !is_away && count == free && look_at <= Instant::now() {
+            if crowded.is_none() && !is_away && count >= free && look_at <= Instant::now() {
                 look_at = Instant::now() + CROWD_POLL;
                 if let Some(crowd) = self.crowd().await {
                     crowded = Some(crowd.prefix());
@@ -94,7 +94,7 @@ impl Worker {
                     crowds.spawn(async move { worker.work_off(crowd).await });
                 }
             }
-            if count == 0 || count == free {
+            if count == 0 || count >= free {
                 self.wait(&mut running).await;
             }
         }
@@ -156,9 +156,20 @@ impl Worker {
         }
     }
 
-    async fn claim(&self, jobs_max: u64, beside: Option<&str>) -> Result<Vec<Job>, StorageError> {
+    /// At most `room` jobs, of which at most `free` are no checkout.
+    async fn claim(
+        &self,
+        free: u64,
+        room: u64,
+        beside: Option<&str>,
+    ) -> Result<Vec<Job>, StorageError> {
         let (store, lease_ms) = (self.settler.store(), self.settler.lease_ms());
-        store.claim_stripe_jobs_beside(jobs_max, lease_ms, beside).await
+        // Looking costs the database less than a claim, and mostly nobody is there.
+        if room == 0 || (free == 0 && !store.has_waiting_buyers().await?) {
+            return Ok(Vec::new());
+        }
+        let claim = JobClaim { jobs_max: free, all_max: room, lease_ms, beside };
+        store.claim_stripe_jobs_of(claim).await
     }
 
     /// Settles everything that is due, one after another; says how many jobs that were.
@@ -168,7 +179,7 @@ impl Worker {
     pub async fn work_once(&self) -> Result<usize, StorageError> {
         let mut count = 0;
         loop {
-            let jobs = self.claim(JOBS_MAX as u64, None).await?;
+            let jobs = self.claim(JOBS_MAX as u64, JOBS_MAX as u64, None).await?;
             if jobs.is_empty() {
                 return Ok(count);
             }
@@ -206,7 +217,14 @@ impl Worker {
             return self.settler.store().bury_stripe_job(job, &text).await;
         }
         tracing::debug!(%error, subject = job.subject, attempts = job.attempts, "a job of Stripe's is tried again later");
-        self.postpone(job, wait_ms(job.attempts), &text, true).await
+        let told_ms = match error {
+            SettleError::Stripe(error) => error.retry_after_s().unwrap_or_default(),
+            _ => 0,
+        };
+        let told_ms = i64::try_from(told_ms).unwrap_or(i64::MAX).saturating_mul(2_000);
+        // Half of a wait is by chance.
+        let wait_ms = wait_ms(job.attempts).max(told_ms.min(WAIT_MAX_MS));
+        self.postpone(job, wait_ms, &text, true).await
     }
 
     async fn postpone(

@@ -10,12 +10,11 @@ use sea_orm::{ColumnTrait as _, QueryFilter as _, QueryOrder as _};
 
 use super::{Reconciler, Report, Subject};
 use crate::api::endpoints::subscriptions::SubscriptionStatus;
-use crate::billing::payers::{Payer, stripe_customer};
+use crate::billing::payers::{Payer, scope_of, stripe_customer};
 use crate::billing::settle::{SettleError, is_held, state};
 use crate::billing::stripe::{Mode, Scope as StripeScope, SummaryQuery};
 use crate::storage::{
-    OverageBook, OverageEvent, StorageError, StorageResult, StripeAccount, StripeSubscription,
-    Tenant, column,
+    OverageBook, OverageEvent, StorageError, StorageResult, StripeSubscription, Tenant, column,
 };
 
 /// When every invoice of a period is final, seconds after it.
@@ -66,18 +65,12 @@ impl Reconciler {
                 cause,
             );
         }
-        let connected = tenant.one::<StripeAccount>(|query| {
-            query
-                .filter(column::StripeAccount::Mode.eq(paid.mode.as_str()))
-                .filter(column::StripeAccount::LostAtMs.is_null())
-        });
-        let (Some(mode), Some(connected)) = (Mode::of(&paid.mode), connected.await?) else {
-            report
-                .unavailable
-                .insert(format!("Stripe: account {} is not connected", row.account_id));
+        // Its own: another one that was connected since knows nothing of it.
+        let Some(stripe_scope) = scope_of(&tenant, &paid).await? else {
+            let what = format!("Stripe: account {} is not connected", paid.stripe_account);
+            report.unavailable.insert(what);
             return Ok(());
         };
-        let stripe_scope = StripeScope::connected(mode, &connected.stripe_id);
         self.status(subject, &paid, &stripe_scope, report).await?;
         for told in told_by_period(&events, scope.period) {
             self.counted(subject, told, &stripe_scope, report).await?;

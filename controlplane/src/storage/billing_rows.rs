@@ -56,6 +56,7 @@ rows! {
         period_end_ms: Option<i64>,
         cancel_at_ms: Option<i64>,
         pending_plan_id: Option<String>,
+        mailed_attempt: Option<String>,
         facts: String,
         fetched_at_ms: i64,
     }
@@ -80,5 +81,8 @@ rows! {
         link_until_ms: Option<i64>,
         redeemed_at_ms: Option<i64>,
         token_id: Option<String>,
+        #[serde(skip)]
+        once_hash: Option<Vec<u8>>,
+        shown_at_ms: Option<i64>,
     }
 }

@@ -170,6 +170,16 @@ impl Store {
         self.overage_books("b.entitlement = $1", values, 100).await
     }
 
+    /// Books of a subscription of which more was used than was told, whether they are due or not.
+    pub async fn overage_left(
+        &self,
+        account_id: &str,
+        subscription_id: &str,
+    ) -> StorageResult<Vec<OverageBook>> {
+        let condition = "over_units > told_units AND n.account_id = $1 AND n.subscription_id = $2";
+        self.overage_books(condition, vec![account_id.into(), subscription_id.into()], 100).await
+    }
+
     async fn overage_books(
         &self,
         condition: &str,
@@ -229,18 +239,21 @@ impl Store {
         Ok(())
     }
 
-    /// Takes increments that are due to be sent, for so long, oldest first.
+    /// Takes increments that are due to be sent, of one subscription or of all, for so long, oldest first.
     pub async fn take_overage_events(
         &self,
+        subscription_id: Option<&str>,
         count: u64,
         lease_ms: i64,
     ) -> StorageResult<Vec<OverageEvent>> {
         let now_ms = self.world.now_ms();
+        let own = if subscription_id.is_some() { "AND subscription_id = $3 " } else { "" };
         let sql = format!(
             "UPDATE overage_events SET attempts = attempts + 1, next_at_ms = $2, updated_at_ms = $1 WHERE next_at_ms <= $1 \
-             AND key IN (SELECT key FROM overage_events WHERE next_at_ms <= $1 ORDER BY next_at_ms, key LIMIT {count}) RETURNING key"
+             AND key IN (SELECT key FROM overage_events WHERE next_at_ms <= $1 {own}ORDER BY next_at_ms, key LIMIT {count}) RETURNING key"
         );
-        let values: [Value; 2] = [now_ms.into(), now_ms.saturating_add(lease_ms).into()];
+        let mut values: Vec<Value> = vec![now_ms.into(), now_ms.saturating_add(lease_ms).into()];
+        values.extend(subscription_id.map(Value::from));
         let backend = self.database.get_database_backend();
         let statement = Statement::from_sql_and_values(backend, sql, values);
         let rows = self.database.query_all_raw(statement).await?;

@@ -1,6 +1,6 @@
 //! The inbox of what Stripe tells: kept once, claimed by one worker at a time, settled with what came of it.
 //!
-//! In: envelopes of events; claims of workers. Out: [`Job`]s, one a subject (what has to be asked for again).
+//! In: envelopes of events; claims of workers ([`super::stripe_claims`]). Out: [`Job`]s, one a subject (what has to be asked for again).
 //! Always holds: an event of a connected account is kept once, however often it comes; all events that wait for one subject
 //! are one job, under that subject's lease; a job's events are done in the transaction of what was settled. Nothing here is
 //! an administrator's change, so nothing is audited.
@@ -23,8 +23,6 @@ use crate::world::World;
 const INSERT_MAX: usize = 500;
 /// Events of one subject that are settled at once; the rest is another job.
 const JOB_EVENTS_MAX: u64 = 500;
-/// Events looked through for one subject each, so that a few busy ones hide no others.
-const SCAN_FACTOR: u64 = 8;
 /// How long events are kept, milliseconds: Stripe lists them for 30 days, so that none of them is taken for a new one.
 const KEPT_MS: i64 = 60 * 86_400_000;
 const PRUNE_STEP: u64 = 1_000;
@@ -250,60 +248,6 @@ impl Store {
             new.insert((row.try_get("", "stripe_account")?, row.try_get("", "event_id")?));
         }
         Ok(new)
-    }
-
-    /// Subjects that are due and that nobody has, at most `jobs_max`, for `lease_ms` each.
-    pub async fn claim_stripe_jobs(&self, jobs_max: u64, lease_ms: i64) -> StorageResult<Vec<Job>> {
-        self.claim_stripe_jobs_beside(jobs_max, lease_ms, None).await
-    }
-
-    /// The same, but for those whose lease's name begins with `beside`.
-    pub async fn claim_stripe_jobs_beside(
-        &self,
-        jobs_max: u64,
-        lease_ms: i64,
-        beside: Option<&str>,
-    ) -> StorageResult<Vec<Job>> {
-        let now_ms = self.world.now_ms();
-        let transaction = begin_write(&self.database).await?;
-        let backend = transaction.get_database_backend();
-        let lock = match backend {
-            DbBackend::Postgres => " FOR UPDATE OF waiting SKIP LOCKED",
-            // One writer at a time, which this transaction is.
-            _ => "",
-        };
-        let beside = beside.unwrap_or_default();
-        let other = match beside.chars().count() {
-            0 => String::new(),
-            length => format!("AND substr(waiting.subject, 1, {length}) <> $2 "),
-        };
-        let sql = format!(
-            "SELECT waiting.subject, waiting.account_id, waiting.mode, waiting.stripe_account FROM stripe_events AS waiting \
-             WHERE waiting.state = 'waiting' AND waiting.due_at_ms <= $1 {other}AND NOT EXISTS \
-             (SELECT 1 FROM stripe_leases WHERE stripe_leases.name = waiting.subject AND stripe_leases.until_ms >= $1) \
-             ORDER BY waiting.due_at_ms, waiting.key LIMIT {}{lock}",
-            jobs_max.saturating_mul(SCAN_FACTOR)
-        );
-        let mut values: Vec<Value> = vec![now_ms.into()];
-        if !beside.is_empty() {
-            values.push(beside.into());
-        }
-        let rows =
-            transaction.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
-        let mut subjects = BTreeMap::new();
-        for row in rows {
-            if (subjects.len() as u64) < jobs_max {
-                let whose = Whose {
-                    account_id: row.try_get("", "account_id")?,
-                    mode: row.try_get("", "mode")?,
-                    stripe_account: row.try_get("", "stripe_account")?,
-                };
-                subjects.insert(row.try_get("", "subject")?, whose);
-            }
-        }
-        let jobs = begin_jobs(&transaction, &*self.world, subjects, lease_ms).await?;
-        transaction.commit().await?;
-        Ok(jobs)
     }
 
     /// Ends a job that changed nothing.

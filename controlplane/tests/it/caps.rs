@@ -15,9 +15,11 @@ use super::place::Place;
 use super::quota;
 use super::shop::{Shop, price};
 use super::webhooks::Moved;
+use crate::billing::settle::Owner;
+use crate::billing::stripe::Mode;
 use crate::overage::{OverageTeller, flush};
 use crate::reconcile::{NoDecisions, Reconciler, Scope};
-use crate::storage::{OverageEvent, Store, StripeSubscription, Subscription};
+use crate::storage::{OverageEvent, PlanPrice, Store, StripeSubscription, Subscription};
 
 const HOUR_S: i64 = 3_600;
 
@@ -87,6 +89,21 @@ impl Sold {
         let mut events = tenant.all::<OverageEvent>(100, |query| query).await.unwrap();
         events.sort_by_key(|event| event.key);
         events.into_iter().map(|it| (it.subscription_id, it.from_units, it.to_units)).collect()
+    }
+
+    /// Increments with the plans whose meters they are of, and what became of them.
+    async fn told_to(&self) -> Vec<(String, i64, i64, String)> {
+        let tenant = self.store.tenant(&self.account);
+        let prices = tenant.all::<PlanPrice>(10, |query| query).await.unwrap();
+        let mut events = tenant.all::<OverageEvent>(100, |query| query).await.unwrap();
+        events.sort_by_key(|event| event.key);
+        let plan = |event: &OverageEvent| {
+            let row = prices.iter().find(|row| row.meter_id == event.meter_id);
+            row.unwrap().plan_id.clone()
+        };
+        let shown =
+            events.iter().map(|it| (plan(it), it.from_units, it.to_units, it.status.clone()));
+        shown.collect()
     }
 
     /// What invoices ask for overage, oldest first; those that ask for none are left out.
@@ -235,6 +252,53 @@ pub async fn a_plan_that_is_moved_to_has_what_is_left(place: Place) {
     at.tell().await;
     let invoiced = at.invoiced();
     assert!(!invoiced.is_empty() && invoiced.iter().sum::<i64>() <= 1_000, "{invoiced:?}");
+}
+
+/// What was used under a plan is its own meter's, also where it was not due yet when the plan was left, by our API or at Stripe.
+pub async fn each_plans_meter_is_told_what_was_used_under_it(place: Place) {
+    let mut at = Sold::open(place, json!({ "unit_amount_decimal": "3" })).await;
+    let larger = with(json!({ "unit_amount_decimal": "2" }));
+    let (_, large) = at.shop.plan("large", 2_000, larger).await;
+    let id = at.buy().await;
+    let (small, account) = (at.plan.clone(), at.stripe_account.clone());
+    at.report(&id, 1_000, 1_200).await;
+    let change = format!("/v1/subscriptions/{id}/change");
+    at.shop.owner.post(&change, json!({ "plan_id": large })).await.expect(200);
+    assert_eq!(at.told_to().await, [(small.clone(), 0, 200, "sent".to_owned())]);
+    // Within the new limit nothing is told; past it what is more than was charged before.
+    for used in [1_900, 4_000] {
+        at.report(&id, 2_000, used).await;
+        at.forward(2 * HOUR_S);
+        at.tell().await;
+        at.tell().await;
+    }
+    let mut expected = vec![
+        (small.clone(), 0, 200, "sent".to_owned()),
+        (large.clone(), 200, 2_000, "sent".to_owned()),
+    ];
+    assert_eq!(at.told_to().await, expected);
+
+    // Its owner moves it back at Stripe, where nobody asks us before.
+    at.report(&id, 2_000, 4_100).await;
+    let tenant = at.store.tenant(&at.account);
+    let prices = tenant.all::<PlanPrice>(10, |query| query).await.unwrap();
+    let price = prices.iter().find(|row| row.plan_id == small).unwrap();
+    let paid = at.paid(&id).await;
+    let form = format!(
+        "items[0][id]={}&items[0][price]={}&items[1][id]={}&items[1][price]={}&proration_behavior=none",
+        paid.item_id.unwrap(),
+        price.price_id.as_deref().unwrap(),
+        paid.metered_item_id.unwrap(),
+        price.metered_price_id.as_deref().unwrap(),
+    );
+    at.shop.call(&account, &format!("subscriptions/{}", paid.stripe_id), &form).await;
+    let owner =
+        Owner { account_id: at.account.clone(), mode: Mode::Test, stripe_account: account.clone() };
+    let settler = &at.shop.billing.settler;
+    settler.look_at_subscription(&owner, &paid.stripe_id).await.unwrap();
+    at.tell().await;
+    expected.push((large.clone(), 2_000, 2_100, "sent".to_owned()));
+    assert_eq!(at.told_to().await, expected);
 }
 
 pub async fn an_old_price_keeps_its_own_units(place: Place) {

@@ -4,6 +4,8 @@
 //! In: plans, buyers at Stripe's own page. Out: amounts at Stripe, keys here, what a node lets through.
 //! Always holds: every amount is read from Stripe's invoice and charge, not from what was asked for.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value as Json, json};
 use stripe_sandbox::{Card, Config};
 
@@ -320,6 +322,11 @@ pub async fn cards_that_do_not_pay_at_once(place: Place) {
     front.shop.tell_all().await;
     assert_eq!(front.verdict(&key).await, "grace");
     assert_eq!(front.shop.told("payment.action_required").await, 1);
+    assert_eq!(front.shop.told("payment.failed").await, 1);
+    let mails = "SELECT COUNT(*) AS n FROM mails WHERE template LIKE 'payment_%'";
+    assert_eq!(place.store.raw_number(mails).await, 1, "one mail, though there are two events");
+    let asks = format!("{mails} AND template = 'payment_action_required'");
+    assert_eq!(place.store.raw_number(&asks).await, 1, "it says what to do");
     let (invoice, _) = front.charged();
     let page = invoice["hosted_invoice_url"].as_str().unwrap();
     let told = format!(
@@ -329,6 +336,45 @@ pub async fn cards_that_do_not_pay_at_once(place: Place) {
     assert_eq!(front.at_stripe(page, "choice=pay").await.0, 200);
     front.shop.tell_all().await;
     assert_eq!((front.verdict(&key).await, front.charged().1), ("ok", 1_000));
+}
+
+/// However Stripe's two events of an attempt come: together, in either order, twice. Another attempt is another mail.
+pub async fn an_attempt_to_be_paid_is_one_mail(place: Place) {
+    let front = Front::open(&place).await;
+    front.buy("choice=pay").await;
+    front.shop.tell_all().await;
+    let customer = front.objects("subscription")[0]["customer"].as_str().unwrap().to_owned();
+    let account = front.shop.stripe_account.clone();
+    front.shop.sandbox.set_card(&account, &customer, Card::NeedsAction).unwrap();
+    let mails = async |template: &str| {
+        let sql = format!("SELECT COUNT(*) AS n FROM mails WHERE template = '{template}'");
+        place.store.raw_number(&sql).await
+    };
+    let kinds = ["invoice.payment_failed", "invoice.payment_action_required"];
+    let id = |event: &Json| event["id"].as_str().unwrap().to_owned();
+    let mut seen: BTreeSet<String> = front.shop.events().iter().map(id).collect();
+    // The first attempt, and its retries some days later.
+    for (step, order, expected) in
+        [(MONTH, [0, 1], (1, 0)), (DAY * 2, [1, 0], (1, 1)), (DAY * 2, [0, 0], (2, 1))]
+    {
+        front.shop.sandbox.advance(step);
+        let mut events = front.shop.events();
+        events.retain(|event| seen.insert(id(event)));
+        let (of_attempt, others): (Vec<_>, Vec<_>) =
+            events.iter().partition(|event| kinds.iter().any(|kind| event["type"] == *kind));
+        for event in others {
+            front.shop.tell(event).await;
+        }
+        front.shop.settle().await;
+        assert_eq!(of_attempt.len(), 2, "{order:?}");
+        for index in order {
+            let event = of_attempt.iter().find(|event| event["type"] == kinds[index]);
+            front.shop.tell(event.unwrap()).await;
+            front.shop.settle().await;
+        }
+        let found = (mails("payment_failed").await, mails("payment_action_required").await);
+        assert_eq!(found, expected, "{order:?}");
+    }
 }
 
 /// A bank takes days; who pays that way gets the key by mail, or learns that nothing was paid.

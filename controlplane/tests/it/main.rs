@@ -42,6 +42,7 @@ mod place;
 mod postgres;
 mod quota;
 mod reconcile;
+mod revoked;
 mod roles;
 mod samples;
 mod scarce;
@@ -129,6 +130,8 @@ cases! {
         a_plan_is_bought_and_its_key_shown_once,
         two_at_once_get_one_key,
         a_claim_is_over_after_its_hour,
+        a_key_whose_answer_was_lost_is_replaced,
+        a_lost_key_is_replaced_for_nobody_else,
         a_link_is_good_once_and_by_post_alone,
         a_key_waits_for_the_connected_nodes,
         free_plans_need_no_stripe,
@@ -145,6 +148,7 @@ cases! {
         no_invoice_has_more_overage_than_the_cap,
         what_comes_late_shares_the_cap,
         a_plan_that_is_moved_to_has_what_is_left,
+        each_plans_meter_is_told_what_was_used_under_it,
         an_old_price_keeps_its_own_units,
         what_the_meter_counted_is_compared_by_period,
         two_subscriptions_of_one_buyer_are_billed_apart;
@@ -175,6 +179,7 @@ cases! {
         only_what_stripe_signed_for_us_is_kept,
         many_events_are_kept_once,
         a_subject_is_one_job_of_one_worker,
+        checkouts_come_first_and_a_crowd_is_left_its_renewals_alone,
         a_job_is_tried_again_and_given_up,
         old_events_are_forgotten,
         events_are_listed_and_replayed_and_sweeps_asked_for;
@@ -189,9 +194,15 @@ cases! {
         full_refunds_end,
         an_invoice_that_is_made_has_overage_told,
         many_that_renew_at_once_are_fetched_as_lists,
+        a_checkout_overtakes_all_others,
         what_was_never_told_is_found,
         a_lost_account_serves_until_the_period_ends,
         stripe_away_is_waited_for_and_nonsense_is_given_up;
+    revoked:
+        an_account_whose_end_nobody_told_of_is_found_by_the_sweep,
+        a_call_that_is_refused_has_the_account_looked_at,
+        the_key_of_another_platform_loses_no_account,
+        another_account_is_not_asked_for_what_a_lost_one_sold;
     flows:
         codes_take_off_what_they_say,
         taxes_come_on_top_or_are_in_it,
@@ -199,6 +210,7 @@ cases! {
         a_trial_is_announced_before_it_is_paid,
         amounts_are_those_of_their_currency,
         cards_that_do_not_pay_at_once,
+        an_attempt_to_be_paid_is_one_mail,
         a_bank_that_takes_days,
         the_portal_is_the_customers_own;
     strangers:
@@ -236,7 +248,8 @@ cases! {
         what_stripe_does_not_sell_is_left,
         late_use_is_measured_by_the_limit_of_its_period,
         the_sandbox_counts_what_was_used,
-        the_subscriptions_own_customer_is_told;
+        the_subscriptions_own_customer_is_told,
+        another_account_is_told_nothing_of_what_a_lost_one_sold;
     reconcile:
         log_ledger_and_entitlement_are_compared,
         what_nodes_ship_is_compared,

@@ -118,7 +118,7 @@ async fn sell_as(store: &Store, account: &str, subscription: &str, ids: [&str; 3
     let mode = "test".to_owned();
     let connected = StripeAccount {
         mode: mode.clone(),
-        stripe_id: acct,
+        stripe_id: acct.clone(),
         status: "ready".to_owned(),
         settings: "{}".to_owned(),
         ..StripeAccount::default()
@@ -127,6 +127,7 @@ async fn sell_as(store: &Store, account: &str, subscription: &str, ids: [&str; 3
     let customer = StripeCustomer {
         customer_id: row.customer_id.clone(),
         mode: mode.clone(),
+        stripe_account: acct.clone(),
         stripe_id: customer_id,
         ..StripeCustomer::default()
     };
@@ -135,6 +136,7 @@ async fn sell_as(store: &Store, account: &str, subscription: &str, ids: [&str; 3
         site_id: row.site_id.clone(),
         plan_id: row.plan_id.clone(),
         mode: mode.clone(),
+        stripe_account: acct.clone(),
         product_id: "prod_1".to_owned(),
         price_id: Some("price_1".to_owned()),
         meter_id: Some(meter_id),
@@ -146,6 +148,7 @@ async fn sell_as(store: &Store, account: &str, subscription: &str, ids: [&str; 3
     let paid = StripeSubscription {
         subscription_id: row.id.clone(),
         mode,
+        stripe_account: acct,
         stripe_id: "sub_stripe".to_owned(),
         stripe_status: "active".to_owned(),
         price_id: Some("price_1".to_owned()),
@@ -330,4 +333,24 @@ pub async fn the_subscriptions_own_customer_is_told(place: Place) {
     clock.0.fetch_add(2 * HOUR_MS, Ordering::Relaxed);
     assert_eq!(teller.tell_all().await.unwrap(), 1);
     assert_eq!(meter.calls.lock()[0]["payload[stripe_customer_id]"], "cus_2");
+}
+
+/// Another account that is connected in the place of the one that sold it has neither its meters nor its customers.
+pub async fn another_account_is_told_nothing_of_what_a_lost_one_sold(place: Place) {
+    let (account, subscription, mut report) = quota::node(&place).await;
+    let (meter, clock) = (Meter::default(), Arc::new(Moved::default()));
+    let (store, teller) = teller(&place, &meter, &clock).await;
+    sell(&store, &account, &subscription).await;
+    report(1_200, None).await;
+    clock.0.fetch_add(2 * HOUR_MS, Ordering::Relaxed);
+    store.raw("UPDATE stripe_accounts SET stripe_id = 'acct_2'").await;
+    assert_eq!(teller.tell_all().await.unwrap(), 0);
+    assert!(meter.calls.lock().is_empty(), "{:?}", meter.calls);
+    let tenant = store.tenant(&account);
+    let event = tenant.one::<OverageEvent>(|query| query).await.unwrap().unwrap();
+    assert_eq!(event.status, "pending", "it waits: {event:?}");
+    store.raw("UPDATE stripe_accounts SET stripe_id = 'acct_1'").await;
+    clock.0.fetch_add(2 * HOUR_MS, Ordering::Relaxed);
+    assert_eq!(teller.tell_all().await.unwrap(), 1);
+    assert_eq!(meter.total(), 200);
 }

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde_json::json;
 use stripe_sandbox::{Fault, Outcome, Planned};
 
+use super::money::broken_off;
 use super::place::{Place, actor};
-use super::shop::{Shop, price};
-use crate::billing::claims::{Proof, Redeemed, link_url, new_link, of_checkout, redeem};
-use crate::storage::KeyClaim;
+use super::shop::{Seen, Shop, price};
+use crate::billing::claims::{
+    Proof, REPLACED_WITHIN_MS, Redeemed, link_url, new_link, of_checkout, redeem,
+};
+use crate::storage::{KeyClaim, Token, column};
 use crate::world::{System, World as _};
 
 pub async fn a_plan_is_bought_and_its_key_shown_once(place: Place) {
@@ -50,6 +54,7 @@ pub async fn a_plan_is_bought_and_its_key_shown_once(place: Place) {
         shop.see(&success).await.expect(404);
     }
     assert_eq!(shop.tokens().await, 1);
+    assert_eq!(told(&shop, "token.issued").await, 1);
     let bought = shop.checkout().await;
     assert_eq!(bought["status"], "paid");
     for (kind, count) in [("product", 1), ("price", 1), ("subscription", 1)] {
@@ -57,6 +62,12 @@ pub async fn a_plan_is_bought_and_its_key_shown_once(place: Place) {
     }
     let subscription = &shop.at_stripe(&account, "subscription")[0];
     assert_eq!(subscription["application_fee_percent"], 2.5);
+}
+
+/// How often the owner is told of a kind.
+async fn told(shop: &Shop, kind: &str) -> i64 {
+    let sql = format!("SELECT COUNT(*) AS n FROM events WHERE kind = '{kind}'");
+    shop.place.store.raw_number(&sql).await
 }
 
 pub async fn two_at_once_get_one_key(place: Place) {
@@ -67,7 +78,7 @@ pub async fn two_at_once_get_one_key(place: Place) {
     let session = shop.checkout().await["session_id"].as_str().unwrap().to_owned();
     shop.sandbox.pay(&session, Outcome::Paid).unwrap();
     shop.see(&format!("/pay/weather/success?session_id={session}")).await.expect(200);
-    let one = || redeem(&shop.billing, Proof::Session(&session));
+    let one = || redeem(&shop.billing, Proof::Session(&session), None);
     let (first, second) = tokio::join!(one(), one());
     let keys = [first.unwrap(), second.unwrap()];
     let count = keys.iter().filter(|one| matches!(one, Redeemed::Key(_))).count();
@@ -96,6 +107,112 @@ async fn paid(shop: &Shop, plan: &str) -> String {
     shop.sandbox.pay(&session, Outcome::Paid).unwrap();
     shop.see(&format!("/pay/weather/success?session_id={session}")).await.expect(200);
     session
+}
+
+/// The word of a page that offers a key.
+fn once_of(page: &Seen) -> String {
+    let (_, rest) = page.text.split_once("name=\"once\" value=\"").unwrap();
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
+/// A page that offers the key of a paid session, and the form that asks for it.
+async fn offered(shop: &Shop, plan: &str) -> (String, String) {
+    let session = paid(shop, plan).await;
+    let page = shop.see(&format!("/pay/weather/success?session_id={session}")).await.expect(200);
+    let form = format!("session_id={session}&once={}", once_of(&page));
+    (session, form)
+}
+
+/// So many tokens work.
+async fn working(shop: &Shop, expected: i64) {
+    let live = "SELECT COUNT(*) AS n FROM tokens WHERE revoked_at_ms IS NULL";
+    assert_eq!(shop.place.store.raw_number(live).await, expected);
+}
+
+async fn is_live(shop: &Shop, key: &str) -> bool {
+    let account = shop.owner.get("/v1/account").await.expect(200).id();
+    let hash = policy::token::TokenHash::of(key.as_bytes()).0.to_vec();
+    let tenant = shop.place.store.tenant(&account);
+    let found = tenant.one::<Token>(|query| query.filter(column::Token::Hash.eq(hash)));
+    found.await.unwrap().is_some_and(|token| token.revoked_at_ms.is_none())
+}
+
+/// Wherever the process dies, the page that asked gets a key by asking again, and there is one.
+pub async fn a_key_whose_answer_was_lost_is_replaced(place: Place) {
+    let shop = Shop::open(place).await;
+    shop.connect().await;
+    let mut steps = 1;
+    for round in 1.. {
+        let (session, form) = offered(&shop, &format!("plan{round}")).await;
+        let once = form.rsplit('=').next().unwrap();
+        let asked = redeem(&shop.billing, Proof::Session(&session), Some(once));
+        let is_done = broken_off(asked, steps).await.is_some();
+        let shown = shop.submit("/claim", &form).await.expect(200);
+        assert!(is_live(&shop, shown.key().unwrap()).await, "after {steps} steps");
+        working(&shop, round).await;
+        // Now it went out.
+        shop.submit("/claim", &form).await.expect(404);
+        assert!(is_live(&shop, shown.key().unwrap()).await, "after {steps} steps");
+        working(&shop, round).await;
+        if is_done {
+            return;
+        }
+        steps += 1 + steps / 8;
+        assert!(round < 60, "it never ends by itself");
+    }
+}
+
+pub async fn a_lost_key_is_replaced_for_nobody_else(place: Place) {
+    let shop = Shop::open(place).await;
+    shop.connect().await;
+    let make_lost = async |plan: &str| {
+        let (session, form) = offered(&shop, plan).await;
+        let once = form.rsplit('=').next().unwrap();
+        let asked = redeem(&shop.billing, Proof::Session(&session), Some(once)).await.unwrap();
+        let Redeemed::Key(key) = asked else { panic!("{asked:?}") };
+        (session, form, key)
+    };
+    // By whoever has the session's id, with no word, another page's or an empty one.
+    let (session, form, first) = make_lost("one").await;
+    let (_, other) = offered(&shop, "two").await;
+    let other = other.rsplit('=').next().unwrap();
+    for wrong in ["", "&once=", "&once=once_guessed", &format!("&once={other}")] {
+        shop.submit("/claim", &format!("session_id={session}{wrong}")).await.expect(404);
+        assert!(is_live(&shop, &first.text).await, "{wrong}");
+    }
+    // A browser that goes away before it has the answer asks again; twice at once leave one key.
+    let body = axum::body::Body::from(form.clone());
+    let request = http::Request::post("/claim")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(body);
+    drop(tower::ServiceExt::oneshot(shop.router.clone(), request.unwrap()).await.unwrap());
+    assert!(!is_live(&shop, &first.text).await, "another took its place");
+    let again = || redeem(&shop.billing, Proof::Session(&session), form.rsplit('=').next());
+    let (one, two) = tokio::join!(again(), again());
+    let keys: Vec<_> = [one.unwrap(), two.unwrap()]
+        .into_iter()
+        .filter_map(|one| match one {
+            Redeemed::Key(key) => Some(key.text),
+            _ => None,
+        })
+        .collect();
+    let mut live = 0;
+    for key in &keys {
+        live += usize::from(is_live(&shop, key).await);
+    }
+    assert_eq!((keys.len(), live), (2, 1));
+    working(&shop, 1).await;
+    assert_eq!(told(&shop, "token.revoked").await, 3, "the owner is told");
+    assert_eq!(told(&shop, "token.issued").await, 4);
+
+    // Too late, and where the owner has revoked it.
+    let (_, late, _) = make_lost("three").await;
+    let sql = format!("UPDATE claims SET redeemed_at_ms = redeemed_at_ms - {REPLACED_WITHIN_MS}");
+    shop.place.store.raw(&sql).await;
+    shop.submit("/claim", &late).await.expect(404);
+    let (_, revoked, key) = make_lost("four").await;
+    shop.owner.delete(&format!("/v1/tokens/{}", key.token.id)).await.expect(200);
+    shop.submit("/claim", &revoked).await.expect(404);
 }
 
 pub async fn a_link_is_good_once_and_by_post_alone(place: Place) {
@@ -137,7 +254,7 @@ pub async fn a_key_waits_for_the_connected_nodes(place: Place) {
             "UPDATE nodes SET last_seen_at_ms = {now_ms} + 60000, applied_sequence = {applied}"
         );
         shop.place.store.raw(&seen).await;
-        let redeemed = redeem(&shop.billing, Proof::Session(&session)).await.unwrap();
+        let redeemed = redeem(&shop.billing, Proof::Session(&session), None).await.unwrap();
         let Redeemed::Key(key) = redeemed else { panic!("{redeemed:?}") };
         assert_eq!(key.is_acknowledged, is_acknowledged, "applied {applied}");
     }
@@ -155,6 +272,8 @@ pub async fn free_plans_need_no_stripe(place: Place) {
     let shown = take(format!("plan={plan}&email=me@example.com")).await.expect(200);
     assert!(shown.key().unwrap().starts_with("pf_live_"));
     assert_eq!(shop.tokens().await, 1);
+    assert_eq!(told(&shop, "token.issued").await, 1);
+    assert_eq!(told(&shop, "subscription.created").await, 1);
     // Somebody who takes one after the other is told to wait.
     let mut last = 200;
     for number in 0..200 {

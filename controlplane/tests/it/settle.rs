@@ -8,7 +8,7 @@ use stripe_sandbox::{Card, Exhausted, Fault, Outcome, Planned};
 use crate::billing::settle::Owner;
 use crate::billing::stripe::{Mode, SubscriptionUpdate};
 use crate::billing::worker::CROWD_MIN;
-use crate::storage::{EventState, StripeSubscription};
+use crate::storage::{EventState, JobClaim, StripeSubscription};
 
 use super::money::{self, DAY, MONTH, Shop, killed};
 use super::place::Place;
@@ -248,7 +248,9 @@ pub async fn many_that_renew_at_once_are_fetched_as_lists(place: Place) {
         }
         let crowd = place.store.stripe_crowd(CROWD_MIN).await.unwrap().unwrap();
         let prefix = crowd.prefix();
-        let beside = place.store.claim_stripe_jobs_beside(1_000, 0, Some(&prefix)).await.unwrap();
+        let claim =
+            JobClaim { jobs_max: 1_000, all_max: 1_000, lease_ms: 0, beside: Some(&prefix) };
+        let beside = place.store.claim_stripe_jobs_of(claim).await.unwrap();
         assert!(beside.iter().all(|job| !job.subject.starts_with("subscription/")), "{beside:?}");
         shop.sandbox.take_load();
         crowd
@@ -277,6 +279,46 @@ pub async fn many_that_renew_at_once_are_fetched_as_lists(place: Place) {
     shop.settle().await;
     assert_eq!(place.store.raw_number(WAITING).await, 0);
     as_there().await;
+}
+
+/// Whatever all others wait for, who has paid is given the key's claim.
+pub async fn a_checkout_overtakes_all_others(place: Place) {
+    const HELD: usize = 40;
+    let shop = Shop::open(&place).await;
+    let checkout = shop.checkout().await;
+    let told_of_charges: Vec<_> = (0..HELD)
+        .map(|number| {
+            let kind = "charge.refunded";
+            let mut event =
+                super::stripe_inbox::event(&format!("evt_{number}"), kind, &format!("ch_{number}"));
+            event["account"] = shop.stripe_account.as_str().into();
+            event
+        })
+        .collect();
+    for event in &told_of_charges {
+        shop.tell(event).await;
+    }
+    // Stripe does not answer about them, and a try takes half a minute.
+    shop.sandbox.plan_fault(Planned::next(Fault::HangBefore, "/v1/charges", u32::MAX));
+    let worker = tokio::spawn(shop.worker().run());
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let has = async |sql: &str, least: i64| {
+        while place.store.raw_number(sql).await < least {
+            assert!(tokio::time::Instant::now() < deadline, "not in time: {sql}");
+            tokio::task::yield_now().await;
+        }
+    };
+    has("SELECT COUNT(*) AS n FROM stripe_leases WHERE name LIKE '%/charge/%'", 16).await;
+    shop.sandbox.pay(&checkout.session_id.unwrap(), Outcome::Paid).unwrap();
+    for event in shop.events() {
+        if event["type"] == "checkout.session.completed" {
+            shop.tell(&event).await;
+        }
+    }
+    has("SELECT COUNT(*) AS n FROM claims", 1).await;
+    let waiting = "SELECT COUNT(*) AS n FROM stripe_events WHERE state = 'waiting'";
+    assert_eq!(place.store.raw_number(waiting).await, HELD as i64, "all others wait still");
+    worker.abort();
 }
 
 pub async fn what_was_never_told_is_found(place: Place) {

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
 use crate::billing::webhooks::{BODY_BYTES_MAX, WebhookSecrets, Webhooks, header_of};
-use crate::storage::{Arrived, EventState, StripeAccount, StripeEvent};
+use crate::storage::{Arrived, EventState, JobClaim, StripeAccount, StripeEvent};
 use crate::world::{System, World};
 
 use super::client::Client;
@@ -225,6 +225,70 @@ pub async fn a_subject_is_one_job_of_one_worker(place: Place) {
     let late = first.claim_stripe_jobs(100, 60_000).await.unwrap();
     assert_eq!(late.len(), 1);
     assert_eq!(late[0].events.len(), 1);
+}
+
+pub async fn checkouts_come_first_and_a_crowd_is_left_its_renewals_alone(place: Place) {
+    connect(&place).await;
+    let endpoint = Endpoint::of(&place);
+    for number in 0..40 {
+        let renewal = event(
+            &format!("evt_{number}"),
+            "customer.subscription.updated",
+            &format!("sub_{number}"),
+        );
+        endpoint.tell(&renewal).await;
+    }
+    for (id, kind, object) in [
+        ("evt_a", "charge.refunded", "ch_1"),
+        ("evt_b", "customer.subscription.deleted", "sub_3"),
+        ("evt_c", "customer.subscription.created", "sub_new"),
+        ("evt_d", "checkout.session.expired", "cs_old"),
+        ("evt_e", "checkout.session.completed", "cs_1"),
+        ("evt_f", "checkout.session.async_payment_succeeded", "cs_2"),
+    ] {
+        endpoint.tell(&event(id, kind, object)).await;
+    }
+    let store = &place.store;
+    assert!(store.has_waiting_buyers().await.unwrap());
+    let prefix = "test/acct_1/subscription/";
+    for (jobs_max, all_max, beside, expected) in [
+        (0, 1, None, vec!["session/cs_1"]),
+        (0, 9, None, vec!["session/cs_1", "session/cs_2"]),
+        (9, 2, None, vec!["session/cs_1", "session/cs_2"]),
+        (
+            2,
+            4,
+            None,
+            vec!["session/cs_1", "session/cs_2", "subscription/sub_0", "subscription/sub_1"],
+        ),
+        (
+            20,
+            24,
+            Some(prefix),
+            vec![
+                "charge/ch_1",
+                "session/cs_1",
+                "session/cs_2",
+                "session/cs_old",
+                "subscription/sub_3",
+                "subscription/sub_new",
+            ],
+        ),
+    ] {
+        let claim = JobClaim { jobs_max, all_max, lease_ms: 60_000, beside };
+        let jobs = store.claim_stripe_jobs_of(claim).await.unwrap();
+        let mut found: Vec<_> = jobs.iter().map(|job| job.subject.as_str()).collect();
+        found.sort_unstable();
+        assert_eq!(found, expected, "{claim:?}");
+        if jobs_max == 20 {
+            assert!(!store.has_waiting_buyers().await.unwrap(), "somebody has them");
+            let deleted = jobs.iter().find(|job| job.subject == "subscription/sub_3").unwrap();
+            assert_eq!(deleted.events.len(), 2, "all that waits for it");
+        }
+        for job in &jobs {
+            store.release(&job.lease).await.unwrap();
+        }
+    }
 }
 
 pub async fn a_job_is_tried_again_and_given_up(place: Place) {

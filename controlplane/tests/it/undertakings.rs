@@ -27,37 +27,22 @@ use super::shop::{Shop, price};
 use super::stripe_inbox::Endpoint;
 use super::webhooks::Moved;
 
-/// A flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    Connects,
-    BringsPlans,
-    BringsPlansBySweep,
-    Reprices,
-    Retires,
-    ChecksOut,
-    TakesKey,
-    Settles,
-    SettlesRefund,
-    SettlesDispute,
-    Upgrades,
-    Downgrades,
-    Previews,
-    CancelsLater,
-    CancelsNow,
-    Resumes,
-    OpensPortal,
-    TellsOverage,
-    Sweeps,
-}
-use Flow::{
-    BringsPlans, BringsPlansBySweep, CancelsLater, CancelsNow, ChecksOut, Connects, Downgrades,
-    OpensPortal, Previews, Reprices, Resumes, Retires, Settles, SettlesDispute, SettlesRefund,
-    Sweeps, TakesKey, TellsOverage, Upgrades,
-};
+/// The flows, in the order in which they are tried.
+macro_rules! flows {
+    ($($flow:ident),* $(,)?) => {
+        /// A flow.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Flow {
+            $($flow),*
+        }
+        use Flow::{$($flow),*};
 
-/// All of them.
-pub const FLOWS: &[Flow] = &[
+        /// All of them.
+        pub const FLOWS: &[Flow] = &[$($flow),*];
+    };
+}
+
+flows! {
     BringsPlans,
     BringsPlansBySweep,
     Reprices,
@@ -77,7 +62,7 @@ pub const FLOWS: &[Flow] = &[
     TellsOverage,
     Sweeps,
     Connects,
-];
+}
 
 /// How often a worker looks.
 const LOOKS: usize = 3;

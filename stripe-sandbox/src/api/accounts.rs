@@ -395,15 +395,33 @@ pub fn activate(state: &mut State, id: &str) -> Result<(), StripeError> {
 /// # Errors
 /// No such account, or no access.
 pub fn deauthorize(state: &mut State, id: &str) -> Result<(), StripeError> {
+    revoke(state, id)?;
+    let application =
+        json!({"id": state.config.client_id, "object": "application", "name": "PayFence"});
+    state.emit(id, "account.application.deauthorized", &application)
+}
+
+/// The platform's access ends, and nothing tells it so: no event is made that could be delivered or listed.
+///
+/// # Errors
+/// No such account, or no access.
+pub fn revoke(state: &mut State, id: &str) -> Result<(), StripeError> {
     let mut account = state.must(PLATFORM, V2, id)?;
     if !flag(&account, "_connected") {
         return Err(StripeError::missing("account", id));
     }
     account["_connected"] = json!(false);
-    state.put(PLATFORM, &account)?;
-    let application =
-        json!({"id": state.config.client_id, "object": "application", "name": "PayFence"});
-    state.emit(id, "account.application.deauthorized", &application)
+    state.put(PLATFORM, &account)
+}
+
+/// The platform may act for the account again, and nothing tells of it.
+///
+/// # Errors
+/// No such account.
+pub fn restore(state: &mut State, id: &str) -> Result<(), StripeError> {
+    let mut account = state.must(PLATFORM, V2, id)?;
+    account["_connected"] = json!(true);
+    state.put(PLATFORM, &account)
 }
 
 /// An account that exists already and connects by OAuth: its code to redeem.

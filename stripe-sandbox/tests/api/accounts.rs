@@ -117,6 +117,24 @@ async fn an_account_there_is_connects_by_oauth_and_its_code_works_once() {
 }
 
 #[tokio::test]
+async fn access_can_end_without_a_word() {
+    let world = World::new().await;
+    let account = id(&world.post("/v2/core/accounts", "{}").await);
+    let acts = async || {
+        let headers = [("stripe-account", account.as_str()), ("stripe-version", API_VERSION)];
+        let own = world.send("GET", "/v1/account", "", &headers).await;
+        (own.status, own.body["error"]["code"].as_str().map(str::to_owned))
+    };
+    assert_eq!(acts().await, (200, None));
+    let told = world.sandbox.objects(&account, "event").len();
+    world.sandbox.revoke(&account).expect("it was connected");
+    assert_eq!(acts().await, (403, Some("account_invalid".to_owned())));
+    assert_eq!(world.sandbox.objects(&account, "event").len(), told);
+    world.sandbox.restore(&account).expect("it is there");
+    assert_eq!(acts().await, (200, None));
+}
+
+#[tokio::test]
 async fn accounts_see_nothing_of_one_another() {
     let mut world = World::new().await;
     let accounts = [

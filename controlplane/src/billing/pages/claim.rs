@@ -1,21 +1,30 @@
 //! From a payment to a key: the success page, the e-mailed link, and the POST that shows the key.
 //!
 //! In: a session's id, or a link's secret. Out: a button; the key, once.
-//! Always holds: a GET makes no key; an id or a secret that is guessed, over or used shows none, and does not tell which.
+//! Always holds: a GET makes no key; an id or a secret that is guessed, over or used shows none, and does not tell which. Each page that
+//! offers a key has a word of its own, with which its browser may send the form again where no answer came; once an answer went out
+//! to its last byte, it is worth nothing.
 
-use axum::body::Bytes;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
+use axum::response::{Html, IntoResponse as _, Response};
+use futures_lite::{StreamExt as _, stream};
 use maud::html;
 use serde::Deserialize;
 
 use super::view::Refresh;
-use super::{Here, Page, form, missing, name_of, shown};
+use super::{Here, Page, Trouble, form, missing, name_of, shown};
 use crate::billing::checkout;
 use crate::billing::claims::{self, Key, Proof, Redeemed};
 use crate::billing::settle::checkout::Paid;
-use crate::storage::Site;
+use crate::storage::{Site, Store, Token};
 
-const NOTHING: &str = "There is no key to be had with this link: it may have been used, or be too old. If you paid and have no key, use the link in your e-mail, or ask whoever offers the API.";
+const NOTHING: &str = "There is no key to be had with this link: it may have been used, or be too old. If you have just asked for your key and the page did not come, reload it and let your browser send the form again. If you paid and have no key, use the link in your e-mail, or ask whoever offers the API.";
+/// How long the end of an answer waits until it is kept that it went out.
+const KEPT_WITHIN: Duration = Duration::from_secs(2);
 /// The longest id of a session.
 const SESSION_CHARS_MAX: usize = 255;
 
@@ -34,6 +43,9 @@ pub(super) struct Shown {
     session_id: String,
     #[serde(default)]
     link: String,
+    /// The word of the page that the form is of.
+    #[serde(default)]
+    once: String,
 }
 
 /// Whether it has the form of a session's id, so that nothing else costs the database a look.
@@ -80,6 +92,7 @@ pub(super) async fn success(
         p { "Thank you. Your key is ready. It is shown once, so have a safe place for it at hand." }
         form method="post" action="/claim" {
             input type="hidden" name="session_id" value=(id);
+            input type="hidden" name="once" value=(claims::new_once(&**store.world()));
             button type="submit" { "Show my key" }
         }
     };
@@ -115,6 +128,7 @@ pub(super) async fn link(State(pages): Here, Path(secret): Path<String>) -> Page
         p { "Your key is shown once, so have a safe place for it at hand." }
         form method="post" action="/claim" {
             input type="hidden" name="link" value=(secret);
+            input type="hidden" name="once" value=(claims::new_once(&**pages.billing.store.world()));
             button type="submit" { "Show my key" }
         }
     };
@@ -122,22 +136,39 @@ pub(super) async fn link(State(pages): Here, Path(secret): Path<String>) -> Page
 }
 
 /// Makes the key and shows it.
-pub(super) async fn redeem(State(pages): Here, body: Bytes) -> Page {
-    let shown: Shown = form(&body)?;
+pub(super) async fn redeem(State(pages): Here, body: Bytes) -> Result<Response, Trouble> {
+    let asked: Shown = form(&body)?;
     pages.admit("claim")?;
-    let proof = match (is_session(&shown.session_id), shown.link.is_empty()) {
-        (true, true) => Proof::Session(&shown.session_id),
-        (false, false) => Proof::Link(&shown.link),
+    let proof = match (is_session(&asked.session_id), asked.link.is_empty()) {
+        (true, true) => Proof::Session(&asked.session_id),
+        (false, false) => Proof::Link(&asked.link),
         _ => return Err(missing(NOTHING)),
     };
-    match claims::redeem(&pages.billing, proof).await? {
+    match claims::redeem(&pages.billing, proof, Some(&asked.once)).await? {
         Redeemed::Key(key) => {
-            let tenant = pages.billing.store.tenant(&key.token.account_id);
+            let store = pages.billing.store.clone();
+            let tenant = store.tenant(&key.token.account_id);
             let site = tenant.get::<Site>(&key.token.site_id).await?;
-            show_key(&site.unwrap_or_default(), &key)
+            let page = show_key(&site.unwrap_or_default(), &key)?;
+            Ok(kept_once_out(page, store, key.token))
         }
         Redeemed::Nothing | Redeemed::Already => Err(missing(NOTHING)),
     }
+}
+
+/// A page with a key. When all of it has gone out, it is kept that it was shown; one that is broken off before may be asked for again.
+fn kept_once_out(page: Html<String>, store: Store, token: Token) -> Response {
+    let Html(text) = page;
+    let whole = stream::once(Ok::<_, Infallible>(Bytes::from(text)));
+    let end = stream::once_future(async move {
+        match tokio::time::timeout(KEPT_WITHIN, claims::shown(&store, &token)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "it is not kept that a key was shown"),
+            Err(_) => tracing::warn!("it is not kept in time that a key was shown"),
+        }
+    });
+    let end = end.filter_map(|()| None);
+    Html(Body::from_stream(whole.chain(end))).into_response()
 }
 
 /// A key, once.

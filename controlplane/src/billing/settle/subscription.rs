@@ -14,7 +14,7 @@ use super::{Owner, SettleError, Settled, Settler, Under, is_missing, notices};
 use crate::billing::stripe::{Mode, Subscription as Fetched};
 use crate::domain::site::{PlanDraft, SiteDraft};
 use crate::notify::{self, Event};
-use crate::overage;
+use crate::overage::{self, OverageTeller};
 use crate::storage::{
     Change, Job, Plan, PlanPrice, Site, StorageError, StripeReversal, StripeSubscription,
     Subscription, Tenant, column,
@@ -60,6 +60,12 @@ impl Settler {
             };
         }
         let failure = self.failure(owner, &fetched, known.as_ref()).await?;
+        let price = fetched.licensed().map(|item| item.price.id.as_str());
+        if let Some(facts) = known.as_ref().filter(|facts| facts.price_id.as_deref() != price) {
+            // What was used under the old plan is its meter's, whoever made the move.
+            let teller = OverageTeller::new(self.store.clone(), self.stripe.clone());
+            teller.store_left(&owner.account_id, &facts.subscription_id).await?;
+        }
         let is_invoiced =
             |job: &Job| job.events.iter().any(|it| INVOICED.contains(&it.kind.as_str()));
         if let Some(facts) = known.filter(|_| under.job.is_some_and(is_invoiced)) {
@@ -69,7 +75,7 @@ impl Settler {
         let notices = self.notices(owner, under.job).await?;
         let mut change = self.change(owner).await?;
         let written = overwrite(&mut change, owner, &fetched, failure).await?;
-        notices::tell(&mut change, &written, &fetched, &notices).await?;
+        notices::tell(&mut change, owner, &written, &fetched, &notices).await?;
         under.commit(change).await?;
         Ok(Settled::Written)
     }

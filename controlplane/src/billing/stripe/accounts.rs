@@ -13,6 +13,9 @@ use super::client::{Call, Scope, Stripe, segment};
 use super::form::Body;
 use super::{Mode, StripeError};
 
+/// The path of the account that a call is made on.
+pub(super) const OWN_ACCOUNT: &str = "/v1/account";
+
 /// What of an account is answered with.
 const INCLUDE: [&str; 3] = ["defaults", "configuration.merchant", "requirements"];
 
@@ -138,6 +141,13 @@ impl std::fmt::Debug for OauthToken {
     }
 }
 
+/// Whose account a call is made on.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct OwnAccount {
+    /// `acct_…`.
+    pub id: String,
+}
+
 #[derive(Serialize)]
 struct TokenRequest<'a> {
     grant_type: &'a str,
@@ -175,6 +185,11 @@ impl Stripe {
         let query = json!({ "include": INCLUDE });
         let call = Call::list(format!("/v2/core/accounts/{}", segment(id)?), &query)?;
         self.send(&Scope::platform(mode), call).await
+    }
+
+    /// The account that calls of this scope are made on: the platform's own, or a connected one for as long as we may act for it.
+    pub async fn own_account(&self, scope: &Scope) -> Result<OwnAccount, StripeError> {
+        self.send(scope, Call::get(OWN_ACCOUNT)).await
     }
 
     /// A link on which the owner sets the account up.

@@ -4,6 +4,7 @@
 //! Always holds: a POST is sent again only with the idempotency key that it was sent with, or where no connection was had;
 //! the log has method, path, status, tries and Stripe's request id, and nothing that was sent.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +15,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::bucket::{BucketLimit, Buckets};
+use super::accounts::OWN_ACCOUNT;
+use super::bucket::{BucketLimit, Buckets, WAIT_MAX};
 use super::error::{ErrorBody, Refusal};
 use super::form::{Body, form};
-use super::retry::{Ended, is_worth_retrying};
+use super::retry::{Ended, is_worth_retrying, retry_after};
+use super::suspects::Suspects;
 use super::{Mode, RetryRules, SecretKey, SecretKeys, StripeError, VERSION};
 use crate::world::World;
 
@@ -113,6 +116,7 @@ struct Inner {
     http: reqwest::Client,
     settings: StripeSettings,
     buckets: Buckets,
+    suspects: Suspects,
     world: Arc<dyn World>,
 }
 
@@ -157,6 +161,8 @@ enum Tried {
     Failed {
         error: StripeError,
         is_worth_retrying: bool,
+        /// How long Stripe says to wait.
+        retry_after: Option<Duration>,
     },
 }
 
@@ -168,7 +174,15 @@ impl Stripe {
     pub fn new(settings: StripeSettings, world: Arc<dyn World>) -> Result<Self, String> {
         let http = link::control::client::client(None, CONNECT_TIMEOUT)?;
         let buckets = Buckets::new(settings.limit);
-        Ok(Self { inner: Arc::new(Inner { http, settings, buckets, world }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                http,
+                settings,
+                buckets,
+                suspects: Suspects::default(),
+                world,
+            }),
+        })
     }
 
     /// Whether there is a key of this mode.
@@ -195,23 +209,68 @@ impl Stripe {
     ) -> Result<T, StripeError> {
         let headers = self.headers(scope, &call)?;
         let rules = self.inner.settings.retry;
-        let mut tried = 0;
+        let (mut tried, mut last) = (0, None);
         loop {
-            self.wait_for_turn(scope).await?;
+            if let Err(busy) = self.wait_for_turn(scope).await {
+                // Of what was sent already more is known than that there is no room.
+                return Err(last.unwrap_or(busy));
+            }
             tried += 1;
-            let failed = match self.try_once(&call, &headers, tried).await {
+            let (error, wait) = match self.try_once(&call, &headers, tried).await {
                 Tried::Answered(body) => return read(&body),
-                Tried::Failed { error, is_worth_retrying: true } if tried < rules.tries_max => {
-                    error
+                Tried::Failed { error, is_worth_retrying, retry_after } => {
+                    self.hold_back(scope, &error, retry_after);
+                    self.suspect(scope, &call, &error);
+                    let told = retry_after.unwrap_or_default();
+                    if !is_worth_retrying || tried >= rules.tries_max || told > WAIT_MAX {
+                        return Err(error);
+                    }
+                    let mut random = [0u8; 2];
+                    self.inner.world.fill(&mut random);
+                    (error, rules.wait(tried, u16::from_le_bytes(random)).max(told))
                 }
-                Tried::Failed { error, .. } => return Err(error),
             };
-            let mut random = [0u8; 2];
-            self.inner.world.fill(&mut random);
-            let wait = rules.wait(tried, u16::from_le_bytes(random));
-            tracing::debug!(path = call.path, tried, %failed, "a call to Stripe is tried again");
+            tracing::debug!(path = call.path, tried, failed = %error, "a call to Stripe is tried again");
+            last = Some(error);
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Where Stripe says how long to wait, the account's other calls wait, too. A lock is one object's alone.
+    pub(super) fn hold_back(
+        &self,
+        scope: &Scope,
+        error: &StripeError,
+        retry_after: Option<Duration>,
+    ) {
+        if let Some(wait) = retry_after
+            && error.code() != Some("lock_timeout")
+        {
+            let account = scope.stripe_account.as_deref();
+            tracing::debug!(account, ?wait, "Stripe asks for calls to wait");
+            self.inner.buckets.hold(scope.mode, account, wait, Instant::now());
+        }
+    }
+
+    /// Keeps that somebody is to look whether an account is ours to call. Whoever looks asks for the account itself, and knows.
+    fn suspect(&self, scope: &Scope, call: &Call<'_>, error: &StripeError) {
+        if let Some(account) = &scope.stripe_account
+            && error.is_access_lost()
+            && call.path != OWN_ACCOUNT
+        {
+            self.inner.suspects.add(scope.mode, account);
+        }
+    }
+
+    /// Connected accounts for which this process was refused since it was asked last.
+    #[must_use]
+    pub fn take_suspects(&self) -> BTreeSet<(Mode, String)> {
+        self.inner.suspects.take()
+    }
+
+    /// Keeps that an account is still to be looked at.
+    pub fn keep_suspect(&self, mode: Mode, stripe_account: &str) {
+        self.inner.suspects.add(mode, stripe_account);
     }
 
     async fn wait_for_turn(&self, scope: &Scope) -> Result<(), StripeError> {
@@ -288,26 +347,35 @@ impl Stripe {
 
 fn unanswered(reason: String, is_safe: bool) -> Tried {
     let error = StripeError::Unreachable(reason);
-    Tried::Failed { error, is_worth_retrying: is_safe && is_worth_retrying(Ended::Unanswered) }
+    let is_worth_retrying = is_safe && is_worth_retrying(Ended::Unanswered);
+    Tried::Failed { error, is_worth_retrying, retry_after: None }
 }
 
 fn refused(status: u16, head: &HeaderMap, request_id: Option<String>, body: &[u8]) -> Tried {
     let should_retry = text_of(head, "stripe-should-retry").map(|word| word == "true");
+    let retry_after = retry_after(status, text_of(head, "retry-after").as_deref());
     let Ok(parsed) = serde_json::from_slice::<ErrorBody>(body) else {
         let reason = "an error that is not JSON".to_owned();
         let ended = Ended::Answered { status, should_retry, code: None };
         let error = StripeError::Unreadable { status, reason };
-        return Tried::Failed { error, is_worth_retrying: is_worth_retrying(ended) };
+        let is_worth_retrying = is_worth_retrying(ended);
+        return Tried::Failed { error, is_worth_retrying, retry_after };
     };
     let is_replayed = text_of(head, "idempotent-replayed").is_some_and(|word| word == "true");
-    let refusal = Box::new(Refusal { status, request_id, is_replayed, ..parsed.refusal() });
+    let refusal = Box::new(Refusal {
+        status,
+        request_id,
+        is_replayed,
+        retry_after_s: retry_after.map(|wait| wait.as_secs()),
+        ..parsed.refusal()
+    });
     if refusal.kind == "idempotency_error" && status == 400 {
         let error = StripeError::IdempotencyMismatch(refusal);
-        return Tried::Failed { error, is_worth_retrying: false };
+        return Tried::Failed { error, is_worth_retrying: false, retry_after: None };
     }
     let ended = Ended::Answered { status, should_retry, code: refusal.code.as_deref() };
     let is_worth_retrying = !is_replayed && is_worth_retrying(ended);
-    Tried::Failed { error: StripeError::Refused(refusal), is_worth_retrying }
+    Tried::Failed { error: StripeError::Refused(refusal), is_worth_retrying, retry_after }
 }
 
 fn text_of(head: &HeaderMap, name: &str) -> Option<String> {

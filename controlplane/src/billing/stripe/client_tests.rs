@@ -100,6 +100,59 @@ async fn tries_follow_the_rules_with_the_same_key() {
 }
 
 #[tokio::test]
+async fn no_wait_is_shorter_than_stripe_says() {
+    let asked = |status: u16, code: &str, wait: &'static str| {
+        error(status, json!({ "code": code, "message": "slow down" })).with("retry-after", wait)
+    };
+    for (name, first, tries, waited_ms) in [
+        ("a 503", asked(503, "", "1"), 2, 1_000),
+        ("a lock", asked(429, "lock_timeout", "1"), 2, 1_000),
+        ("told to", asked(429, "", "1").with("stripe-should-retry", "true"), 2, 1_000),
+        ("a 500, which it is not for", asked(500, "", "1"), 2, 0),
+        ("longer than a call may wait", asked(503, "", "21"), 1, 0),
+        ("a 429 that is not to be tried again", asked(429, "rate_limit", "1"), 1, 0),
+    ] {
+        let (server, base) = Scripted::start([first, good()]).await;
+        let begun = tokio::time::Instant::now();
+        let scope = Scope::platform(Mode::Test);
+        let made = client(&base).create_product(&scope, &product(), "pf_key").await;
+        assert_eq!((made.is_ok(), server.came().len()), (tries == 2, tries), "{name}: {made:?}");
+        assert!(begun.elapsed() >= Duration::from_millis(waited_ms), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_is_to_wait_is_sent_nothing_else_meanwhile() {
+    let limited = error(429, json!({ "code": "rate_limit", "message": "slow down" }));
+    let steps = [limited.with("retry-after", "50"), good(), good()];
+    let (server, base) = Scripted::start(steps).await;
+    let stripe = client(&base);
+    let [one, other] = ["acct_1", "acct_2"].map(|account| Scope::connected(Mode::Test, account));
+    let refused = stripe.product(&one, "plan_1").await.unwrap_err();
+    assert_eq!((refused.is_temporary(), refused.retry_after_s()), (true, Some(50)));
+    assert_eq!(stripe.product(&one, "plan_1").await, Err(StripeError::Busy));
+    stripe.product(&other, "plan_1").await.unwrap();
+    stripe.product(&Scope::platform(Mode::Test), "plan_1").await.unwrap();
+    assert_eq!(server.came().len(), 3);
+}
+
+/// What is not known of a call that was sent is not forgotten because there is no room for another try.
+#[tokio::test]
+async fn a_call_that_finds_no_room_for_another_try_says_what_it_met() {
+    let away = error(503, json!({ "type": "api_error", "message": "later" }));
+    let (_server, base) = Scripted::start([away]).await;
+    let stripe = client(&base);
+    let scope = Scope::platform(Mode::Test);
+    // The account is told to wait while this one is under way.
+    let (request, wait) = (product(), Some(Duration::from_secs(60)));
+    let made = stripe.create_product(&scope, &request, "pf_key");
+    let held = async { stripe.hold_back(&scope, &StripeError::Busy, wait) };
+    let (made, ()) = tokio::join!(made, held);
+    let error = made.unwrap_err();
+    assert!(error.is_uncertain(), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_code_of_oauth_is_sent_once() {
     let (server, base) = Scripted::start([Step::Broken, good()]).await;
     let outcome = client(&base).oauth_token(Mode::Test, "ac_1").await;

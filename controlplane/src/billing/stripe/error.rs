@@ -22,6 +22,8 @@ pub struct Refusal {
     pub message: String,
     /// What Stripe knows the request by.
     pub request_id: Option<String>,
+    /// How long Stripe says to wait (`Retry-After`), seconds.
+    pub retry_after_s: Option<u64>,
     /// Whether it is the stored answer to an earlier request with the same idempotency key: trying again with that key
     /// gives it again.
     pub is_replayed: bool,
@@ -77,6 +79,15 @@ impl StripeError {
             Self::Unreachable(_) | Self::Unreadable { .. } => true,
             Self::Refused(refusal) => refusal.status >= 500,
             _ => false,
+        }
+    }
+
+    /// How long Stripe said to wait before anything is sent again, seconds.
+    #[must_use]
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after_s,
+            _ => None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! When a call is tried again, and how long before that.
 //!
 //! In: how a try ended; a random number. Out: yes or no; a wait.
-//! Always holds: what Stripe says with `Stripe-Should-Retry` wins; waits grow and are spread out, so that many callers do
+//! Always holds: what Stripe says with `Stripe-Should-Retry` wins, and no wait is shorter than its `Retry-After`; waits grow and are spread out, so that many callers do
 //! not come back in step.
 
 use std::time::Duration;
@@ -42,6 +42,13 @@ pub(super) fn is_worth_retrying(ended: Ended<'_>) -> bool {
         Ended::Answered { status: 429, code, .. } => code == Some("lock_timeout"),
         Ended::Answered { status, .. } => status == 409 || status >= 500,
     }
+}
+
+/// How long an answer says to wait before anything is sent again. Stripe gives whole seconds, with 429 and 503.
+pub(super) fn retry_after(status: u16, header: Option<&str>) -> Option<Duration> {
+    let is_meant = matches!(status, 429 | 503);
+    let seconds = header.filter(|_| is_meant)?.trim().parse::<u32>().ok()?;
+    (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
 }
 
 impl RetryRules {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Ended, RetryRules, is_worth_retrying};
+use super::{Ended, RetryRules, is_worth_retrying, retry_after};
 
 #[test]
 fn what_stripe_says_wins_and_the_rest_goes_by_status() {
@@ -41,5 +41,24 @@ fn waits_double_up_to_a_bound_and_are_spread() {
         (u32::MAX, u16::MAX, 5_000),
     ] {
         assert_eq!(rules.wait(tried, random), Duration::from_millis(expected_ms), "{tried}");
+    }
+}
+
+#[test]
+fn stripe_says_how_long_to_wait_with_two_statuses() {
+    for (status, header, expected_s) in [
+        (429, Some("7"), Some(7)),
+        (503, Some(" 120 "), Some(120)),
+        (503, None, None),
+        (429, Some("0"), None),
+        (429, Some("-1"), None),
+        (429, Some("1.5"), None),
+        (429, Some("Wed, 21 Oct 2026 07:28:00 GMT"), None),
+        (429, Some("99999999999999999999"), None),
+        (500, Some("7"), None),
+        (400, Some("7"), None),
+    ] {
+        let expected = expected_s.map(Duration::from_secs);
+        assert_eq!(retry_after(status, header), expected, "{status} {header:?}");
     }
 }

@@ -248,6 +248,9 @@ pub struct Invoice {
     /// Where the buyer can pay it.
     #[serde(default)]
     pub hosted_invoice_url: Option<String>,
+    /// How often it was tried to be paid.
+    #[serde(default)]
+    pub attempt_count: i64,
     /// Unix seconds; when Stripe tries again.
     #[serde(default)]
     pub next_payment_attempt: Option<i64>,

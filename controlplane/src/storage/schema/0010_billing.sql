@@ -34,7 +34,7 @@ CREATE TABLE stripe_subscriptions (
     {ROW},
     subscription_id TEXT NOT NULL REFERENCES subscriptions (id), mode TEXT NOT NULL, stripe_account TEXT NOT NULL,
     stripe_id TEXT NOT NULL, stripe_status TEXT NOT NULL, item_id TEXT, price_id TEXT, metered_item_id TEXT, period_start_ms BIGINT,
-    period_end_ms BIGINT, cancel_at_ms BIGINT, pending_plan_id TEXT, facts TEXT NOT NULL, fetched_at_ms BIGINT NOT NULL
+    period_end_ms BIGINT, cancel_at_ms BIGINT, pending_plan_id TEXT, mailed_attempt TEXT, facts TEXT NOT NULL, fetched_at_ms BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX stripe_subscriptions_subscription ON stripe_subscriptions (subscription_id);
 CREATE UNIQUE INDEX stripe_subscriptions_stripe ON stripe_subscriptions (account_id, stripe_id, mode);
@@ -48,7 +48,7 @@ CREATE INDEX checkouts_account ON checkouts (account_id, key);
 CREATE TABLE claims (
     {ROW},
     subscription_id TEXT NOT NULL REFERENCES subscriptions (id), checkout_id TEXT, link_hash {BLOB},
-    session_until_ms BIGINT, link_until_ms BIGINT, redeemed_at_ms BIGINT, token_id TEXT
+    session_until_ms BIGINT, link_until_ms BIGINT, redeemed_at_ms BIGINT, token_id TEXT, once_hash {BLOB}, shown_at_ms BIGINT
 );
 CREATE UNIQUE INDEX claims_checkout ON claims (checkout_id) WHERE checkout_id IS NOT NULL;
 CREATE UNIQUE INDEX claims_link ON claims (link_hash) WHERE link_hash IS NOT NULL;

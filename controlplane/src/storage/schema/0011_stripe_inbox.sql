@@ -6,6 +6,8 @@ CREATE TABLE stripe_events (
 );
 CREATE UNIQUE INDEX stripe_events_event ON stripe_events (stripe_account, event_id);
 CREATE INDEX stripe_events_waiting ON stripe_events (due_at_ms, key) WHERE state = 'waiting';
+CREATE INDEX stripe_events_buyers ON stripe_events (due_at_ms, key) 
+    WHERE state = 'waiting' AND kind IN ('checkout.session.completed', 'checkout.session.async_payment_succeeded');
 CREATE INDEX stripe_events_subject ON stripe_events (subject, key) WHERE state = 'waiting';
 CREATE INDEX stripe_events_dead ON stripe_events (account_id, key) WHERE state = 'dead';
 CREATE INDEX stripe_events_account ON stripe_events (account_id, key);
