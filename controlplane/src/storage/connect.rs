@@ -14,6 +14,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 use super::database::{Database, Suspicion};
 use super::error::{StorageError, StorageResult};
+use super::turns::Turns;
 
 /// How long a request waits for a connection before it is told to come back.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -85,7 +86,8 @@ pub(super) fn open(url: &str, connections_max: u32) -> Result<Database, UrlError
         .acquire_timeout(SQLITE_BUSY_TIMEOUT + ACQUIRE_TIMEOUT)
         .connect_lazy_with(options);
     let pool = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
-    Ok(Database::new(pool, Suspicion::default()))
+    let turns = Turns::new(SQLITE_BUSY_TIMEOUT + ACQUIRE_TIMEOUT);
+    Ok(Database::new(pool, Suspicion::default()).with_turns(turns))
 }
 
 /// What comes of `asked`, which may be cut off in the middle.

@@ -5,7 +5,8 @@
 //! Always holds: the pool's connections have no transaction open. A future that is dropped while `BEGIN` is on its way would leave
 //! one: the driver counts it only once it was answered, so nothing rolls it back, and whoever has the connection next works in
 //! a transaction that nobody commits. So `BEGIN` is awaited by a task of its own; and where not even that is answered, no connection that
-//! comes back within [`SUSPECT`] is used again. The driver's own types do not leave this file and [`super::connect`].
+//! comes back within [`SUSPECT`] is used again. Where the database has one writer, whoever writes has its turn ([`Turns`]), from
+//! before it has a connection until its transaction is over. The driver's own types do not leave this file and [`super::connect`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +15,15 @@ use parking_lot::Mutex;
 use sea_orm::prelude::async_trait::async_trait;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult,
-    QueryResult, RuntimeErr, Statement, TransactionOptions, TransactionTrait as _,
+    QueryResult, RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionTrait as _,
 };
 use sqlx::PgPool;
 use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
 use super::connect::ACQUIRE_TIMEOUT;
+use super::turns::{Turn, Turns, Urgency};
 
 /// How long a statement is waited for: longer than the database lets one run, so that whoever is alive has answered.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(15);
@@ -62,16 +65,43 @@ impl Suspicion {
 pub(super) struct Database {
     pool: DatabaseConnection,
     suspicion: Suspicion,
+    /// Of those who write; none where many can at once.
+    turns: Option<Turns>,
+    urgency: Urgency,
 }
 
 impl Database {
     pub(super) fn new(pool: DatabaseConnection, suspicion: Suspicion) -> Self {
-        Self { pool, suspicion }
+        Self { pool, suspicion, turns: None, urgency: Urgency::default() }
+    }
+
+    /// The same, where one writes at a time.
+    pub(super) fn with_turns(self, turns: Turns) -> Self {
+        Self { turns: Some(turns), ..self }
+    }
+
+    /// The same, for whom somebody outside waits: what is written by it comes before what else waits to be written.
+    pub(super) fn urgent(&self) -> Self {
+        Self { urgency: Urgency::First, ..self.clone() }
+    }
+
+    async fn turn(&self, writes: bool) -> Result<Option<Turn>, DbErr> {
+        match &self.turns {
+            Some(turns) if writes => turns.take(self.urgency).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// A statement's turn: whatever is no plain `SELECT` may write.
+    async fn turn_of(&self, sql: &str) -> Result<Option<Turn>, DbErr> {
+        self.turn(!sql.trim_start().starts_with("SELECT")).await
     }
 
     /// Begins a transaction, which is rolled back when it is dropped, and when this future is.
     pub(super) async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
-        let Self { pool, suspicion } = self.clone();
+        let writes = options.sqlite_transaction_mode == Some(SqliteTransactionMode::Immediate);
+        let turn = self.turn(writes).await?;
+        let Self { pool, suspicion, .. } = self.clone();
         let begun = tokio::spawn(async move {
             let mut begin = std::pin::pin!(pool.begin_with_options(options));
             tokio::select! {
@@ -84,7 +114,7 @@ impl Database {
             Err(no_answer())
         });
         let begun = begun.await.unwrap_or_else(|error| Err(lost(error.to_string())));
-        begun.map(Transaction)
+        Ok(Transaction { inner: begun?, _turn: turn })
     }
 
     /// PostgreSQL's own pool.
@@ -100,12 +130,16 @@ impl Database {
 
 /// A transaction. Dropped, it is rolled back.
 #[derive(Debug)]
-pub(super) struct Transaction(DatabaseTransaction);
+pub(super) struct Transaction {
+    inner: DatabaseTransaction,
+    // Given on after what is above is over.
+    _turn: Option<Turn>,
+}
 
 impl Transaction {
     /// Makes everything durable. After an error it is not known whether that was done.
     pub(super) async fn commit(self) -> Result<(), DbErr> {
-        answered(self.0.commit()).await
+        answered(self.inner.commit()).await
     }
 }
 
@@ -131,9 +165,9 @@ fn lost(why: String) -> DbErr {
     DbErr::Conn(RuntimeErr::Internal(why))
 }
 
-/// Calls of what is within, each bounded.
+/// Calls of what is within, each bounded, and in its turn.
 macro_rules! bounded {
-    ($outer:ty, $self:ident => $inner:expr) => {
+    ($outer:ty, $self:ident => $inner:expr, $sql:ident => $turn:expr) => {
         #[async_trait]
         impl ConnectionTrait for $outer {
             fn get_database_backend(&$self) -> DbBackend {
@@ -141,26 +175,35 @@ macro_rules! bounded {
             }
 
             async fn execute_raw(&$self, statement: Statement) -> Result<ExecResult, DbErr> {
+                let $sql = statement.sql.as_str();
+                let _turn = $turn;
                 answered($inner.execute_raw(statement)).await
             }
 
             async fn execute_unprepared(&$self, sql: &str) -> Result<ExecResult, DbErr> {
+                let $sql = sql;
+                let _turn = $turn;
                 answered($inner.execute_unprepared(sql)).await
             }
 
             async fn query_one_raw(&$self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+                let $sql = statement.sql.as_str();
+                let _turn = $turn;
                 answered($inner.query_one_raw(statement)).await
             }
 
             async fn query_all_raw(&$self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+                let $sql = statement.sql.as_str();
+                let _turn = $turn;
                 answered($inner.query_all_raw(statement)).await
             }
         }
     };
 }
 
-bounded!(Database, self => self.pool);
-bounded!(Transaction, self => self.0);
+bounded!(Database, self => self.pool, sql => self.turn_of(sql).await?);
+// It has its turn already.
+bounded!(Transaction, self => self.inner, _sql => ());
 
 /// As the one that it is, which has a bound already.
 #[async_trait]

@@ -80,7 +80,8 @@ pub async fn connect(place: &Place) -> String {
     account
 }
 
-async fn connect_as(place: &Place, account: &str, stripe_id: &str) {
+/// An account of ours, connected in both modes.
+pub async fn connect_as(place: &Place, account: &str, stripe_id: &str) {
     let mut change = place.store.change(account, actor()).await.unwrap();
     for mode in ["test", "live"] {
         let row = StripeAccount {
