@@ -21,7 +21,7 @@ use crate::storage::{Crowd, CrowdJob, Job, StorageError};
 const JOBS_MAX: usize = 16;
 /// Subscriptions of one account that make a crowd of it: fewer are fetched alone within three seconds.
 pub const CROWD_MIN: i64 = 50;
-/// How often it is looked for one.
+/// How often it is looked for one, and beside one for others.
 const CROWD_POLL: Duration = Duration::from_millis(500);
 /// Subjects of a crowd that are written at once.
 const CROWD_WRITERS: usize = 8;
@@ -94,8 +94,12 @@ impl Worker {
                     crowds.spawn(async move { worker.work_off(crowd).await });
                 }
             }
-            if count == 0 || count == free {
-                self.wait(&mut running).await;
+            match count {
+                // What arrives is mostly the crowd's, and to look for the rest among it takes time.
+                0 if crowded.is_some() && free > 0 => tokio::time::sleep(CROWD_POLL).await,
+                0 => self.wait(&mut running).await,
+                _ if count == free => self.wait(&mut running).await,
+                _ => {}
             }
         }
     }

@@ -265,29 +265,38 @@ impl Store {
         beside: Option<&str>,
     ) -> StorageResult<Vec<Job>> {
         let now_ms = self.world.now_ms();
+        let beside = beside.unwrap_or_default();
+        let mut values: Vec<Value> = vec![now_ms.into()];
+        let other = match beside.chars().count() {
+            0 => String::new(),
+            length => {
+                values.push(beside.into());
+                format!("AND substr(waiting.subject, 1, {length}) <> $2 ")
+            }
+        };
+        let due = format!(
+            "FROM stripe_events AS waiting \
+             WHERE waiting.state = 'waiting' AND waiting.due_at_ms <= $1 {other}AND NOT EXISTS \
+             (SELECT 1 FROM stripe_leases WHERE stripe_leases.name = waiting.subject AND stripe_leases.until_ms >= $1)"
+        );
+        let backend = self.database.get_database_backend();
+        // Whoever writes keeps all others from it on SQLite, and mostly there is nothing: beside a crowd all that waits is looked through.
+        let any = format!("SELECT 1 AS is_any {due} LIMIT 1");
+        let any = Statement::from_sql_and_values(backend, any, values.clone());
+        if self.database.query_one_raw(any).await?.is_none() {
+            return Ok(Vec::new());
+        }
         let transaction = begin_write(&self.database).await?;
-        let backend = transaction.get_database_backend();
         let lock = match backend {
             DbBackend::Postgres => " FOR UPDATE OF waiting SKIP LOCKED",
             // One writer at a time, which this transaction is.
             _ => "",
         };
-        let beside = beside.unwrap_or_default();
-        let other = match beside.chars().count() {
-            0 => String::new(),
-            length => format!("AND substr(waiting.subject, 1, {length}) <> $2 "),
-        };
         let sql = format!(
-            "SELECT waiting.subject, waiting.account_id, waiting.mode, waiting.stripe_account FROM stripe_events AS waiting \
-             WHERE waiting.state = 'waiting' AND waiting.due_at_ms <= $1 {other}AND NOT EXISTS \
-             (SELECT 1 FROM stripe_leases WHERE stripe_leases.name = waiting.subject AND stripe_leases.until_ms >= $1) \
+            "SELECT waiting.subject, waiting.account_id, waiting.mode, waiting.stripe_account {due} \
              ORDER BY waiting.due_at_ms, waiting.key LIMIT {}{lock}",
             jobs_max.saturating_mul(SCAN_FACTOR)
         );
-        let mut values: Vec<Value> = vec![now_ms.into()];
-        if !beside.is_empty() {
-            values.push(beside.into());
-        }
         let rows =
             transaction.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
         let mut subjects = BTreeMap::new();
