@@ -65,19 +65,26 @@ impl Suspicion {
 pub(super) struct Database {
     pool: DatabaseConnection,
     suspicion: Suspicion,
-    /// Of those who write; none where many can at once.
-    turns: Option<Turns>,
+    /// Where the database has one writer, what is written goes here.
+    writer: Option<Writer>,
     urgency: Urgency,
+}
+
+/// The one connection that writes, so that it finds in its cache what it wrote last, and whose turn it is to have it.
+#[derive(Clone, Debug)]
+struct Writer {
+    pool: DatabaseConnection,
+    turns: Turns,
 }
 
 impl Database {
     pub(super) fn new(pool: DatabaseConnection, suspicion: Suspicion) -> Self {
-        Self { pool, suspicion, turns: None, urgency: Urgency::default() }
+        Self { pool, suspicion, writer: None, urgency: Urgency::default() }
     }
 
-    /// The same, where one writes at a time.
-    pub(super) fn with_turns(self, turns: Turns) -> Self {
-        Self { turns: Some(turns), ..self }
+    /// The same, where what is written goes through a pool of its own, of one connection.
+    pub(super) fn with_writer(self, pool: DatabaseConnection, turns: Turns) -> Self {
+        Self { writer: Some(Writer { pool, turns }), ..self }
     }
 
     /// The same, for whom somebody outside waits: what is written by it comes before what else waits to be written.
@@ -85,23 +92,21 @@ impl Database {
         Self { urgency: Urgency::First, ..self.clone() }
     }
 
-    async fn turn(&self, writes: bool) -> Result<Option<Turn>, DbErr> {
-        match &self.turns {
-            Some(turns) if writes => turns.take(self.urgency).await.map(Some),
-            _ => Ok(None),
+    /// Where to read or write, once it is one's turn.
+    async fn way(&self, writes: bool) -> Result<(&DatabaseConnection, Option<Turn>), DbErr> {
+        match &self.writer {
+            Some(writer) if writes => {
+                Ok((&writer.pool, Some(writer.turns.take(self.urgency).await?)))
+            }
+            _ => Ok((&self.pool, None)),
         }
-    }
-
-    /// A statement's turn: whatever is no plain `SELECT` may write.
-    async fn turn_of(&self, sql: &str) -> Result<Option<Turn>, DbErr> {
-        self.turn(!sql.trim_start().starts_with("SELECT")).await
     }
 
     /// Begins a transaction, which is rolled back when it is dropped, and when this future is.
     pub(super) async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
         let writes = options.sqlite_transaction_mode == Some(SqliteTransactionMode::Immediate);
-        let turn = self.turn(writes).await?;
-        let Self { pool, suspicion, .. } = self.clone();
+        let (pool, turn) = self.way(writes).await?;
+        let (pool, suspicion) = (pool.clone(), self.suspicion.clone());
         let begun = tokio::spawn(async move {
             let mut begin = std::pin::pin!(pool.begin_with_options(options));
             tokio::select! {
@@ -117,6 +122,10 @@ impl Database {
         Ok(Transaction { inner: begun?, _turn: turn })
     }
 
+    fn backend(&self) -> DbBackend {
+        self.pool.get_database_backend()
+    }
+
     /// PostgreSQL's own pool.
     pub(super) fn postgres(&self) -> &PgPool {
         self.pool.get_postgres_connection_pool()
@@ -124,7 +133,11 @@ impl Database {
 
     /// Closes all connections, waiting for those in use.
     pub(super) async fn close(self) -> Result<(), DbErr> {
-        self.pool.close().await
+        let written = match self.writer {
+            Some(writer) => writer.pool.close().await,
+            None => Ok(()),
+        };
+        self.pool.close().await.and(written)
     }
 }
 
@@ -137,6 +150,10 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
+    fn backend(&self) -> DbBackend {
+        self.inner.get_database_backend()
+    }
+
     /// Makes everything durable. After an error it is not known whether that was done.
     pub(super) async fn commit(self) -> Result<(), DbErr> {
         answered(self.inner.commit()).await
@@ -165,45 +182,45 @@ fn lost(why: String) -> DbErr {
     DbErr::Conn(RuntimeErr::Internal(why))
 }
 
-/// Calls of what is within, each bounded, and in its turn.
+/// Calls of what is within, each bounded.
 macro_rules! bounded {
-    ($outer:ty, $self:ident => $inner:expr, $sql:ident => $turn:expr) => {
+    ($outer:ty, $self:ident, $sql:ident => $way:expr) => {
         #[async_trait]
         impl ConnectionTrait for $outer {
             fn get_database_backend(&$self) -> DbBackend {
-                $inner.get_database_backend()
+                $self.backend()
             }
 
             async fn execute_raw(&$self, statement: Statement) -> Result<ExecResult, DbErr> {
                 let $sql = statement.sql.as_str();
-                let _turn = $turn;
-                answered($inner.execute_raw(statement)).await
+                let (inner, _turn) = $way;
+                answered(inner.execute_raw(statement)).await
             }
 
-            async fn execute_unprepared(&$self, sql: &str) -> Result<ExecResult, DbErr> {
-                let $sql = sql;
-                let _turn = $turn;
-                answered($inner.execute_unprepared(sql)).await
+            async fn execute_unprepared(&$self, $sql: &str) -> Result<ExecResult, DbErr> {
+                let (inner, _turn) = $way;
+                answered(inner.execute_unprepared($sql)).await
             }
 
             async fn query_one_raw(&$self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
                 let $sql = statement.sql.as_str();
-                let _turn = $turn;
-                answered($inner.query_one_raw(statement)).await
+                let (inner, _turn) = $way;
+                answered(inner.query_one_raw(statement)).await
             }
 
             async fn query_all_raw(&$self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
                 let $sql = statement.sql.as_str();
-                let _turn = $turn;
-                answered($inner.query_all_raw(statement)).await
+                let (inner, _turn) = $way;
+                answered(inner.query_all_raw(statement)).await
             }
         }
     };
 }
 
-bounded!(Database, self => self.pool, sql => self.turn_of(sql).await?);
-// It has its turn already.
-bounded!(Transaction, self => self.inner, _sql => ());
+// Whatever is no plain `SELECT` may write.
+bounded!(Database, self, sql => self.way(!sql.trim_start().starts_with("SELECT")).await?);
+// A transaction has its turn already.
+bounded!(Transaction, self, _sql => (&self.inner, ()));
 
 /// As the one that it is, which has a bound already.
 #[async_trait]
