@@ -96,8 +96,8 @@ pub(super) fn open(url: &str, connections_max: u32) -> Result<Database, UrlError
         SqlxSqliteConnector::from_sqlx_sqlite_pool(pool)
     };
     let turns = Turns::new(SQLITE_BUSY_TIMEOUT + ACQUIRE_TIMEOUT);
-    Ok(Database::new(pool(connections_max.min(8), READER_CACHE), Suspicion::default())
-        .with_writer(pool(1, WRITER_CACHE), turns))
+    let readers = pool(connections_max.min(8), READER_CACHE);
+    Ok(Database::with_writer(readers, pool(1, WRITER_CACHE), turns))
 }
 
 /// What comes of `asked`, which may be cut off in the middle.

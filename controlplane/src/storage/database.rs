@@ -63,28 +63,43 @@ impl Suspicion {
 /// A pool. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Database {
-    pool: DatabaseConnection,
-    suspicion: Suspicion,
-    /// Where the database has one writer, what is written goes here.
-    writer: Option<Writer>,
+    pools: Arc<Pools>,
     urgency: Urgency,
 }
 
+#[derive(Debug)]
+struct Pools {
+    all: DatabaseConnection,
+    suspicion: Suspicion,
+    /// Where the database has one writer, what is written goes here.
+    writer: Option<Writer>,
+}
+
 /// The one connection that writes, so that it finds in its cache what it wrote last, and whose turn it is to have it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Writer {
     pool: DatabaseConnection,
     turns: Turns,
 }
 
 impl Database {
+    /// One that many can write to at once.
     pub(super) fn new(pool: DatabaseConnection, suspicion: Suspicion) -> Self {
-        Self { pool, suspicion, writer: None, urgency: Urgency::default() }
+        Self::of(Pools { all: pool, suspicion, writer: None })
     }
 
-    /// The same, where what is written goes through a pool of its own, of one connection.
-    pub(super) fn with_writer(self, pool: DatabaseConnection, turns: Turns) -> Self {
-        Self { writer: Some(Writer { pool, turns }), ..self }
+    /// One that is read through `readers` and written through a pool of its own, of one connection.
+    pub(super) fn with_writer(
+        readers: DatabaseConnection,
+        pool: DatabaseConnection,
+        turns: Turns,
+    ) -> Self {
+        let writer = Some(Writer { pool, turns });
+        Self::of(Pools { all: readers, suspicion: Suspicion::default(), writer })
+    }
+
+    fn of(pools: Pools) -> Self {
+        Self { pools: Arc::new(pools), urgency: Urgency::default() }
     }
 
     /// The same, for whom somebody outside waits: what is written by it comes before what else waits to be written.
@@ -94,11 +109,11 @@ impl Database {
 
     /// Where to read or write, once it is one's turn.
     async fn way(&self, writes: bool) -> Result<(&DatabaseConnection, Option<Turn>), DbErr> {
-        match &self.writer {
+        match &self.pools.writer {
             Some(writer) if writes => {
                 Ok((&writer.pool, Some(writer.turns.take(self.urgency).await?)))
             }
-            _ => Ok((&self.pool, None)),
+            _ => Ok((&self.pools.all, None)),
         }
     }
 
@@ -106,7 +121,7 @@ impl Database {
     pub(super) async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
         let writes = options.sqlite_transaction_mode == Some(SqliteTransactionMode::Immediate);
         let (pool, turn) = self.way(writes).await?;
-        let (pool, suspicion) = (pool.clone(), self.suspicion.clone());
+        let (pool, suspicion) = (pool.clone(), self.pools.suspicion.clone());
         let begun = tokio::spawn(async move {
             let mut begin = std::pin::pin!(pool.begin_with_options(options));
             tokio::select! {
@@ -123,21 +138,21 @@ impl Database {
     }
 
     fn backend(&self) -> DbBackend {
-        self.pool.get_database_backend()
+        self.pools.all.get_database_backend()
     }
 
     /// PostgreSQL's own pool.
     pub(super) fn postgres(&self) -> &PgPool {
-        self.pool.get_postgres_connection_pool()
+        self.pools.all.get_postgres_connection_pool()
     }
 
     /// Closes all connections, waiting for those in use.
     pub(super) async fn close(self) -> Result<(), DbErr> {
-        let written = match self.writer {
-            Some(writer) => writer.pool.close().await,
+        let written = match &self.pools.writer {
+            Some(writer) => writer.pool.close_by_ref().await,
             None => Ok(()),
         };
-        self.pool.close().await.and(written)
+        self.pools.all.close_by_ref().await.and(written)
     }
 }
 
