@@ -45,6 +45,10 @@ pub struct Options {
     /// Webhooks that are under way at once.
     #[arg(long, default_value_t = 64)]
     webhooks: usize,
+    /// Seconds over which a wave's webhooks are sent, whether those before were answered or not; 0: each of those that are under way at
+    /// once is followed by the next as soon as it is answered.
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
     /// The PayFence to measure.
     #[arg(long, default_value = "target/release/payfence")]
     payfence: PathBuf,
@@ -260,10 +264,11 @@ impl Scene<'_> {
                  reference, status, period_anchor_ms) SELECT seed.id, account_id, 1, 0, 0, site_id, plan_id, customer_id, seed.id, \
                  'active', seed.anchor_ms FROM subscriptions, seed WHERE subscriptions.id = '{template}'; \
                  INSERT INTO stripe_subscriptions (id, account_id, version, created_at_ms, updated_at_ms, subscription_id, mode, \
-                 stripe_id, stripe_status, item_id, price_id, period_start_ms, period_end_ms, facts, fetched_at_ms) \
-                 SELECT 'ssub_' || seed.id, account_id, 1, 0, 0, seed.id, 'test', seed.stripe_id, 'active', seed.item_id, '{price}', \
+                 stripe_account, stripe_id, stripe_status, item_id, price_id, period_start_ms, period_end_ms, facts, fetched_at_ms) \
+                 SELECT 'ssub_' || seed.id, account_id, 1, 0, 0, seed.id, 'test', '{account}', seed.stripe_id, 'active', seed.item_id, '{price}', \
                  seed.start_ms, seed.end_ms, seed.facts, 0 FROM subscriptions, seed WHERE subscriptions.id = '{template}'; \
-                 DROP TABLE seed; COMMIT;"
+                 DROP TABLE seed; COMMIT;",
+                account = self.account,
             ))?;
         }
         let here = self.sql.number("SELECT COUNT(*) FROM stripe_subscriptions;")?;
@@ -293,7 +298,13 @@ impl Scene<'_> {
         let before = self.sql.number(settled)?;
         let from_ms = i64::try_from(clock::unix_s())? * 1_000;
         let start = clock::now();
-        self.sandbox.release_webhooks();
+        match self.options.seconds {
+            0 => self.sandbox.release_webhooks(),
+            seconds => {
+                let every = Duration::from_secs(u64::from(seconds)).div_f64(told as f64);
+                self.sandbox.release_webhooks_every(every);
+            }
+        }
         let is_told = self.runtime.block_on(self.sandbox.settle(DEADLINE));
         let told_s = start.elapsed().as_secs_f64();
         ensure!(is_told && self.sandbox.deliveries_waiting() == (0, 0), "webhooks were not taken");

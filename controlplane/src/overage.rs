@@ -255,8 +255,6 @@ pub async fn flush(
     account_id: &str,
     subscription_id: &str,
 ) -> Result<(), StorageError> {
-    // One that has nothing told yet may not be known by its name.
-    crate::notify::quota::learn_names(store).await?;
     store.flush_overage(account_id, subscription_id).await
 }
 

@@ -43,6 +43,7 @@ mod stripe_inbox;
 mod stripe_leases;
 mod stripe_sweeps;
 mod tenant;
+mod turns;
 
 pub use billing_lookups::OauthState;
 pub use billing_rows::{

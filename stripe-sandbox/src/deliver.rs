@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Deliveries waiting at most; the oldest are given up beyond it.
 const WAITING_MAX: usize = 1_000_000;
@@ -41,6 +42,26 @@ pub struct Delivery {
     pub attempts: usize,
 }
 
+/// One delivery each so often, whatever became of the ones before.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// When the next is due.
+    pub due: Instant,
+    /// How long after it the one after it is.
+    pub every: Duration,
+}
+
+/// What there is to send.
+#[derive(Debug)]
+pub enum Next {
+    /// One to send now, marked as under way, and when it was due where that was earlier.
+    Now(Box<Delivery>, Option<Instant>),
+    /// The next is due then.
+    At(Instant),
+    /// None, until something changes.
+    Nothing,
+}
+
 /// Deliveries that wait or are under way.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -51,9 +72,11 @@ pub struct Outbox {
     pub in_flight: usize,
     /// Nothing is sent while this is set.
     pub held: bool,
+    /// When the next may go, where they go at a pace.
+    pub pace: Option<Pace>,
     /// Attempts answered 2xx, and others.
     pub counts: (u64, u64),
-    /// How long the newest took to be answered.
+    /// How long the newest took to be answered, from when they were due.
     pub answers: VecDeque<Duration>,
 }
 
@@ -173,16 +196,24 @@ impl State {
         }
     }
 
-    /// The next delivery to send, marked as under way.
-    pub(crate) fn take_delivery(&mut self) -> Option<Delivery> {
-        if self.outbox.held {
-            return None;
+    /// The next delivery to send at this time.
+    pub(crate) fn take_delivery(&mut self, now: Instant) -> Next {
+        if self.outbox.held || self.outbox.ready.is_empty() {
+            return Next::Nothing;
+        }
+        let mut due = None;
+        if let Some(pace) = &mut self.outbox.pace {
+            if now < pace.due {
+                return Next::At(pace.due);
+            }
+            due = Some(pace.due);
+            pace.due += pace.every;
         }
         let at =
             if self.faults.webhooks.shuffled { self.ids.below(self.outbox.ready.len()) } else { 0 };
-        let delivery = self.outbox.ready.remove(at)?;
+        let Some(delivery) = self.outbox.ready.remove(at) else { return Next::Nothing };
         self.outbox.in_flight += 1;
-        Some(delivery)
+        Next::Now(Box::new(delivery), due)
     }
 
     /// What came of an attempt.

@@ -6,6 +6,7 @@
 
 use crate::clock::{ClockStart, wall};
 use crate::config::Config;
+use crate::deliver::Pace;
 use crate::error::StripeError;
 use crate::faults::{Planned, WebhookFaults};
 use crate::server::{self, Shared};
@@ -19,6 +20,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 pub use crate::engine::payments::Card;
 pub use crate::pages::checkout::{Outcome, Payment};
@@ -282,7 +284,21 @@ impl Sandbox {
 
     /// Lets deliveries go, those kept back first.
     pub fn release_webhooks(&self) {
-        self.shared.state.lock().outbox.held = false;
+        self.release(None);
+    }
+
+    /// The same, one each so often whether those before were answered or not, as far as the configured concurrency goes; how long
+    /// an answer took counts from when its delivery was due, so that one that waits for another is slow, too.
+    pub fn release_webhooks_every(&self, every: Duration) {
+        self.release(Some(Pace { due: Instant::now(), every }));
+    }
+
+    fn release(&self, pace: Option<Pace>) {
+        {
+            let mut state = self.shared.state.lock();
+            state.outbox.held = false;
+            state.outbox.pace = pace;
+        }
         self.shared.changed.notify_waiters();
     }
 

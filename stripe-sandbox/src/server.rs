@@ -6,7 +6,7 @@
 
 use crate::clock::wall;
 use crate::config::SignatureClock;
-use crate::deliver::Delivery;
+use crate::deliver::{Delivery, Next};
 use crate::gate::{self, Reply, Request};
 use crate::pages;
 use crate::signature;
@@ -135,16 +135,28 @@ pub async fn deliver(shared: Arc<Shared>, client: reqwest::Client, at_once: usiz
         // From here on a notification counts, even if the queue is found empty just before it.
         changed.as_mut().enable();
         let Ok(permit) = room.clone().acquire_owned().await else { return };
-        let taken = shared.state.lock().take_delivery();
-        let Some(delivery) = taken else {
-            drop(permit);
-            changed.await;
-            continue;
+        let now = tokio::time::Instant::now();
+        let taken = shared.state.lock().take_delivery(now);
+        let (delivery, sent) = match taken {
+            Next::Now(delivery, due) => (*delivery, due.unwrap_or(now)),
+            Next::At(due) => {
+                drop(permit);
+                // What changes meanwhile makes nothing due earlier, but for a pace that is given up.
+                tokio::select! {
+                    () = tokio::time::sleep_until(due) => {}
+                    () = changed => {}
+                }
+                continue;
+            }
+            Next::Nothing => {
+                drop(permit);
+                changed.await;
+                continue;
+            }
         };
         while posts.try_join_next().is_some() {}
         let (shared, client) = (shared.clone(), client.clone());
         posts.spawn(async move {
-            let sent = tokio::time::Instant::now();
             let accepted = post(&shared, &client, &delivery).await;
             shared.state.lock().delivered(delivery, accepted, sent.elapsed());
             drop(permit);

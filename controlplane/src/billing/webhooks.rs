@@ -1,7 +1,7 @@
 //! `POST /stripe/webhooks/{mode}`: where Stripe tells that something happened.
 //!
 //! In: signed bodies. Out: 200 once the event's envelope is durable; 400 for what Stripe did not sign, 503 for what should be
-//! sent again.
+//! sent again, with `Retry-After`.
 //! Always holds: nothing of a body is believed but names, and those only after the signature; what Stripe signed and is not
 //! for us (of the other mode, of an account that nobody here connected) is answered 200 and changes nothing, since sending
 //! it again would not change that and Stripe switches off an endpoint that keeps failing; every outcome is counted by its cause.
@@ -38,6 +38,8 @@ use signature::{SIGNATURE_HEADER, Unsigned};
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// How long a body may take; Stripe waits 20 s or so for the answer.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// When what could not be kept may be sent again, seconds; Stripe itself waits longer.
+const RETRY_AFTER_S: u16 = 5;
 
 /// What the endpoint is made of. Clones share it.
 #[derive(Clone, Debug)]
@@ -71,6 +73,12 @@ impl Webhooks {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// How many events wait for the database, for tests.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.intake.waiting()
     }
 
     /// The route.
@@ -140,7 +148,11 @@ async fn receive(
     if status != StatusCode::OK {
         tracing::debug!(mode, outcome = outcome.as_str(), "a webhook was refused");
     }
-    answer(status, outcome.as_str())
+    let mut answer = answer(status, outcome.as_str());
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S.into());
+    }
+    answer
 }
 
 fn answer(status: StatusCode, word: &'static str) -> Response {

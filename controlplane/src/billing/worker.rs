@@ -23,7 +23,8 @@ const JOBS_MAX: usize = 16;
 pub const CROWD_MIN: i64 = 50;
 /// Subjects besides, that are kept free for checkouts: their buyers wait for a key, whatever all others wait for.
 const BUYERS_MAX: usize = 4;
-/// How often it is looked for a crowd.
+/// How often it is looked for a crowd, and beside one for all but buyers: what arrives is mostly the crowd's, and to look for the rest
+/// among it takes time.
 const CROWD_POLL: Duration = Duration::from_millis(500);
 /// Subjects of a crowd that are written at once.
 const CROWD_WRITERS: usize = 8;
@@ -58,6 +59,7 @@ impl Worker {
         // At most one at a time; what its leases begin with is left to it.
         let (mut crowds, mut crowded) = (JoinSet::new(), None);
         let mut look_at = Instant::now();
+        let mut look_beside_at = look_at;
         let mut is_away = false;
         loop {
             while running.try_join_next().is_some() {}
@@ -66,7 +68,12 @@ impl Worker {
             }
             let free = JOBS_MAX.saturating_sub(running.len());
             let room = (JOBS_MAX + BUYERS_MAX).saturating_sub(running.len());
-            let jobs = self.claim(free as u64, room as u64, crowded.as_deref()).await;
+            let is_looked_for = crowded.is_none() || look_beside_at <= Instant::now();
+            let others = if is_looked_for { free as u64 } else { 0 };
+            let jobs = self.claim(others, room as u64, crowded.as_deref()).await;
+            if is_looked_for {
+                look_beside_at = Instant::now() + CROWD_POLL;
+            }
             let count = match jobs {
                 Ok(jobs) => {
                     is_away = false;
@@ -164,8 +171,7 @@ impl Worker {
         beside: Option<&str>,
     ) -> Result<Vec<Job>, StorageError> {
         let (store, lease_ms) = (self.settler.store(), self.settler.lease_ms());
-        // Looking costs the database less than a claim, and mostly nobody is there.
-        if room == 0 || (free == 0 && !store.has_waiting_buyers().await?) {
+        if room == 0 {
             return Ok(Vec::new());
         }
         let claim = JobClaim { jobs_max: free, all_max: room, lease_ms, beside };

@@ -14,11 +14,17 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 use super::database::{Database, Suspicion};
 use super::error::{StorageError, StorageResult};
+use super::turns::Turns;
 
 /// How long a request waits for a connection before it is told to come back.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a transaction of SQLite waits for the one that writes.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a connection to SQLite that reads keeps of the file, as `PRAGMA cache_size` has it (KiB, negative): SQLite's own, since all of it is
+/// out of date whenever something was written.
+const READER_CACHE: &str = "-2000";
+/// The same of the one that writes, whose cache stays true.
+const WRITER_CACHE: &str = "-16384";
 /// How long one statement of PostgreSQL may run.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an open transaction may wait for its owner, whose machine may have lost power.
@@ -79,13 +85,19 @@ pub(super) fn open(url: &str, connections_max: u32) -> Result<Database, UrlError
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(SQLITE_BUSY_TIMEOUT);
-    let pool = SqlitePoolOptions::new()
-        .max_connections(connections_max.min(8))
-        // Whoever has a connection may wait for the one writer, and that one for the disk.
-        .acquire_timeout(SQLITE_BUSY_TIMEOUT + ACQUIRE_TIMEOUT)
-        .connect_lazy_with(options);
-    let pool = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
-    Ok(Database::new(pool, Suspicion::default()))
+    let pool = |connections_max, cache: &'static str| {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(connections_max)
+            // Whoever has the connection may wait for another process that writes, and for the disk.
+            .acquire_timeout(SQLITE_BUSY_TIMEOUT + ACQUIRE_TIMEOUT)
+            // A file has no other end that could be gone.
+            .test_before_acquire(false)
+            .connect_lazy_with(options.clone().pragma("cache_size", cache));
+        SqlxSqliteConnector::from_sqlx_sqlite_pool(pool)
+    };
+    let turns = Turns::new(SQLITE_BUSY_TIMEOUT + ACQUIRE_TIMEOUT);
+    let readers = pool(connections_max.min(8), READER_CACHE);
+    Ok(Database::with_writer(readers, pool(1, WRITER_CACHE), turns))
 }
 
 /// What comes of `asked`, which may be cut off in the middle.

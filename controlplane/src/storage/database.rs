@@ -5,7 +5,8 @@
 //! Always holds: the pool's connections have no transaction open. A future that is dropped while `BEGIN` is on its way would leave
 //! one: the driver counts it only once it was answered, so nothing rolls it back, and whoever has the connection next works in
 //! a transaction that nobody commits. So `BEGIN` is awaited by a task of its own; and where not even that is answered, no connection that
-//! comes back within [`SUSPECT`] is used again. The driver's own types do not leave this file and [`super::connect`].
+//! comes back within [`SUSPECT`] is used again. Where the database has one writer, whoever writes has its turn ([`Turns`]), from
+//! before it has a connection until its transaction is over. The driver's own types do not leave this file and [`super::connect`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +15,15 @@ use parking_lot::Mutex;
 use sea_orm::prelude::async_trait::async_trait;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult,
-    QueryResult, RuntimeErr, Statement, TransactionOptions, TransactionTrait as _,
+    QueryResult, RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionTrait as _,
 };
 use sqlx::PgPool;
 use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
 use super::connect::ACQUIRE_TIMEOUT;
+use super::turns::{Turn, Turns, Urgency};
 
 /// How long a statement is waited for: longer than the database lets one run, so that whoever is alive has answered.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(15);
@@ -60,18 +63,65 @@ impl Suspicion {
 /// A pool. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Database {
-    pool: DatabaseConnection,
+    pools: Arc<Pools>,
+    urgency: Urgency,
+}
+
+#[derive(Debug)]
+struct Pools {
+    all: DatabaseConnection,
     suspicion: Suspicion,
+    /// Where the database has one writer, what is written goes here.
+    writer: Option<Writer>,
+}
+
+/// The one connection that writes, so that it finds in its cache what it wrote last, and whose turn it is to have it.
+#[derive(Debug)]
+struct Writer {
+    pool: DatabaseConnection,
+    turns: Turns,
 }
 
 impl Database {
+    /// One that many can write to at once.
     pub(super) fn new(pool: DatabaseConnection, suspicion: Suspicion) -> Self {
-        Self { pool, suspicion }
+        Self::of(Pools { all: pool, suspicion, writer: None })
+    }
+
+    /// One that is read through `readers` and written through a pool of its own, of one connection.
+    pub(super) fn with_writer(
+        readers: DatabaseConnection,
+        pool: DatabaseConnection,
+        turns: Turns,
+    ) -> Self {
+        let writer = Some(Writer { pool, turns });
+        Self::of(Pools { all: readers, suspicion: Suspicion::default(), writer })
+    }
+
+    fn of(pools: Pools) -> Self {
+        Self { pools: Arc::new(pools), urgency: Urgency::default() }
+    }
+
+    /// The same, for whom somebody outside waits: what is written by it comes before what else waits to be written.
+    pub(super) fn urgent(&self) -> Self {
+        Self { urgency: Urgency::First, ..self.clone() }
+    }
+
+    /// Where to read or write, once it is one's turn.
+    async fn way(&self, writes: bool) -> Result<(&DatabaseConnection, Option<Turn>), DbErr> {
+        match &self.pools.writer {
+            Some(writer) if writes => {
+                Ok((&writer.pool, Some(writer.turns.take(self.urgency).await?)))
+            }
+            _ => Ok((&self.pools.all, None)),
+        }
     }
 
     /// Begins a transaction, which is rolled back when it is dropped, and when this future is.
     pub(super) async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
-        let Self { pool, suspicion } = self.clone();
+        let writes = options.sqlite_transaction_mode == Some(SqliteTransactionMode::Immediate);
+        let (pool, turn) = self.way(writes).await?;
+        let (pool, suspicion) = (pool.clone(), self.pools.suspicion.clone());
         let begun = tokio::spawn(async move {
             let mut begin = std::pin::pin!(pool.begin_with_options(options));
             tokio::select! {
@@ -84,28 +134,44 @@ impl Database {
             Err(no_answer())
         });
         let begun = begun.await.unwrap_or_else(|error| Err(lost(error.to_string())));
-        begun.map(Transaction)
+        Ok(Transaction { inner: begun?, _turn: turn })
+    }
+
+    fn backend(&self) -> DbBackend {
+        self.pools.all.get_database_backend()
     }
 
     /// PostgreSQL's own pool.
     pub(super) fn postgres(&self) -> &PgPool {
-        self.pool.get_postgres_connection_pool()
+        self.pools.all.get_postgres_connection_pool()
     }
 
     /// Closes all connections, waiting for those in use.
     pub(super) async fn close(self) -> Result<(), DbErr> {
-        self.pool.close().await
+        let written = match &self.pools.writer {
+            Some(writer) => writer.pool.close_by_ref().await,
+            None => Ok(()),
+        };
+        self.pools.all.close_by_ref().await.and(written)
     }
 }
 
 /// A transaction. Dropped, it is rolled back.
 #[derive(Debug)]
-pub(super) struct Transaction(DatabaseTransaction);
+pub(super) struct Transaction {
+    inner: DatabaseTransaction,
+    // Given on after what is above is over.
+    _turn: Option<Turn>,
+}
 
 impl Transaction {
+    fn backend(&self) -> DbBackend {
+        self.inner.get_database_backend()
+    }
+
     /// Makes everything durable. After an error it is not known whether that was done.
     pub(super) async fn commit(self) -> Result<(), DbErr> {
-        answered(self.0.commit()).await
+        answered(self.inner.commit()).await
     }
 }
 
@@ -133,34 +199,43 @@ fn lost(why: String) -> DbErr {
 
 /// Calls of what is within, each bounded.
 macro_rules! bounded {
-    ($outer:ty, $self:ident => $inner:expr) => {
+    ($outer:ty, $self:ident, $sql:ident => $way:expr) => {
         #[async_trait]
         impl ConnectionTrait for $outer {
             fn get_database_backend(&$self) -> DbBackend {
-                $inner.get_database_backend()
+                $self.backend()
             }
 
             async fn execute_raw(&$self, statement: Statement) -> Result<ExecResult, DbErr> {
-                answered($inner.execute_raw(statement)).await
+                let $sql = statement.sql.as_str();
+                let (inner, _turn) = $way;
+                answered(inner.execute_raw(statement)).await
             }
 
-            async fn execute_unprepared(&$self, sql: &str) -> Result<ExecResult, DbErr> {
-                answered($inner.execute_unprepared(sql)).await
+            async fn execute_unprepared(&$self, $sql: &str) -> Result<ExecResult, DbErr> {
+                let (inner, _turn) = $way;
+                answered(inner.execute_unprepared($sql)).await
             }
 
             async fn query_one_raw(&$self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-                answered($inner.query_one_raw(statement)).await
+                let $sql = statement.sql.as_str();
+                let (inner, _turn) = $way;
+                answered(inner.query_one_raw(statement)).await
             }
 
             async fn query_all_raw(&$self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-                answered($inner.query_all_raw(statement)).await
+                let $sql = statement.sql.as_str();
+                let (inner, _turn) = $way;
+                answered(inner.query_all_raw(statement)).await
             }
         }
     };
 }
 
-bounded!(Database, self => self.pool);
-bounded!(Transaction, self => self.0);
+// Whatever is no plain `SELECT` may write.
+bounded!(Database, self, sql => self.way(!sql.trim_start().starts_with("SELECT")).await?);
+// A transaction has its turn already.
+bounded!(Transaction, self, _sql => (&self.inner, ()));
 
 /// As the one that it is, which has a bound already.
 #[async_trait]

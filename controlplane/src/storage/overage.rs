@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use policy::budget::Overage;
 use policy::budget::ledger::{Account, PeriodBooks};
+use policy::ids::entitlement_id;
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _,
     Statement, Value,
@@ -225,17 +226,29 @@ impl Store {
         Ok(())
     }
 
-    /// Has a subscription's overage told at once: its invoice is being made.
+    /// Has a subscription's overage told at once: its invoice is being made. Mostly there is none, so it is looked for before anything is
+    /// written: in a minute in which thousands renew, each asks.
     pub async fn flush_overage(
         &self,
         account_id: &str,
         subscription_id: &str,
     ) -> StorageResult<()> {
-        let sql = "UPDATE overage_books SET told_at_ms = 0, retry_at_ms = 0 WHERE over_units > told_units AND entitlement IN \
-                   (SELECT entitlement FROM entitlement_names WHERE account_id = $1 AND subscription_id = $2)";
         let backend = self.database.get_database_backend();
-        let values: [Value; 2] = [account_id.into(), subscription_id.into()];
-        self.database.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+        let named = "SELECT s.reference, sites.slug FROM subscriptions s JOIN sites ON sites.id = s.site_id \
+                     WHERE s.id = $1 AND s.account_id = $2";
+        let values: [Value; 2] = [subscription_id.into(), account_id.into()];
+        let named = Statement::from_sql_and_values(backend, named, values);
+        let Some(row) = self.database.query_one_raw(named).await? else { return Ok(()) };
+        let (slug, reference): (String, String) =
+            (row.try_get("", "slug")?, row.try_get("", "reference")?);
+        let entitlement: Value = entitlement_id(&slug, &reference).0.to_be_bytes().to_vec().into();
+        let open = "SELECT 1 AS is_open FROM overage_books WHERE entitlement = $1 AND over_units > told_units LIMIT 1";
+        let open = Statement::from_sql_and_values(backend, open, [entitlement.clone()]);
+        if self.database.query_one_raw(open).await?.is_some() {
+            let sql = "UPDATE overage_books SET told_at_ms = 0, retry_at_ms = 0 WHERE entitlement = $1 AND over_units > told_units";
+            let flush = Statement::from_sql_and_values(backend, sql, [entitlement]);
+            self.database.execute_raw(flush).await?;
+        }
         Ok(())
     }
 

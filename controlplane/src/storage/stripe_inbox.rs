@@ -238,11 +238,11 @@ impl Store {
              VALUES {} ON CONFLICT (stripe_account, event_id) DO NOTHING RETURNING stripe_account, event_id",
             rows.join(", ")
         );
-        let backend = self.database.get_database_backend();
-        let rows = self
-            .database
-            .query_all_raw(Statement::from_sql_and_values(backend, sql, values))
-            .await?;
+        // Stripe waits for it.
+        let database = self.database.urgent();
+        let backend = database.get_database_backend();
+        let rows =
+            database.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
         let mut new = HashSet::with_capacity(rows.len());
         for row in rows {
             new.insert((row.try_get("", "stripe_account")?, row.try_get("", "event_id")?));

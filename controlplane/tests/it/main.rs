@@ -26,6 +26,7 @@ mod flows;
 mod front;
 mod history;
 mod hung;
+mod intake;
 mod killed;
 mod lossy;
 mod mails;
@@ -183,6 +184,11 @@ cases! {
         a_job_is_tried_again_and_given_up,
         old_events_are_forgotten,
         events_are_listed_and_replayed_and_sweeps_asked_for;
+    intake:
+        a_group_is_of_many_accounts,
+        what_the_database_refuses_is_refused_alone,
+        a_group_that_the_database_loses_comes_again,
+        only_so_many_events_wait;
     settle:
         a_paid_checkout_gives_one_subscription_and_one_claim,
         a_worker_that_dies_anywhere_leaves_nothing_half,
