@@ -43,6 +43,7 @@ fn they_arrive_as_they_were() {
         since_us: 9,
         demand: 2,
         given: 3,
+        taken: 8,
         slots_held: 4,
         slots_want: 5,
         leaves: true,
@@ -75,6 +76,7 @@ fn they_arrive_as_they_were() {
             current: period,
             serial: 4,
             stamp_us: 5,
+            lease_us: 6,
             share,
         };
         assert_eq!(over_the_wire(&reply), reply);

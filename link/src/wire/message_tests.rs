@@ -120,6 +120,7 @@ fn report(requests: usize) -> Report {
             since_us: most,
             demand: most,
             given: most,
+            taken: most,
             slots_held: u32::MAX,
             slots_want: u32::MAX,
             leaves: true,

@@ -256,13 +256,28 @@ impl Borrower {
         entry.schedule(now, timers);
     }
 
-    /// The owner wants units back.
-    pub(super) fn on_recall(&mut self, recall: &Recall, mail: &mut Mail) {
-        if let Some(entry) = self.entries.get_mut(&recall.id) {
-            entry.loans.give_back(recall);
-            entry.note_loan(&mut self.loaned_units);
+    /// The owner wants units back. What was lent here of a period that the owner left and came back to is given back once
+    /// its cells are here again.
+    pub(super) fn on_recall(
+        &mut self,
+        now: Now,
+        recall: &Recall,
+        mail: &mut Mail,
+        timers: &mut Timers,
+    ) {
+        let (id, shard) = (recall.id, mail.shard);
+        let fresh = || Entry::new(id, shard, &Terms::UNKNOWN, now);
+        let entry = self.entries.entry(id).or_insert_with(fresh);
+        let has_given = entry.loans.give_back(recall);
+        entry.note_loan(&mut self.loaned_units);
+        if !has_given && entry.asked.is_none() && entry.loans.has_left() {
+            self.last_seq += 1;
+            entry.ask(now, self.last_seq, mail);
         }
-        mail.send(mail.owner(recall.id), Message::Returned(recall.id));
+        if entry.due_us.is_none() {
+            entry.schedule(now, timers);
+        }
+        mail.send(mail.owner(id), Message::Returned(id));
     }
 
     /// The next wait that has ended.

@@ -284,6 +284,11 @@ impl Loans {
         self.view.as_ref().map(|view| figures(&self.terms, view, now))
     }
 
+    /// The period counted here, if any is, is not the owner's any more.
+    pub(super) fn has_left(&self) -> bool {
+        self.view.as_ref().is_none_or(|view| view.used.is_left())
+    }
+
     /// A slot is free again.
     pub(super) fn free_slot(&self) {
         if let Some(view) = &self.view {

@@ -139,7 +139,7 @@ impl Lease {
         }
         self.known = true;
         let grown = reply.granted.saturating_sub(self.granted);
-        if let Some(asked_us) = self.asked_us.filter(|asked_us| reply.stamp_us >= *asked_us) {
+        if let Some(asked_us) = self.asked_us.filter(|asked_us| reply.lease_us >= *asked_us) {
             // A reply without more units says that there are none: no more asking ahead of need.
             self.last_grant = grown;
             let again_us = match (grown, reply.coming) {
@@ -193,7 +193,7 @@ impl Lease {
 
     /// Whether a reply is to something that was said before this lease was begun.
     pub(super) fn is_before(&self, reply: &LeaseReply) -> bool {
-        reply.stamp_us < self.born_us
+        reply.lease_us < self.born_us
     }
 
     /// Goes on with a period that was left.

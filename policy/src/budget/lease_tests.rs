@@ -25,6 +25,7 @@ fn reply(stamp_us: u64, granted: u64) -> LeaseReply {
         current: PERIOD,
         serial: stamp_us,
         stamp_us,
+        lease_us: stamp_us,
         share: None,
     }
 }
@@ -42,6 +43,9 @@ fn what_a_close_gave_back_is_held_no_more() {
     assert_eq!((lease.held(), lease.left_with.len()), (2, 0), "nothing of it is lent either");
     // On its way since before the close: its units may be another node's by now.
     lease.take(&reply(19, 7));
+    assert_eq!(lease.held(), 2);
+    // Or of what was said since, about another period, and came before the close.
+    lease.take(&LeaseReply { stamp_us: 25, ..reply(19, 7) });
     assert_eq!(lease.held(), 2);
     let next = lease.tell(&cover(30));
     assert_eq!((next.granted, next.closed), (2, false), "or the ledger would count them again");

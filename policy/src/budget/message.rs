@@ -211,6 +211,8 @@ pub struct ShareClaim {
     pub demand: u64,
     /// Whole rate units taken out of the bucket because a lower share has no room for them, cumulative.
     pub given: u64,
+    /// Whole rate units taken into it of those handed to the node, cumulative.
+    pub taken: u64,
     /// Slots in use or lent to shards.
     pub slots_held: u32,
     /// Slots that requests wait for.
@@ -242,6 +244,8 @@ pub struct LeaseReply {
     pub serial: u64,
     /// The stamp of the last request the ledger has seen of this start.
     pub stamp_us: u64,
+    /// And of the last that was about this period: what was said of it later, as that it is closed, is not in here.
+    pub lease_us: u64,
     /// The node's part of rate and slots.
     pub share: Option<Share>,
 }

@@ -261,6 +261,7 @@ impl Owned {
     pub(super) fn serve(&mut self, now: Now, mail: &mut Mail) {
         self.begin_period(now, mail);
         self.settle_rate(now);
+        self.tell_cells(now, mail);
         while let Some(mut head) = self.queue.pop_front() {
             let waited_us = now.mono_us.saturating_sub(head.since_us);
             if self.setting.shared && waited_us >= self.setting.wait_us_max {
@@ -288,6 +289,17 @@ impl Owned {
         }
         if self.setting.shared {
             self.tell_share(now, mail);
+        }
+    }
+
+    /// Those who ask for nothing but the cells do not wait behind others, who may wait for what these then give back.
+    fn tell_cells(&mut self, now: Now, mail: &mut Mail) {
+        if !(self.lease.known || self.terms.limit.is_none()) {
+            return;
+        }
+        while let Some(index) = self.queue.iter().position(|waiting| waiting.need.is_none()) {
+            let Some(asks) = self.queue.remove(index) else { break };
+            self.answer(now, &asks, None, mail);
         }
     }
 
@@ -470,9 +482,11 @@ impl Owned {
         for (index, lent) in (0..).zip(&mut self.lent) {
             let recall = Recall { id: self.id, rate: true, slots: true, units: true };
             let shard = ShardId(index);
-            let before = given_back(self.node.cell(shard), self.lease.used.cell(shard));
-            lent.recalled = Some((now.mono_us, recall, before));
-            mail.send(ShardId(index), Message::Recall(recall));
+            let (node_cell, cell) = (self.node.cell(shard), self.lease.used.cell(shard));
+            if Idle::of(lent, node_cell, cell).any_of(&recall) {
+                lent.recalled = Some((now.mono_us, recall, given_back(node_cell, cell)));
+                mail.send(shard, Message::Recall(recall));
+            }
         }
     }
 

@@ -247,7 +247,9 @@ impl ShardBudgets {
             (Source::Shard(_), Message::Answer(answer)) => {
                 self.borrower.on_answer(now, &answer, mail, timers);
             }
-            (Source::Shard(_), Message::Recall(recall)) => self.borrower.on_recall(&recall, mail),
+            (Source::Shard(_), Message::Recall(recall)) => {
+                self.borrower.on_recall(now, &recall, mail, timers);
+            }
             (Source::Ledger, Message::LeaseReply(reply)) => {
                 self.owner.on_reply(now, &reply, mail, timers);
             }

@@ -133,6 +133,9 @@ impl Account {
             return false;
         }
         let given = claim.given.saturating_sub(member.given);
+        // What was handed out with a share that is over and has not come to the node will not be taken any more.
+        let is_void = member.is_over || claim.leaves;
+        let lost = if is_void { member.tokens.saturating_sub(claim.taken) } else { 0 };
         *member = Member {
             shard: from.shard,
             stamp_us: request.stamp_us,
@@ -141,6 +144,7 @@ impl Account {
             is_over: false,
             has_left: claim.leaves,
             since_us: claim.since_us,
+            tokens: member.tokens - lost,
             given: member.given.max(claim.given),
             demand: claim.demand,
             slots_held: claim.slots_held,
@@ -159,7 +163,8 @@ impl Account {
             member.slots_out = member.slots_out.max(claim.slots_held);
         }
         // What has come back goes where there is room for it.
-        self.pool.level_milli = self.pool.level_milli.saturating_add(given.saturating_mul(1_000));
+        let back_milli = given.saturating_add(lost).saturating_mul(1_000);
+        self.pool.level_milli = self.pool.level_milli.saturating_add(back_milli);
         true
     }
 

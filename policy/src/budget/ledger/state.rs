@@ -198,6 +198,7 @@ impl Posted {
             returned: 0,
             serial: 0,
             stamp_us: 0,
+            lease_us: 0,
             coming: false,
             share: None,
             ..self.reply

@@ -207,6 +207,7 @@ impl Account {
             current: self.current,
             serial: self.serial,
             stamp_us: stamp_us.max(member.map_or(0, |member| member.stamp_us)),
+            lease_us: lease.map_or(0, |lease| lease.stamp_us),
             share: member.and_then(|member| self.share_of(member)),
         };
         Posted { node, start, shard, reply }

@@ -52,7 +52,7 @@ impl Owned {
         self.send(request, mail);
         self.older.push(old);
         if self.older.len() > OLDER_MAX {
-            self.older.remove(0);
+            self.drop_oldest();
         }
         let before = std::mem::take(&mut self.lease.left_with);
         for (index, lent) in self.lent.iter_mut().enumerate() {
@@ -60,6 +60,16 @@ impl Owned {
         }
         self.turn += 1;
         self.turned_us = now.mono_us;
+    }
+
+    /// Drops one without use where there is one, or else the one that ended first: a node that has guessed its periods without
+    /// the ledger may go back to any of them, and what was used of it must be known then.
+    fn drop_oldest(&mut self) {
+        let rank = |lease: &Lease| (lease.used.totals().charged > 0, lease.period.end_s);
+        let oldest = self.older.iter().enumerate().min_by_key(|(_, lease)| rank(lease));
+        if let Some((index, _)) = oldest {
+            self.older.remove(index);
+        }
     }
 
     /// Closes earlier periods that no shard has cells of any more, nor an answer on its way to one.

@@ -130,8 +130,10 @@ impl Owned {
         let valid_until_us = reply.stamp_us.saturating_add(share.valid_us);
         self.shares.valid_until_us = self.shares.valid_until_us.max(valid_until_us);
         (self.shares.held, self.shares.left_us) = (Some(share), None);
-        let tokens = share.tokens.saturating_sub(self.shares.tokens);
-        self.shares.tokens = self.shares.tokens.max(share.tokens);
+        // Those of a share that has run out the ledger may have handed to others.
+        let is_valid = now.mono_us < valid_until_us;
+        let tokens = if is_valid { share.tokens.saturating_sub(self.shares.tokens) } else { 0 };
+        self.shares.tokens += tokens;
         self.fit_share(now, tokens);
         if self.slots().0 > u64::from(self.slots_max().unwrap_or(u32::MAX)) {
             self.recall(now, |recall| recall.slots = true, mail);
@@ -195,6 +197,7 @@ impl Owned {
             since_us: shares.counted_us,
             demand: shares.demand,
             given: shares.given,
+            taken: shares.tokens,
             slots_held,
             slots_want: u32::from(shares.slots_want),
             leaves: shares.leaves || is_idle,
@@ -209,6 +212,7 @@ impl Owned {
             since_us: shares.counted_us,
             demand: 0,
             given: shares.given,
+            taken: shares.tokens,
             slots_held: 0,
             slots_want: 0,
             leaves: true,
