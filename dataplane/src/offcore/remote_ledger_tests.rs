@@ -28,6 +28,7 @@ fn reply(serial: u64) -> LeaseReply {
         elsewhere: 0,
         recall: false,
         coming: false,
+        lease_us: 0,
         current: period,
         serial,
         stamp_us: 1,

@@ -13,6 +13,7 @@ fn reply() -> Reply {
         elsewhere: 1,
         recall: true,
         coming: false,
+        lease_us: 3,
         current: period,
         serial: 5,
         stamp_us: 6,
