@@ -196,6 +196,12 @@ impl Plane {
     pub fn node(&self, name: &str) -> Gateway {
         let mut gateway = self.launch_node(name);
         gateway.wait_ready();
+        // What it began with may be a little older than what was last changed.
+        wait_for("a node with all that was changed", || {
+            let nodes = self.get("/v1/nodes");
+            let node = nodes["data"].as_array()?.iter().find(|node| node["name"] == name)?;
+            (node["lag"] == 0).then_some(())
+        });
         gateway
     }
 
