@@ -1,12 +1,13 @@
-//! The budget simulator over many seeds, on all cores, optimised.
+//! The budget simulators, of one node's shards and of many nodes and their ledger, over many seeds, on all cores, optimised.
 //!
-//! In: how many seeds, and the first. Out: what they did in sum, or the seed that failed.
+//! In: which simulator, how many seeds, and the first. Out: what they did in sum, or the seed that failed.
 //! Always holds: a seed alone decides what happens, so a failure replays.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, bail};
-use policy::budget::sim::run as run_seed;
+use policy::budget::Account;
+use policy::budget::sim;
 
 use crate::clock;
 
@@ -19,6 +20,15 @@ pub struct Options {
     /// The first one.
     #[arg(long, default_value_t = 0)]
     first: u64,
+    /// Many nodes with their ledger rather than the shards of one.
+    #[arg(long)]
+    nodes: bool,
+}
+
+/// As a database holds it.
+fn stored(account: &Account) -> Account {
+    let text = serde_json::to_string(account).expect("an account can be written down");
+    serde_json::from_str(&text).expect("what was written down can be read")
 }
 
 /// Runs them all; the first failure ends the run.
@@ -34,7 +44,9 @@ pub fn run(options: &Options) -> Result<()> {
                 if seed >= end {
                     return None;
                 }
-                match run_seed(seed) {
+                let outcome =
+                    if options.nodes { sim::nodes::run(seed, stored) } else { sim::run(seed) };
+                match outcome {
                     Ok(stats) => decided.fetch_add(stats.decided, Ordering::Relaxed),
                     Err(failure) => {
                         // The others have nothing left to do.

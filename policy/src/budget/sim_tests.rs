@@ -49,7 +49,9 @@ fn sim_nodes() {
 /// Past the seeds of every run, and each of them found something: see `docs/decisions/0010-budgets-over-nodes.md`.
 #[test]
 fn seeds_that_once_failed_hold() {
-    for seed in [11_874, 16_133, 150_721, 529_859, 615_131, 787_124, 841_457, 914_568] {
+    for seed in
+        [11_874, 16_133, 22_580, 150_721, 392_902, 529_859, 615_131, 787_124, 841_457, 914_568]
+    {
         nodes::run(seed, stored).unwrap_or_else(|failure| panic!("{failure}"));
     }
     run(38_213).unwrap_or_else(|failure| panic!("{failure}"));
