@@ -88,7 +88,11 @@ pub fn run(options: &Options) -> Result<()> {
     let mut rows = scene.base_rows(&plane, &nodes)?;
     rows.extend(scene.measure("quiet", &nodes)?);
     rows.extend(scene.measure_busy(&nodes)?);
-    for node in &nodes {
+    // Whoever serves next has no base and no changes kept.
+    drop(plane);
+    let _plane = scene.plane.serve()?;
+    let joined = scene.measure_join(&nodes, &mut rows)?;
+    for node in nodes.iter().chain([&joined]) {
         let status = Keep::open(&node.admin)?.get("/status", None)?.json()?;
         let rejected = status["snapshot"]["rejected"].as_u64();
         ensure!(rejected == Some(0), "a node refused what it was sent: {status}");
@@ -148,17 +152,10 @@ impl Scene<'_> {
 
     /// What the base cost.
     fn base_rows(&self, plane: &Server, nodes: &[Node]) -> Result<Vec<Row>> {
-        let log = self.plane.log()?;
-        let line = log.lines().rfind(|line| line.contains("compiled the policy"));
-        let line = line.context("the control plane compiled no base")?;
-        let number = |name: &str| -> Result<f64> {
-            let rest = line.split(&format!("{name}=")).nth(1).context("a figure is missing")?;
-            Ok(rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().parse()?)
-        };
         Ok(vec![
             row("tokens in the policy", self.options.tokens as f64, ""),
-            row("base", number("bytes")? / 1e6, "MB"),
-            row("base compiled from the database in", number("took_ms")? / 1e3, "s"),
+            row("base", self.compiled("bytes")? / 1e6, "MB"),
+            row("base compiled from the database in", self.compiled("took_ms")? / 1e3, "s"),
             row("memory of the control plane after it", plane.rss_kib()? as f64 / 1024.0, "MiB"),
             row(
                 "first node: from its start to its first policy (compiling included)",
@@ -174,16 +171,62 @@ impl Scene<'_> {
         ])
     }
 
+    /// A number that the control plane has said of the base it compiled last.
+    fn compiled(&self, name: &str) -> Result<f64> {
+        let log = self.plane.log()?;
+        let line = log.lines().rfind(|line| line.contains("compiled the policy"));
+        let line = line.context("the control plane compiled no base")?;
+        let rest = line.split(&format!("{name}=")).nth(1).context("a figure is missing")?;
+        Ok(rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().parse()?)
+    }
+
     fn measure_busy(&self, nodes: &[Node]) -> Result<Vec<Row>> {
+        let (measured, changes) = self.under_changes(|| self.measure("under changes", nodes))?;
+        let mut rows = measured;
+        rows.push(row("under changes: changes a second", changes, "/s"));
+        Ok(rows)
+    }
+
+    /// A node without a policy joins a control plane without a base, under changes; what other nodes see of theirs meanwhile.
+    fn measure_join(&self, nodes: &[Node], rows: &mut Vec<Row>) -> Result<Node> {
+        let part = "a node joins under changes";
+        let is_there = AtomicBool::new(false);
+        let ((joined, more, last_s), changes) = self.under_changes(|| {
+            std::thread::scope(|scope| {
+                let start = clock::now();
+                let joining = scope.spawn(|| {
+                    let joined = self.plane.node(self.options.nodes, "1", BASE_DEADLINE);
+                    is_there.store(true, SeqCst);
+                    joined
+                });
+                let mut samples = Samples::default();
+                while !is_there.load(SeqCst) || samples.issued.len() < self.options.samples {
+                    self.sample(nodes, CHANGE_DEADLINE, &mut samples)?;
+                }
+                let joined = joining.join().map_err(|_| anyhow::anyhow!("the start failed"))??;
+                // What is issued now shows on it only when it has all that came before.
+                let mut last = Samples::default();
+                self.sample(std::slice::from_ref(&joined), BASE_DEADLINE, &mut last)?;
+                Ok((joined, samples.rows(part), start.elapsed().as_secs_f64()))
+            })
+        })?;
+        rows.push(row(format!("{part}: base compiled in"), self.compiled("took_ms")? / 1e3, "s"));
+        rows.push(row(format!("{part}: from its start to its first policy"), joined.ready_s, "s"));
+        rows.push(row(format!("{part}: until it shows a change made after that"), last_s, "s"));
+        rows.extend(more);
+        rows.push(row(format!("{part}: changes a second"), changes, "/s"));
+        Ok(joined)
+    }
+
+    /// Does `work` while subscriptions are changed; how many a second were.
+    fn under_changes<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let load = scope.spawn(|| self.change_until(&is_over));
-            let measured = self.measure("under changes", nodes);
+            let done = work();
             is_over.store(true, SeqCst);
             let changes = load.join().map_err(|_| anyhow::anyhow!("the load failed"))??;
-            let mut rows = measured?;
-            rows.push(row("under changes: changes a second", changes, "/s"));
-            Ok(rows)
+            Ok((done?, changes))
         })
     }
 
@@ -210,25 +253,49 @@ impl Scene<'_> {
 
     /// Issues and revokes tokens one after another; the times until every node shows it.
     fn measure(&self, part: &str, nodes: &[Node]) -> Result<Vec<Row>> {
-        let keep = &mut Keep::open(&self.plane.address)?;
-        let (mut issued, mut revoked, mut answered) = (Vec::new(), Vec::new(), Vec::new());
+        let mut samples = Samples::default();
         for _ in 0..self.options.samples {
-            let start = clock::now();
-            let body = json!({ "subscription_id": self.subscription });
-            let made = self.plane.ask(keep, "POST", "/v1/tokens", &body)?;
-            answered.push(start.elapsed());
-            let token = made["secret"].as_str().unwrap_or_default();
-            issued.push(first_answers(nodes, token, 200, start)?);
-            let path = format!("/v1/tokens/{}", made["id"].as_str().unwrap_or_default());
-            let start = clock::now();
-            self.plane.ask(keep, "DELETE", &path, &json!({}))?;
-            revoked.push(first_answers(nodes, token, 401, start)?);
+            self.sample(nodes, CHANGE_DEADLINE, &mut samples)?;
         }
+        Ok(samples.rows(part))
+    }
+
+    /// One token's life.
+    fn sample(&self, nodes: &[Node], deadline: Duration, samples: &mut Samples) -> Result<()> {
+        let keep = match &mut samples.keep {
+            Some(keep) => keep,
+            none => none.insert(Keep::open(&self.plane.address)?),
+        };
+        let start = clock::now();
+        let body = json!({ "subscription_id": self.subscription });
+        let made = self.plane.ask(keep, "POST", "/v1/tokens", &body)?;
+        samples.answered.push(start.elapsed());
+        let token = made["secret"].as_str().unwrap_or_default();
+        samples.issued.push(first_answers(nodes, (token, 200), start, deadline)?);
+        let path = format!("/v1/tokens/{}", made["id"].as_str().unwrap_or_default());
+        let start = clock::now();
+        self.plane.ask(keep, "DELETE", &path, &json!({}))?;
+        samples.revoked.push(first_answers(nodes, (token, 401), start, deadline)?);
+        Ok(())
+    }
+}
+
+/// How long tokens took to be issued and revoked.
+#[derive(Default)]
+struct Samples {
+    keep: Option<Keep>,
+    answered: Vec<Duration>,
+    issued: Vec<Duration>,
+    revoked: Vec<Duration>,
+}
+
+impl Samples {
+    fn rows(self, part: &str) -> Vec<Row> {
         let mut rows = Vec::new();
         for (what, mut times) in [
-            ("POST token to its answer", answered),
-            ("POST token to the first 200 of the last node", issued),
-            ("revoke to the first 401 of the last node", revoked),
+            ("POST token to its answer", self.answered),
+            ("POST token to the first 200 of the last node", self.issued),
+            ("revoke to the first 401 of the last node", self.revoked),
         ] {
             times.sort_unstable();
             for (name, per_mille) in [("p50", 500), ("p99", 990), ("longest", 1_000)] {
@@ -240,7 +307,7 @@ impl Scene<'_> {
                 ));
             }
         }
-        Ok(rows)
+        rows
     }
 }
 
@@ -268,27 +335,37 @@ impl Drop for Script {
 }
 
 /// Asks every node until each has answered with this status; how long after `start` the last one did.
-fn first_answers(nodes: &[Node], token: &str, status: u16, start: Instant) -> Result<Duration> {
+fn first_answers(
+    nodes: &[Node],
+    asked: (&str, u16),
+    start: Instant,
+    deadline: Duration,
+) -> Result<Duration> {
     std::thread::scope(|scope| {
-        let asked: Vec<_> = nodes
+        let answers: Vec<_> = nodes
             .iter()
-            .map(|node| scope.spawn(|| first_answer(node, token, status, start)))
+            .map(|node| scope.spawn(move || first_answer(node, asked, start, deadline)))
             .collect();
         let mut last = Duration::ZERO;
-        for asked in asked {
-            last = last.max(asked.join().map_err(|_| anyhow::anyhow!("a client failed"))??);
+        for answer in answers {
+            last = last.max(answer.join().map_err(|_| anyhow::anyhow!("a client failed"))??);
         }
         Ok(last)
     })
 }
 
-fn first_answer(node: &Node, token: &str, status: u16, start: Instant) -> Result<Duration> {
+fn first_answer(
+    node: &Node,
+    (token, status): (&str, u16),
+    start: Instant,
+    deadline: Duration,
+) -> Result<Duration> {
     let mut keep = Keep::open(&node.address)?;
-    while start.elapsed() < CHANGE_DEADLINE {
+    while start.elapsed() < deadline {
         if keep.get("/paid/100B", Some(token))?.status == status {
             return Ok(start.elapsed());
         }
         std::thread::park_timeout(LOOK);
     }
-    bail!("no {status} within {CHANGE_DEADLINE:?}")
+    bail!("no {status} within {deadline:?}")
 }
