@@ -7,17 +7,17 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::cluster::Cluster;
 use crate::keep::Keep;
 use crate::peers::{Bench, HOST};
-use crate::plane::{Node, Plane};
+use crate::plane::{Node, Plane, first_answers};
 use crate::process::Server;
-use crate::record::{Figures, Machine, Row, write};
+use crate::record::{Figures, Machine, Row, quantiles, write};
 use crate::{clock, render};
 
 /// What `control` can be told.
@@ -50,8 +50,6 @@ pub struct Options {
 const BASE_DEADLINE: Duration = Duration::from_secs(1_200);
 /// How long a change may take to show, before the run has failed.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
-/// Between two looks at a node: fine enough for the figures, and leaves the cores to those that are measured.
-const LOOK: Duration = Duration::from_micros(500);
 /// Changes in one transaction of the load.
 const CHANGES_EACH: u64 = 20;
 
@@ -291,23 +289,14 @@ struct Samples {
 
 impl Samples {
     fn rows(self, part: &str) -> Vec<Row> {
-        let mut rows = Vec::new();
-        for (what, mut times) in [
+        [
             ("POST token to its answer", self.answered),
             ("POST token to the first 200 of the last node", self.issued),
             ("revoke to the first 401 of the last node", self.revoked),
-        ] {
-            times.sort_unstable();
-            for (name, per_mille) in [("p50", 500), ("p99", 990), ("longest", 1_000)] {
-                let at = (times.len() * per_mille).div_ceil(1_000).max(1) - 1;
-                rows.push(row(
-                    format!("{part}: {what}, {name}"),
-                    times[at].as_secs_f64() * 1e3,
-                    "ms",
-                ));
-            }
-        }
-        rows
+        ]
+        .into_iter()
+        .flat_map(|(what, times)| quantiles(&format!("{part}: {what}"), times))
+        .collect()
     }
 }
 
@@ -332,40 +321,4 @@ impl Drop for Script {
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
-}
-
-/// Asks every node until each has answered with this status; how long after `start` the last one did.
-fn first_answers(
-    nodes: &[Node],
-    asked: (&str, u16),
-    start: Instant,
-    deadline: Duration,
-) -> Result<Duration> {
-    std::thread::scope(|scope| {
-        let answers: Vec<_> = nodes
-            .iter()
-            .map(|node| scope.spawn(move || first_answer(node, asked, start, deadline)))
-            .collect();
-        let mut last = Duration::ZERO;
-        for answer in answers {
-            last = last.max(answer.join().map_err(|_| anyhow::anyhow!("a client failed"))??);
-        }
-        Ok(last)
-    })
-}
-
-fn first_answer(
-    node: &Node,
-    (token, status): (&str, u16),
-    start: Instant,
-    deadline: Duration,
-) -> Result<Duration> {
-    let mut keep = Keep::open(&node.address)?;
-    while start.elapsed() < deadline {
-        if keep.get("/paid/100B", Some(token))?.status == status {
-            return Ok(start.elapsed());
-        }
-        std::thread::park_timeout(LOOK);
-    }
-    bail!("no {status} within {deadline:?}")
 }

@@ -44,6 +44,7 @@ mod open_loop;
 mod peers;
 mod plane;
 mod process;
+mod purchases;
 mod record;
 mod render;
 mod renewals;
@@ -74,6 +75,8 @@ enum Command {
     Kills(kills::Options),
     /// Single steps: decide, match, token look-up, loan, snapshot, record.
     Micro(micro::Options),
+    /// From a buyer's payment to the key's first 200.
+    Purchases(purchases::Options),
     /// Makes docs/PERFORMANCE.md from the records.
     Render(render::Options),
     /// Many subscriptions that renew in the same minute, by Stripe's stand-in.
@@ -95,6 +98,7 @@ fn main() -> std::process::ExitCode {
         Command::Journal(options) => journal::run(&options),
         Command::Kills(options) => kills::run(&options),
         Command::Micro(options) => micro::run(&options),
+        Command::Purchases(options) => purchases::run(&options),
         Command::Render(options) => render::run(&options),
         Command::Renewals(options) => renewals::run(&options),
         Command::Tls(options) => tls::run(&options),

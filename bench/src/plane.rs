@@ -5,14 +5,18 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use stripe_sandbox::Sandbox;
 
 use crate::clock;
 use crate::keep::Keep;
 use crate::process::{Server, free_port};
+
+/// Between two looks at a node: fine enough for the figures, and leaves the cores to those that are measured.
+const LOOK: Duration = Duration::from_micros(500);
 
 /// Where a control plane is, and what opens it.
 pub struct Plane<'a> {
@@ -21,6 +25,20 @@ pub struct Plane<'a> {
     database_url: String,
     pub address: String,
     key: String,
+}
+
+/// Flags by which a control plane has this Stripe, whose webhooks are signed with `secret`.
+pub fn flags_of_stripe(folder: &Path, sandbox: &Sandbox, secret: &str) -> Result<Vec<String>> {
+    let (key, webhook) = (folder.join("stripe.key"), folder.join("stripe.webhook"));
+    fs::write(&key, sandbox.secret_key())?;
+    fs::write(&webhook, secret)?;
+    let flags = [
+        ["--stripe-secret-key-file", &key.display().to_string()],
+        ["--stripe-webhook-secret-file", &webhook.display().to_string()],
+        ["--stripe-base-url", &sandbox.url()],
+        ["--public-url", "https://pay.example"],
+    ];
+    Ok(flags.concat().into_iter().map(str::to_owned).collect())
 }
 
 /// A node that serves.
@@ -90,6 +108,16 @@ impl<'a> Plane<'a> {
         made["id"].as_str().map(str::to_owned).with_context(|| format!("{path}: no id"))
     }
 
+    /// An account that may be paid, in the mode `test`; its id at Stripe.
+    pub fn sell(&self, sandbox: &Sandbox) -> Result<String> {
+        let owner = json!({ "mode": "test", "email": "owner@example.com", "country": "DE" });
+        let owner = self.post("/v1/stripe/account", &owner)?;
+        let account = owner["stripe_id"].as_str().context("no account")?.to_owned();
+        let ready = sandbox.onboard(&account);
+        ensure!(ready.is_ok(), "not onboarded: {ready:?}");
+        Ok(account)
+    }
+
     /// Starts a node and waits until it serves.
     pub fn node(&self, number: usize, shards: &str, deadline: Duration) -> Result<Node> {
         let node = self.make("/v1/nodes", &json!({ "name": format!("n{number}") }))?;
@@ -117,5 +145,42 @@ impl<'a> Plane<'a> {
         let said = || fs::read_to_string(&log).unwrap_or_default();
         ensure!(is_up, "a node did not get ready; it said:\n{}", said());
         Ok(Node { server, address, admin, ready_s: start.elapsed().as_secs_f64() })
+    }
+}
+
+/// Asks every node until each has answered with this status; how long after `start` the last one did.
+pub fn first_answers(
+    nodes: &[Node],
+    asked: (&str, u16),
+    start: Instant,
+    deadline: Duration,
+) -> Result<Duration> {
+    std::thread::scope(|scope| {
+        let answers: Vec<_> = nodes
+            .iter()
+            .map(|node| scope.spawn(move || first_answer(node, asked, start, deadline)))
+            .collect();
+        let mut last = Duration::ZERO;
+        for answer in answers {
+            last = last.max(answer.join().map_err(|_| anyhow::anyhow!("a client failed"))??);
+        }
+        Ok(last)
+    })
+}
+
+fn first_answer(
+    node: &Node,
+    (token, status): (&str, u16),
+    start: Instant,
+    deadline: Duration,
+) -> Result<Duration> {
+    let mut keep = Keep::open(&node.address)?;
+    loop {
+        let answer = keep.get("/paid/100B", Some(token))?;
+        if answer.status == status {
+            return Ok(start.elapsed());
+        }
+        ensure!(start.elapsed() < deadline, "no {status} within {deadline:?}: {}", answer.text());
+        std::thread::park_timeout(LOOK);
     }
 }

@@ -1,6 +1,8 @@
 //! Medians and ratios.
 
-use super::{Figure, median};
+use std::time::Duration;
+
+use super::{Figure, median, quantiles};
 
 #[test]
 fn the_ratio_is_of_one_round_not_of_medians() {
@@ -20,4 +22,15 @@ fn medians() {
     {
         assert!((median(&figures) - expected).abs() < 1e-9, "{figures:?}");
     }
+}
+
+#[test]
+fn quantiles_of_times() {
+    let values = |count: u64| -> Vec<f64> {
+        let times = (1..=count).rev().map(Duration::from_millis).collect();
+        quantiles("a", times).into_iter().map(|row| row.value).collect()
+    };
+    assert_eq!(values(0), [0.0; 0]);
+    assert_eq!(values(1), [1.0; 3]);
+    assert_eq!(values(200), [100.0, 198.0, 200.0]);
 }

@@ -54,6 +54,7 @@ pub fn run(options: &Options) -> Result<()> {
         ("control.json", "Changes at the control plane, a million tokens on three nodes"),
         ("control10m.json", "The same with ten million tokens"),
         ("away.json", "Without a control plane"),
+        ("purchases.json", "From a buyer's payment to the key's first request"),
         ("renewals.json", "Ten thousand renewals told over one minute, SQLite"),
         ("renewals-postgres.json", "The same on PostgreSQL"),
         (

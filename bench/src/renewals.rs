@@ -5,7 +5,7 @@
 //! Always holds: a run fails where a webhook was refused, an event was given up, or a subscription has not the period that it has at Stripe.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use stripe_sandbox::{Config, Sandbox, SignatureClock, WebhookEndpoint, WebhookFa
 use tokio::runtime::Runtime;
 
 use crate::cluster::Cluster;
-use crate::plane::Plane;
-use crate::record::{Figures, Machine, Row, write};
+use crate::plane::{Plane, flags_of_stripe};
+use crate::record::{Figures, Machine, Row, quantiles, write};
 use crate::{clock, render};
 
 /// Where the control plane keeps what it knows.
@@ -110,7 +110,7 @@ pub fn run(options: &Options) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let sandbox = runtime.block_on(Sandbox::start(config(options, &plane.address)?))?;
-    let flags = flags(folder.path(), &sandbox)?;
+    let flags = flags_of_stripe(folder.path(), &sandbox, WEBHOOK_SECRET)?;
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let _served = plane.serve_with(&flags)?;
     let mut scene = Scene { options, runtime: &runtime, sandbox, sql, account: String::new() };
@@ -146,19 +146,6 @@ fn config(options: &Options, plane: &str) -> Result<Config> {
         webhook_concurrency: options.webhooks,
         ..Config::fixed(bought_s, 7)
     })
-}
-
-fn flags(folder: &Path, sandbox: &Sandbox) -> Result<Vec<String>> {
-    let (key, secret) = (folder.join("stripe.key"), folder.join("stripe.webhook"));
-    std::fs::write(&key, sandbox.secret_key())?;
-    std::fs::write(&secret, WEBHOOK_SECRET)?;
-    let flags = [
-        ["--stripe-secret-key-file", &key.display().to_string()],
-        ["--stripe-webhook-secret-file", &secret.display().to_string()],
-        ["--stripe-base-url", &sandbox.url()],
-        ["--public-url", "https://pay.example"],
-    ];
-    Ok(flags.concat().into_iter().map(str::to_owned).collect())
 }
 
 impl Sql {
@@ -201,11 +188,7 @@ impl Sql {
 impl Scene<'_> {
     /// A site with a plan that costs something, bought by many within a minute; here as there.
     fn fill(&mut self, plane: &Plane<'_>) -> Result<()> {
-        let owner = json!({ "mode": "test", "email": "owner@example.com", "country": "DE" });
-        let owner = plane.post("/v1/stripe/account", &owner)?;
-        self.account = owner["stripe_id"].as_str().context("no account")?.to_owned();
-        let ready = self.sandbox.onboard(&self.account);
-        ensure!(ready.is_ok(), "not onboarded: {ready:?}");
+        self.account = plane.sell(&self.sandbox)?;
         let site =
             plane.make("/v1/sites", &json!({ "slug": "bench", "origin": "http://127.0.0.1:9" }))?;
         let plan = json!({
@@ -328,18 +311,14 @@ impl Scene<'_> {
         took_s: (f64, f64),
         from_ms: i64,
     ) -> Result<Vec<Row>> {
-        let (load, mut answers) = (self.sandbox.take_load(), self.sandbox.take_answers());
-        answers.sort_unstable();
+        let (load, answers) = (self.sandbox.take_load(), self.sandbox.take_answers());
+        ensure!(!answers.is_empty(), "no answers");
         let named = |what: &str| format!("{name}: {what}");
         let mut rows = vec![
             row(named("webhooks"), told as f64, ""),
             row(named("webhooks a second"), told as f64 / took_s.0, "/s"),
         ];
-        for (word, per_mille) in [("p50", 500), ("p99", 990), ("longest", 1_000)] {
-            let at = (answers.len() * per_mille).div_ceil(1_000).max(1) - 1;
-            let took = answers.get(at).context("no answers")?.as_secs_f64() * 1e3;
-            rows.push(row(named(&format!("webhook to its answer, {word}")), took, "ms"));
-        }
+        rows.extend(quantiles(&named("webhook to its answer"), answers));
         rows.push(row(named("first webhook until all is written"), took_s.1, "s"));
         let lags =
             format!("FROM stripe_events WHERE state = 'done' AND created_at_ms >= {from_ms}");
