@@ -16,6 +16,7 @@ mod plane;
 mod policy;
 mod tls;
 mod wait;
+mod way;
 
 mod analytics;
 mod apply;
@@ -27,6 +28,7 @@ mod decisions;
 mod desync;
 mod dev;
 mod dev_selling;
+mod exact;
 mod forwarding;
 mod full_disk;
 mod journal;
