@@ -42,6 +42,7 @@ mod quota;
 mod real_client;
 mod refused_again;
 mod reload;
+mod shared_limits;
 mod shutdown;
 mod streaming;
 mod tls_bad_clients;
