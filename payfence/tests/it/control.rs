@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::client::get;
 use super::gateway::Gateway;
+use super::journal::rows;
 use super::origin::{Origin, reply};
 use super::plane::Plane;
 use super::wait::wait_for;
@@ -161,6 +162,13 @@ fn what_is_let_through_without_a_control_plane_is_settled() {
     for number in 0..WITHOUT {
         assert_eq!(ask(&node, &subscriber.token), (200, String::new()), "request {number}");
     }
+    // Those that nobody could know of are marked.
+    let labels = ["site=\"shop\"", "reason=\"unmetered\""];
+    let marked = || node.metric("payfence_decisions_total", &labels);
+    wait_for("marks", || (marked() > 0.0).then_some(()));
+    assert!(marked() <= WITHOUT as f64, "{} marked", marked());
+    let in_rows = || rows(&node).iter().filter(|row| row["reason"] == "unmetered").count();
+    wait_for("a row for each mark", || (in_rows() as f64 == marked()).then_some(()));
     plane.restart();
     for number in 0..AFTER {
         assert_eq!(ask(&node, &subscriber.token), (200, String::new()), "request {number} after");
