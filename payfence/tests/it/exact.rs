@@ -251,6 +251,8 @@ impl Scene {
             assert!(charged <= LIMIT, "{known}: {charged} in the journals");
             let unfinished = rows.iter().filter(|row| row["status"].is_null()).count() as u64;
             assert!(unfinished <= cut, "{known}: {unfinished} rows without an end");
+            let nowhere = charged.saturating_sub(forwarded);
+            assert!(nowhere <= unfinished, "{known}: {nowhere} of {unfinished} were lost");
             (charged == LIMIT).then_some(())
         });
         let request = paid("/paid/x", &self.subscriber.token);
