@@ -1,8 +1,9 @@
 //! Decisions that nodes ship: recent ones by row, all of them rolled up by minute and by day.
 //!
 //! In: batches of a node. Out: rows, roll-ups, and up to where each of the node's streams is taken.
-//! Always holds: a batch is taken in one transaction, under the locks of its positions, and a row before its stream's position is passed
-//! over; so each row counts once, however often it comes and wherever. What is a row of no site counts for the position alone.
+//! Always holds: rows are taken in one transaction with their streams' positions, under the locks of these, and a row before its
+//! stream's position is passed over; so each row counts once, however often it comes and wherever. What is a row of no site counts for the
+//! position alone. A batch is taken in several transactions, none of them long: leases, which requests wait for, are written between.
 //!
 //! Numbers of 64 bits are kept so that their order stays: `epoch` and `seq` with the highest bit turned.
 
@@ -43,6 +44,9 @@ pub struct Retention {
     /// Rows of a site in one day, likewise.
     pub day_rows: usize,
 }
+
+/// Rows in one transaction: a few hundredths of a second where there is one writer.
+const ROWS_AT_ONCE: usize = 1_000;
 
 /// A day.
 pub const DAY_MS: i64 = 86_400_000;
@@ -118,24 +122,40 @@ impl Store {
     /// Takes a node's decisions.
     ///
     /// # Errors
-    /// When the database cannot be asked; then none was taken, or all were and it is not known.
+    /// When the database cannot be asked; then some were taken, of each stream those before its position.
     pub async fn take_decisions(
         &self,
         node: i64,
         decisions: &ReadDecisions<'_>,
         kept: &Retention,
     ) -> StorageResult<TakenDecisions> {
-        let now_ms = self.world.now_ms();
-        let streams: HashSet<(u64, u16)> =
-            decisions.0.iter().map(|row| (row.epoch, row.shard)).collect();
-        if streams.is_empty() {
-            return Ok(TakenDecisions::default());
+        let (mut next, mut added) = (Next::new(), BTreeMap::<i64, u64>::new());
+        for rows in decisions.0.chunks(ROWS_AT_ONCE) {
+            let taken = self.take_rows(node, rows, kept).await?;
+            for at in taken.positions {
+                next.insert((at.epoch, at.shard), at.next);
+            }
+            for (site, rows) in taken.added {
+                *added.entry(site).or_default() += rows;
+            }
         }
+        let streams = next.keys().copied().collect();
+        let positions = positions(&next, &streams);
+        Ok(TakenDecisions { positions, added: added.into_iter().collect() })
+    }
+
+    async fn take_rows(
+        &self,
+        node: i64,
+        rows: &[Arrived<'_>],
+        kept: &Retention,
+    ) -> StorageResult<TakenDecisions> {
+        let now_ms = self.world.now_ms();
+        let streams: HashSet<(u64, u16)> = rows.iter().map(|row| (row.epoch, row.shard)).collect();
         let transaction = begin_write(&self.database).await?;
         let mut next = lock(&transaction, node, &streams, now_ms).await?;
         let before = next.clone();
-        let new: Vec<&Arrived<'_>> =
-            decisions.0.iter().filter(|row| advance(&mut next, row)).collect();
+        let new: Vec<&Arrived<'_>> = rows.iter().filter(|row| advance(&mut next, row)).collect();
         let mut taken = TakenDecisions { positions: positions(&next, &streams), added: Vec::new() };
         if next == before {
             return Ok(taken);

@@ -57,7 +57,8 @@ impl Store {
         start: u64,
         requests: &[LeaseRequest],
     ) -> StorageResult<Taken> {
-        let transaction = begin_write(&self.database).await?;
+        // Requests at the node wait for it.
+        let transaction = begin_write(&self.database.urgent()).await?;
         let ids: Vec<u128> = requests.iter().map(|request| request.id.0).collect();
         lock(&transaction, &ids).await?;
         let unix_ms = now_ms(&transaction, &*self.world).await?;

@@ -1,8 +1,8 @@
 //! `POST /node/v1/decisions`, `GET /node/v1/decisions/{epoch}`; and forgetting what is kept no longer.
 //!
 //! In: [`Decisions`] of a node. Out: [`Positions`].
-//! Always holds: a node speaks for itself alone, since its token says whose rows these are; rows are taken wholly or not at all, and
-//! answered once they are; no more batches are in memory at once than are worked on.
+//! Always holds: a node speaks for itself alone, since its token says whose rows these are; rows are answered once all of a
+//! batch are taken; no more batches are in memory at once than are worked on.
 
 use std::collections::HashMap;
 use std::time::Duration;

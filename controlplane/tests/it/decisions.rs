@@ -14,12 +14,15 @@ use link::ship::{Export, Limits, Shipper};
 use link::sink::control::ControlSink;
 use link::wire::decisions::BODY_BYTES_MAX;
 use link::wire::{Decisions, NodeToken, Positions};
+use policy::budget::{Calendar, Period, Unit};
+use policy::ids::entitlement_id;
 use serde_json::json;
 use tempfile::tempdir;
 
 use super::client::Client;
 use super::decision_rows::{Blocks, Sample, batch, now_us, sample};
 use super::place::Place;
+use super::quota;
 use super::sync_node::{Issued, issue};
 use crate::storage::{ReadDecisions, Retention, Store};
 use crate::sync::Sync;
@@ -132,6 +135,48 @@ pub async fn two_control_planes_take_at_once(place: Place) {
     for task in tasks {
         task.await.unwrap();
     }
+    let twice = [all.as_slice(), all.as_slice()].concat();
+    assert_eq!(sums(&place.store).await, expected(&twice));
+}
+
+/// Somebody's request waits for a lease, nobody's for a row.
+pub async fn leases_do_not_wait_for_many_rows(place: Place) {
+    const ROWS: usize = 10_000;
+    let owner = place.owner().await;
+    site(&owner, "shop").await;
+    let all: Arc<Vec<Sample>> = Arc::new((0..ROWS as u64).map(|n| sample("shop", n)).collect());
+    let (kept, busy) = (Retention::default(), Arc::new(AtomicU64::new(0)));
+    let decisions = Arc::new(batch(1, 0, 0, &all));
+    let mut tasks = Vec::new();
+    // As many batches at once as a control plane takes.
+    for name in ["n1", "n2"] {
+        let node = issue(&owner, &place, name).await;
+        let (store, busy) = (place.store.clone(), Arc::clone(&busy));
+        let decisions = Arc::clone(&decisions);
+        busy.fetch_add(1, Ordering::Relaxed);
+        tasks.push(tokio::spawn(async move {
+            let end = take(&store, &node, &decisions, &kept).await;
+            busy.fetch_sub(1, Ordering::Relaxed);
+            end
+        }));
+    }
+    let now_s = now_us() / 1_000_000;
+    let calendar = Calendar { unit: Unit::Month, anchor_s: Some(now_s - now_s % 86_400) };
+    let (terms, period) = (quota::terms(1, None, calendar), Period::first(&calendar, now_s));
+    let id = entitlement_id("shop", "asks");
+    let mut leased = 0;
+    loop {
+        let request = quota::request(id, period, terms, 0, leased + 1);
+        place.store.take_requests(1, 1, &[request]).await.unwrap();
+        if busy.load(Ordering::Relaxed) < 2 {
+            break;
+        }
+        leased += 1;
+    }
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), ROWS as u64);
+    }
+    assert!(leased >= 5, "{leased} requests for leases were answered meanwhile");
     let twice = [all.as_slice(), all.as_slice()].concat();
     assert_eq!(sums(&place.store).await, expected(&twice));
 }

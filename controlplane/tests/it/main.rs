@@ -272,6 +272,7 @@ cases! {
     decisions:
         a_batch_counts_once,
         two_control_planes_take_at_once,
+        leases_do_not_wait_for_many_rows,
         lost_answers_lose_and_double_nothing,
         a_node_speaks_for_itself,
         rows_go_to_the_site_that_had_the_slug,

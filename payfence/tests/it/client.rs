@@ -73,6 +73,11 @@ impl Client {
         Self::over(TcpStream::connect(address).expect("the gateway accepts"))
     }
 
+    /// Connects where somebody may listen or not.
+    pub fn try_connect(address: SocketAddr) -> Option<Self> {
+        TcpStream::connect(address).ok().map(Self::over)
+    }
+
     /// Connects from an address of this machine.
     #[track_caller]
     pub fn connect_from(from: std::net::IpAddr, address: SocketAddr) -> Self {
@@ -162,6 +167,34 @@ impl Client {
         let head_only = request.as_ref().starts_with(b"HEAD ");
         self.send(request);
         self.answer_to(head_only)
+    }
+
+    /// The same at a gateway that may be killed meanwhile: `None` where no whole answer came. It must name its length.
+    #[track_caller]
+    pub fn try_ask(&mut self, request: impl AsRef<[u8]>) -> Option<Answer> {
+        self.send(request);
+        self.try_answer()
+    }
+
+    /// Reads the next answer of a gateway that may be killed meanwhile.
+    #[track_caller]
+    pub fn try_answer(&mut self) -> Option<Answer> {
+        loop {
+            let text = String::from_utf8_lossy(&self.buffer);
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+                let length: usize = length.and_then(|length| length.parse().ok()).expect(head);
+                if body.len() >= length {
+                    return Some(self.answer());
+                }
+            }
+            match self.more() {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(error) if is_gone(&error) => return None,
+                Err(error) => panic!("the connection neither ended nor answered: {error}"),
+            }
+        }
     }
 
     /// Reads the next answer that is final.
@@ -348,6 +381,11 @@ impl Client {
         let (bytes, _) = self.until_broken("after the last answer");
         assert_eq!(String::from_utf8_lossy(&bytes), "", "bytes after the last answer");
     }
+}
+
+/// Whether an error says that the other side is no more.
+fn is_gone(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 /// Sends one request on a connection of its own and reads its answer.

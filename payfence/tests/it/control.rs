@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::client::get;
 use super::gateway::Gateway;
+use super::journal::rows;
 use super::origin::{Origin, reply};
 use super::plane::Plane;
 use super::wait::wait_for;
@@ -141,32 +142,6 @@ fn a_node_that_was_killed_gives_nothing_twice() {
     assert_eq!(admitted, LIMIT);
 }
 
-#[test]
-fn nodes_serve_on_without_a_control_plane() {
-    const LIMIT: u64 = 2_000;
-    let origin = Origin::ok();
-    let plan = json!({ "reference": "exact", "quota": { "requests": LIMIT, "per": "year" } });
-    let Some(mut plane) = Plane::start(origin.address, plan) else { return };
-    let subscriber = plane.subscribe();
-    let mut nodes = ["n1", "n2", "n3"].map(|name| plane.node(name));
-    let mut admitted = use_up(&nodes, &subscriber.token, 200);
-    plane.crash();
-    // What is leased is served; what is not is not known. Paths that cost nothing are as ever.
-    let without = use_up(&nodes, &subscriber.token, 100);
-    assert!(without > 0, "nothing was leased ahead");
-    admitted += without;
-    assert_eq!(nodes[0].ask(get("/free", &[])).status, 200);
-    // A node boots without it, too.
-    nodes[2].crash_and_restart(&["--allow-private-origins", "--node-name", "n3"]);
-    plane.restart();
-    wait_for("the last unit", || {
-        admitted += use_up(&nodes, &subscriber.token, 50);
-        (admitted >= LIMIT).then_some(())
-    });
-    admitted += use_up(&nodes, &subscriber.token, 100);
-    assert_eq!(admitted, LIMIT);
-}
-
 /// A site that would rather give away than refuse: what is let through is counted, and settled once the ledger is back.
 #[test]
 fn what_is_let_through_without_a_control_plane_is_settled() {
@@ -187,6 +162,13 @@ fn what_is_let_through_without_a_control_plane_is_settled() {
     for number in 0..WITHOUT {
         assert_eq!(ask(&node, &subscriber.token), (200, String::new()), "request {number}");
     }
+    // Those that nobody could know of are marked.
+    let labels = ["site=\"shop\"", "reason=\"unmetered\""];
+    let marked = || node.metric("payfence_decisions_total", &labels);
+    wait_for("marks", || (marked() > 0.0).then_some(()));
+    assert!(marked() <= WITHOUT as f64, "{} marked", marked());
+    let in_rows = || rows(&node).iter().filter(|row| row["reason"] == "unmetered").count();
+    wait_for("a row for each mark", || (in_rows() as f64 == marked()).then_some(()));
     plane.restart();
     for number in 0..AFTER {
         assert_eq!(ask(&node, &subscriber.token), (200, String::new()), "request {number} after");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::Value;
 
-use super::client::get;
+use super::client::{Client, get};
 use super::gateway::Gateway;
 use super::origin::Origin;
 use super::policy::{bearer, plan, site, subscription};
@@ -40,7 +40,7 @@ fn verify(gateway: &Gateway) {
 }
 
 /// The charges of all rows.
-fn charged(rows: &[Value]) -> u64 {
+pub fn charged(rows: &[Value]) -> u64 {
     rows.iter().map(|row| row["charge"].as_u64().unwrap()).sum()
 }
 
@@ -151,23 +151,6 @@ fn without_its_rings_what_was_leased_counts_as_used() {
     verify(&gateway);
 }
 
-/// The status of an answer that came whole.
-fn try_ask(stream: &mut TcpStream, request: &str) -> Option<u16> {
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        let read = stream.read(&mut piece).ok().filter(|read| *read > 0)?;
-        answer.extend_from_slice(&piece[..read]);
-        let text = String::from_utf8_lossy(&answer);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
-        if body.len() >= length.unwrap_or("0").parse().unwrap() {
-            return head.get(9..12)?.parse().ok();
-        }
-    }
-}
-
 /// Loads a gateway that is killed again and again. Of a quota as many are admitted as it has, less what was under way.
 #[test]
 fn crashes_under_load_cost_no_unit_and_give_none_away() {
@@ -188,12 +171,12 @@ fn crashes_under_load_cost_no_unit_and_give_none_away() {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
-                    let Ok(mut stream) = TcpStream::connect(address) else {
+                    let Some(mut client) = Client::try_connect(address) else {
                         std::thread::yield_now();
                         continue;
                     };
                     while !is_over.load(Ordering::Relaxed) {
-                        match try_ask(&mut stream, request) {
+                        match client.try_ask(request).map(|answer| answer.status) {
                             Some(200) => admitted.fetch_add(1, Ordering::Relaxed),
                             Some(429) => refused.fetch_add(1, Ordering::Relaxed),
                             Some(other) => panic!("answer {other}"),

@@ -93,6 +93,11 @@ impl Plane {
         self.process.crash();
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
     /// Starts it again with its database.
     #[track_caller]
     pub fn restart(&mut self) {
@@ -194,7 +199,13 @@ impl Plane {
     /// A node of its own name at this control plane, which serves.
     #[track_caller]
     pub fn node(&self, name: &str) -> Gateway {
-        let mut gateway = self.launch_node(name);
+        self.node_over(self.address, name)
+    }
+
+    /// The same, which reaches it at another address.
+    #[track_caller]
+    pub fn node_over(&self, way: SocketAddr, name: &str) -> Gateway {
+        let mut gateway = self.launch_node_over(way, name, &["--allow-private-origins"]);
         gateway.wait_ready();
         // What it began with may be a little older than what was last changed.
         wait_for("a node with all that was changed", || {
@@ -205,7 +216,7 @@ impl Plane {
         gateway
     }
 
-    /// The same, which may not serve yet.
+    /// A node of its own name, which may not serve yet.
     #[track_caller]
     pub fn launch_node(&self, name: &str) -> Gateway {
         self.launch_node_with(name, &["--allow-private-origins"])
@@ -214,10 +225,14 @@ impl Plane {
     /// The same with these flags.
     #[track_caller]
     pub fn launch_node_with(&self, name: &str, flags: &[&str]) -> Gateway {
+        self.launch_node_over(self.address, name, flags)
+    }
+
+    fn launch_node_over(&self, way: SocketAddr, name: &str, flags: &[&str]) -> Gateway {
         let id = id_of(&self.post("/v1/nodes", json!({ "name": name })));
         let made = self.post(&format!("/v1/nodes/{id}/tokens"), json!({}));
         let token = made["secret"].as_str().expect("a secret");
-        let url = format!("http://{}", self.address);
+        let url = format!("http://{way}");
         Gateway::launch_node(&url, token, &[flags, &["--node-name", name]].concat())
     }
 }

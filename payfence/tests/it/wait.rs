@@ -4,7 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests wait with deadlines, which need a clock")]
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long anything may take before a test fails. Long: a busy machine is no failure.
@@ -12,13 +12,23 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Asks `condition` every few milliseconds until it gives something.
 #[track_caller]
-pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
+pub fn wait_for<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    wait_within(DEADLINE, what, condition)
+}
+
+/// The same for what may take longer.
+#[track_caller]
+pub fn wait_within<T>(
+    deadline: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
+    let is_time_left = time_left(deadline);
     loop {
         if let Some(found) = condition() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {DEADLINE:?} in vain for {what}");
+        assert!(is_time_left(), "waited {deadline:?} in vain for {what}");
         std::thread::park_timeout(Duration::from_millis(5));
     }
 }
@@ -32,8 +42,23 @@ pub fn timed<T>(action: impl FnOnce() -> T) -> (T, Duration) {
 
 /// Says for so long that there is time left.
 pub fn time_left(of: Duration) -> impl Fn() -> bool {
+    let elapsed = stopwatch();
+    move || elapsed() < of
+}
+
+/// Says how much time has gone by since.
+pub fn stopwatch() -> impl Fn() -> Duration {
     let start = Instant::now();
-    move || start.elapsed() < of
+    move || start.elapsed()
+}
+
+/// Tells threads that look at it to stop, whatever ends the one that has it.
+pub struct Stop<'a>(pub &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Seconds since 1970.
