@@ -154,7 +154,24 @@ pub async fn a_base_for_one_node_puts_off_no_other(place: Place) {
     change().await;
     let is_due = async || feed.base().is_some_and(|offered| offered.is_due_over(first));
     assert!(until(is_due).await, "whoever has the base {first} is never offered another");
-    for task in tasks {
+    // It stays due when one that another node needs takes its place.
+    let due = of_base().unwrap();
+    feed.want_base(due + 1);
+    change().await;
+    assert!(until(async || of_base() > Some(due)).await, "it is not made");
+    let offered = feed.base().unwrap();
+    assert!(offered.is_due_over(first) && !offered.is_due_over(due));
+    // One that begins after the changes has not weighed them: their entries count.
+    let folder = std::env::temp_dir();
+    let again = Arc::new(Feed::new(store.clone(), place.keyring.clone(), folder, bounds));
+    let more =
+        [tokio::spawn(Arc::clone(&again).follow()), tokio::spawn(Arc::clone(&again).keep_base())];
+    assert!(until(async || again.base().is_some()).await, "there is no base");
+    let offered = again.base().unwrap();
+    let sequence = offered.base.offer.sequence;
+    let is_due = [8, 9].map(|entries| offered.is_due_over(sequence - entries));
+    assert_eq!(is_due, [false, true]);
+    for task in tasks.into_iter().chain(more) {
         task.abort();
     }
 }
