@@ -1,4 +1,4 @@
-//! `GET /metrics`: what waits, what Stripe told, and what the last reconciliation came to, for Prometheus.
+//! `GET /metrics`: what waits, how far nodes are behind, what Stripe told, and what the last reconciliation came to, for Prometheus.
 //!
 //! In: the database. Out: text (version 0.0.4), 503 while the database is away.
 //! Always holds: nothing of any account is told, sums over all of them alone; what is counted is what waits, which indexes have.
@@ -59,6 +59,13 @@ pub async fn text(store: &Store) -> StorageResult<String> {
         "overage_waiting",
         "Periods with overage that Stripe was not told of yet.",
         waiting.overage,
+    );
+    let nodes = store.nodes_lag().await?;
+    gauge("nodes_reporting", "Nodes that were heard within the last minute.", nodes.reporting);
+    gauge(
+        "nodes_lag_changes",
+        "Changes of policy that are published and that the last of those nodes does not have in force.",
+        nodes.lag,
     );
     if let Some(last) = store.last_reconciliation().await? {
         gauge(

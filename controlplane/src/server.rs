@@ -36,6 +36,7 @@ use crate::reconcile::{self, Reconciler};
 use crate::secrets::Keyring;
 use crate::storage::{CONNECTIONS_DEFAULT, Retention, StorageError, Store, UrlError};
 use crate::sync::Sync;
+use crate::sync::bounds::Bounds;
 use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::world::World;
 
@@ -157,6 +158,15 @@ impl Server {
     /// # Errors
     /// When it cannot begin.
     pub async fn start(config: Config, world: Arc<dyn World>) -> Result<Self, Error> {
+        Self::start_within(config, world, Bounds::default()).await
+    }
+
+    /// The same with other bounds on what nodes are served from.
+    pub(crate) async fn start_within(
+        config: Config,
+        world: Arc<dyn World>,
+        bounds: Bounds,
+    ) -> Result<Self, Error> {
         let tls = config.tls.map(Tls::read).transpose()?;
         let store = open_store(&config.database_url, world).await?;
         let listen = |cause| Error::Listen { address: config.listen, cause };
@@ -165,7 +175,8 @@ impl Server {
         if is_exposed(address, tls.is_some()) {
             tracing::warn!(%address, "keys and node tokens are sent in plain text to an address that others can reach; give --tls-cert and --tls-key, or listen on loopback behind a TLS proxy");
         }
-        let sync = Sync::new(store.clone(), config.keyring.clone(), config.folder, config.kept);
+        let keyring = config.keyring.clone();
+        let sync = Sync::within(store.clone(), keyring, config.folder, config.kept, bounds);
         let notifying = NotifySettings {
             keyring: config.keyring.clone(),
             allow_private_webhooks: config.api.allow_private_webhooks,

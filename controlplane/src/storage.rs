@@ -60,7 +60,7 @@ pub use deliveries::{Attempted, DueDelivery, Take};
 pub use error::{StorageError, StorageResult};
 pub use idempotency::{StoredAnswer, Work, WorkBegun, WorkEnd};
 pub use ledger::Taken;
-pub use nodes::{Admission, KnownNode, NodeReport, Start};
+pub use nodes::{Admission, KnownNode, NodeReport, NodesLag, Start};
 pub use outbox::{Outbox, OutboxEntry};
 pub use overage::{OverageBook, OverageDue, OverageSpan, OverageTold};
 pub use policy_rows::{PolicyReader, SiteRows, SubscriptionRows};

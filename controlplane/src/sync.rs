@@ -11,7 +11,8 @@
 //! replies to streams of this process, the database to those of others.
 
 pub(crate) mod base;
-mod changes;
+pub(crate) mod bounds;
+pub(crate) mod changes;
 mod decisions;
 mod download;
 pub(crate) mod feed;
@@ -39,6 +40,7 @@ use tokio::task::JoinHandle;
 
 use crate::secrets::Keyring;
 use crate::storage::{Admission, KnownNode, Retention, StorageError, Store};
+use bounds::Bounds;
 use decisions::Intake;
 use feed::Feed;
 use mailboxes::Mailboxes;
@@ -61,7 +63,19 @@ impl Sync {
     /// Nothing is followed yet: see [`Sync::run`]. Bases are kept in `folder`, of decisions so many.
     #[must_use]
     pub fn new(store: Store, keyring: Arc<Keyring>, folder: PathBuf, kept: Retention) -> Self {
-        let feed = Arc::new(Feed::new(store.clone(), keyring, folder));
+        Self::within(store, keyring, folder, kept, Bounds::default())
+    }
+
+    /// The same with other bounds.
+    #[must_use]
+    pub(crate) fn within(
+        store: Store,
+        keyring: Arc<Keyring>,
+        folder: PathBuf,
+        kept: Retention,
+        bounds: Bounds,
+    ) -> Self {
+        let feed = Arc::new(Feed::new(store.clone(), keyring, folder, bounds));
         let stopping = Arc::new(watch::Sender::new(false));
         let intake = Arc::new(Intake::new(kept));
         Self { store, feed, mailboxes: Arc::default(), seen: Arc::default(), intake, stopping }

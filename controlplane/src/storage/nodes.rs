@@ -15,6 +15,8 @@ use super::{Store, begin_write};
 const STARTS_KEPT: i64 = 100;
 /// Mail that nobody fetched is thrown away after this, milliseconds: whoever waits has asked again long before.
 const MAIL_KEPT_MS: i64 = 60_000;
+/// A node that was not heard for longer is away, and not behind.
+const HEARD_MS: i64 = 60_000;
 
 /// A node that showed a good token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +49,15 @@ pub enum Start {
     Current(u64),
     /// A later one has come.
     Superseded,
+}
+
+/// How nodes follow the policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodesLag {
+    /// Nodes that were heard lately.
+    pub reporting: i64,
+    /// Published changes that the last of them does not have in force.
+    pub lag: i64,
 }
 
 /// What a node says of itself in a report.
@@ -155,6 +166,24 @@ impl Store {
         let backend = self.database.get_database_backend();
         self.database.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
         Ok(())
+    }
+
+    /// How far nodes are behind that were heard within [`HEARD_MS`].
+    pub async fn nodes_lag(&self) -> StorageResult<NodesLag> {
+        let sql = "SELECT count(*) AS reporting, MIN(applied_sequence) AS applied, \
+             (SELECT sequence FROM outbox_head WHERE id = 1) AS head FROM nodes \
+             WHERE archived_at_ms IS NULL AND declared_dead_at_ms IS NULL AND last_seen_at_ms > $1";
+        let since: [Value; 1] = [self.world.now_ms().saturating_sub(HEARD_MS).into()];
+        let backend = self.database.get_database_backend();
+        let statement = Statement::from_sql_and_values(backend, sql, since);
+        let Some(row) = self.database.query_one_raw(statement).await? else {
+            return Ok(NodesLag::default());
+        };
+        let (head, applied) =
+            (row.try_get::<Option<i64>>("", "head")?, row.try_get::<Option<i64>>("", "applied")?);
+        let lag =
+            head.zip(applied).map_or(0, |(head, applied)| head.saturating_sub(applied).max(0));
+        Ok(NodesLag { reporting: row.try_get("", "reporting")?, lag })
     }
 
     /// Whether other control planes may use this database at the same time.

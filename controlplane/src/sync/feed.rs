@@ -1,8 +1,11 @@
-//! What streams are served from: the last changes, encoded once for all nodes, and the base below them.
+//! What streams are served from: the last changes, encoded once for all nodes, and the base below them ([`bases`]).
 //!
 //! In: the outbox. Out: changes after any sequence that is kept or can be made again, a base, the name of the history.
-//! Always holds: changes are kept in order and without a gap; memory is bounded; a new base is compiled beside
-//! everything else, when there is none, when a node needs one, or when much has changed since the last.
+//! Always holds: changes are kept in order and without a gap; memory is bounded; what is kept no more is made again of the
+//! outbox's rows ([`pages`]) as long as those are there, so that whoever has the base can follow, however much has changed since.
+
+mod bases;
+mod pages;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -12,25 +15,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::base::{self, Base};
+use bases::Bases;
+use pages::Pages;
+
+use super::bounds::Bounds;
 use super::changes::{self, Encoded};
 use crate::secrets::Keyring;
 use crate::storage::{OutboxEntry, StorageResult, Store, answered};
 
-/// Bytes of changes that are kept.
-const KEPT_BYTES_MAX: usize = 64 << 20;
-/// Changes that are kept.
-const KEPT_MAX: usize = 100_000;
-/// Entries of the outbox that a node may be behind and still be told by changes.
-const CATCH_UP_MAX: u64 = 20_000;
 /// After a failure it is tried again.
 const RETRY: Duration = Duration::from_millis(250);
-const BASE_RETRY: Duration = Duration::from_secs(5);
-/// Between two bases that nobody waits for.
-const BASE_PAUSE: Duration = Duration::from_secs(30);
-/// A new base is due once so much has changed, or this part of it, whichever is more.
-const DUE_WEIGHT: usize = 20_000;
-const DUE_PART: usize = 8;
 
 /// See the module.
 #[derive(Debug)]
@@ -38,6 +32,8 @@ pub struct Feed {
     store: Store,
     keyring: Arc<Keyring>,
     folder: PathBuf,
+    bounds: Bounds,
+    pages: Pages,
     inner: Mutex<Inner>,
     news: watch::Sender<u64>,
 }
@@ -50,13 +46,7 @@ struct Inner {
     head: Option<u64>,
     kept: VecDeque<Encoded>,
     kept_bytes: usize,
-    base: Option<Base>,
-    /// The base is there because much had changed: nodes that have another should take it.
-    is_base_due: bool,
-    /// Subscriptions and tokens changed since the base.
-    weight: usize,
-    /// A base of at least this sequence is wanted.
-    wanted: u64,
+    bases: Bases,
     /// Grows whenever a node's right to be here may have changed.
     nodes_generation: u64,
 }
@@ -64,27 +54,21 @@ struct Inner {
 /// What there is after a sequence.
 #[derive(Debug)]
 pub enum After {
-    /// These follow, maybe none.
+    /// These follow, maybe none, maybe not the last ones.
     Changes(Vec<Encoded>),
-    /// It is too long ago, or of another history.
-    Gap,
-}
-
-/// The base, as one stream sees it.
-#[derive(Clone, Debug)]
-pub struct Offered {
-    /// It.
-    pub base: Base,
-    /// Nodes should take it even where changes would do.
-    pub is_due: bool,
+    /// It is before what is kept: [`Feed::page_after`] has what follows.
+    Rows,
+    /// A base is there that spares a node many of the changes.
+    Base,
 }
 
 impl Feed {
     /// Nothing is followed yet.
     #[must_use]
-    pub fn new(store: Store, keyring: Arc<Keyring>, folder: PathBuf) -> Self {
+    pub fn new(store: Store, keyring: Arc<Keyring>, folder: PathBuf, bounds: Bounds) -> Self {
         let news = watch::Sender::new(0);
-        Self { store, keyring, folder, inner: Mutex::default(), news }
+        let pages = Pages::new(&bounds);
+        Self { store, keyring, folder, bounds, pages, inner: Mutex::default(), news }
     }
 
     /// Tells when anything here has changed.
@@ -109,21 +93,6 @@ impl Feed {
     /// Grows whenever a node's right to be here may have changed.
     pub fn nodes_generation(&self) -> u64 {
         self.inner.lock().nodes_generation
-    }
-
-    /// The base, where there is one of the history that is served.
-    pub fn base(&self) -> Option<Offered> {
-        let inner = self.inner.lock();
-        let base = inner.base.clone()?;
-        Some(Offered { base, is_due: inner.is_base_due })
-    }
-
-    /// A node needs a base of at least this sequence.
-    pub fn want_base(&self, sequence: u64) {
-        let mut inner = self.inner.lock();
-        inner.wanted = inner.wanted.max(sequence);
-        drop(inner);
-        self.tell();
     }
 
     /// The history, for a node that comes with changes of `history` up to `from`. One that knows more than the database
@@ -169,37 +138,26 @@ impl Feed {
         self.tell();
     }
 
-    /// What follows a sequence of the history that is served.
-    ///
-    /// # Errors
-    /// When the database must be asked and cannot be.
-    pub async fn after(&self, sequence: u64) -> StorageResult<After> {
-        let (floor, head) = {
-            let inner = self.inner.lock();
-            let Some(head) = inner.head else { return Ok(After::Changes(Vec::new())) };
-            let floor = inner.kept.front().map_or(head, |first| first.head.from);
-            if sequence >= floor {
-                let begin = inner.kept.partition_point(|kept| kept.head.to <= sequence);
-                return Ok(After::Changes(inner.kept.range(begin..).cloned().collect()));
-            }
-            (floor, head)
-        };
-        if sequence == 0 || head - sequence > CATCH_UP_MAX {
-            return Ok(After::Gap);
+    /// What follows a sequence of the history that is served, as much as a stream is given at once.
+    pub fn after(&self, sequence: u64) -> After {
+        let inner = self.inner.lock();
+        let Some(head) = inner.head else { return After::Changes(Vec::new()) };
+        let floor = inner.kept.front().map_or(head, |first| first.head.from);
+        if sequence >= floor {
+            let begin = inner.kept.partition_point(|kept| kept.head.to <= sequence);
+            let mut bytes = 0;
+            let fits = |kept: &&Encoded| {
+                let is_first = bytes == 0;
+                bytes += kept.bytes.len();
+                is_first || bytes <= self.bounds.piece_bytes
+            };
+            return After::Changes(inner.kept.range(begin..).take_while(fits).cloned().collect());
         }
-        let mut made: Vec<Encoded> = Vec::new();
-        let mut at = sequence;
-        while at < floor {
-            let after = i64::try_from(at).unwrap_or(i64::MAX);
-            let entries = self.store.outbox().read_after(after).await?;
-            let next = entries.first().map(|entry| entry.sequence);
-            if next != Some(after.saturating_add(1)) {
-                return Ok(After::Gap);
-            }
-            made.extend(changes::of_entries(&self.store, &self.keyring, at, &entries).await?);
-            at = made.last().map_or(at, |last| last.head.to);
+        let base = inner.bases.base.as_ref().map_or(0, |base| base.offer.sequence);
+        match base.saturating_sub(sequence) > self.bounds.catch_up {
+            true => After::Base,
+            false => After::Rows,
         }
-        Ok(After::Changes(made))
     }
 
     /// Follows the outbox, for ever.
@@ -266,10 +224,10 @@ impl Feed {
         for encoded in made {
             inner.head = Some(encoded.head.to);
             inner.kept_bytes += encoded.bytes.len();
-            inner.weight += encoded.weight;
+            inner.bases.weight += encoded.weight;
             inner.kept.push_back(encoded);
         }
-        while inner.kept_bytes > KEPT_BYTES_MAX || inner.kept.len() > KEPT_MAX {
+        while inner.kept_bytes > self.bounds.kept_bytes || inner.kept.len() > self.bounds.kept {
             let Some(first) = inner.kept.pop_front() else { break };
             inner.kept_bytes -= first.bytes.len();
         }
@@ -277,73 +235,4 @@ impl Feed {
         drop(inner);
         self.tell();
     }
-
-    /// Compiles bases as they are needed, for ever.
-    pub async fn keep_base(self: Arc<Self>) {
-        let mut news = self.news();
-        let mut made_at = None::<tokio::time::Instant>;
-        loop {
-            news.borrow_and_update();
-            let reason = self.lacks_base();
-            let may =
-                reason == Some(Lack::Needed) || made_at.is_none_or(|at| at.elapsed() >= BASE_PAUSE);
-            if reason.is_none() || !may {
-                let _ = tokio::time::timeout(BASE_PAUSE, news.changed()).await;
-                continue;
-            }
-            let began = tokio::time::Instant::now();
-            let (history, weight) = {
-                let inner = self.inner.lock();
-                (inner.history, inner.weight)
-            };
-            match base::compile(&self.store, &self.keyring, history, &self.folder).await {
-                Ok(Some(base)) => {
-                    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                    tracing::info!(
-                        sequence = base.offer.sequence,
-                        bytes = base.offer.bytes,
-                        subscriptions_and_tokens = base.weight,
-                        took_ms,
-                        "compiled the policy"
-                    );
-                    self.put_base(base, reason == Some(Lack::Due), weight);
-                    made_at = Some(tokio::time::Instant::now());
-                }
-                // Nothing was ever changed: there is nobody to serve.
-                Ok(None) => drop(tokio::time::timeout(BASE_PAUSE, news.changed()).await),
-                Err(error) => {
-                    tracing::error!(%error, "nodes that have no policy yet must wait; trying again");
-                    tokio::time::sleep(BASE_RETRY).await;
-                }
-            }
-        }
-    }
-
-    fn lacks_base(&self) -> Option<Lack> {
-        let inner = self.inner.lock();
-        let head = inner.head.filter(|head| *head > 0)?;
-        let Some(base) = &inner.base else { return Some(Lack::Needed) };
-        if inner.wanted > base.offer.sequence && head > base.offer.sequence {
-            return Some(Lack::Needed);
-        }
-        (inner.weight > DUE_WEIGHT.max(base.weight / DUE_PART)).then_some(Lack::Due)
-    }
-
-    fn put_base(&self, base: Base, is_due: bool, weight_before: usize) {
-        let mut inner = self.inner.lock();
-        // One that was compiled while the history changed is nobody's.
-        if base.offer.history == inner.history {
-            inner.is_base_due = is_due;
-            inner.weight = inner.weight.saturating_sub(weight_before);
-            inner.base = Some(base);
-        }
-        drop(inner);
-        self.tell();
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lack {
-    Needed,
-    Due,
 }

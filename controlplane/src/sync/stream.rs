@@ -2,7 +2,8 @@
 //!
 //! In: what a node has. Out: frames without end: changes as they come, replies of the ledger, heartbeats.
 //! Always holds: the first frame says hello; a node whose token is revoked, expired or of a dead node gets that as its
-//! last frame within a heartbeat of the outbox's saying so; what a slow node does not read is not kept for it.
+//! last frame within a heartbeat of the outbox's saying so; what a slow node does not read is not kept for it: a piece of the
+//! changes is in memory, or a page; a node for which no change leads on is told by a base that is newer than what it has.
 
 use std::io;
 use std::sync::Arc;
@@ -16,12 +17,14 @@ use http::{HeaderMap, StatusCode};
 use link::wire::message::delta_frame;
 use link::wire::{Heartbeat, Hello, PROTOCOL, Pushed, Refusal, StreamQuery, Why};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::changes::Encoded;
 use super::feed::After;
 use super::mailboxes::Mailbox;
 use super::{Sync, frames, refuse, unavailable};
-use crate::storage::{Admission, KnownNode, Start, StorageResult};
+use crate::storage::{Admission, KnownNode, Start, StorageError, StorageResult};
 
 /// How often a heartbeat comes when nothing else does.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -82,7 +85,8 @@ async fn open(
     let mailbox = sync.mailboxes.open(number, start);
     let mut stream = NodeStream {
         at: goes_on.then_some(query.from),
-        base: query.base,
+        // One of another history says nothing of those of this one.
+        base: if query.history == history { query.base } else { 0 },
         fresh: query.fresh,
         history,
         generation,
@@ -91,6 +95,8 @@ async fn open(
         number,
         mailbox,
         queue: Vec::new(),
+        making: JoinSet::new(),
+        made: None,
         has_ended: false,
         sent_at: Instant::now(),
         news,
@@ -118,6 +124,10 @@ struct NodeStream {
     fresh: u64,
     mailbox: Arc<Mailbox>,
     queue: Vec<u8>,
+    /// Makes changes of a page of the outbox's rows, one page at a time: heartbeats go on beside it.
+    making: JoinSet<StorageResult<Vec<Encoded>>>,
+    /// What came of it.
+    made: Option<StorageResult<Vec<Encoded>>>,
     has_ended: bool,
     sent_at: Instant,
     news: watch::Receiver<u64>,
@@ -150,6 +160,9 @@ impl NodeStream {
             }
             tokio::select! {
                 changed = self.news.changed() => self.has_ended |= changed.is_err(),
+                Some(made) = self.making.join_next() => {
+                    self.made = Some(made.unwrap_or_else(|error| Err(StorageError::Broken(error.to_string()))));
+                }
                 () = self.mailbox.news.notified() => {}
                 _ = self.stopping.changed() => {}
                 () = tokio::time::sleep_until(self.sent_at + HEARTBEAT) => self.beat(),
@@ -186,31 +199,58 @@ impl NodeStream {
         if !replies.is_empty() {
             self.push(&Pushed::Ledger(replies));
         }
-        if let Some(at) = self.at {
-            match self.sync.feed.after(at).await? {
-                After::Changes(changes) => {
-                    for change in changes {
-                        match delta_frame(change.head, &change.bytes) {
-                            Ok(frame) => self.queue.extend(frame),
-                            Err(error) => tracing::error!(%error, "a change cannot be sent"),
-                        }
-                        self.at = Some(change.head.to);
-                    }
-                }
-                After::Gap => self.at = None,
+        if let Some(made) = self.made.take() {
+            let page = made?;
+            match self.at {
+                Some(at) if page.is_empty() => self.lose_place(at),
+                _ => self.push_changes(page),
             }
         }
+        self.go_on();
         self.offer_base();
         Ok(())
     }
 
+    /// Queues a piece of what follows, or has it made.
+    fn go_on(&mut self) {
+        let Some(at) = self.at.filter(|_| self.making.is_empty()) else { return };
+        match self.sync.feed.after(at) {
+            After::Changes(changes) => self.push_changes(changes),
+            After::Rows => {
+                let feed = Arc::clone(&self.sync.feed);
+                self.making.spawn(async move { feed.page_after(at).await });
+            }
+            After::Base => self.lose_place(at),
+        }
+    }
+
+    fn push_changes(&mut self, changes: Vec<Encoded>) {
+        for change in changes {
+            match delta_frame(change.head, &change.bytes) {
+                Ok(frame) => self.queue.extend(frame),
+                Err(error) => tracing::error!(%error, "a change cannot be sent"),
+            }
+            self.at = Some(change.head.to);
+        }
+    }
+
+    /// No change leads on from here, or a base does so faster: one that is newer, which is made where there is none.
+    fn lose_place(&mut self, at: u64) {
+        tracing::info!(node = self.number, after = at, "a node is told by a base what was changed");
+        self.at = None;
+        self.base = 0;
+        self.fresh = self.fresh.max(at.saturating_add(1));
+        self.sync.feed.want_base(self.fresh);
+    }
+
     fn offer_base(&mut self) {
-        let needs = self.at.is_none();
         let Some(offered) = self.sync.feed.base() else { return };
         let offer = offered.base.offer;
-        let is_new = offer.sequence > self.base || needs && offer.sequence != self.base;
-        let is_enough = offer.sequence >= self.fresh;
-        if (needs || offered.is_due) && is_new && is_enough {
+        let is_of_use = match self.at {
+            None => offer.sequence != self.base,
+            Some(_) => offered.is_due_over(self.base),
+        };
+        if is_of_use && offer.sequence >= self.fresh {
             self.base = offer.sequence;
             self.push(&Pushed::Base(offer));
         }

@@ -8,6 +8,7 @@
 mod api;
 mod audit;
 mod away;
+mod behind;
 mod caps;
 mod catalogue;
 mod clickhouse;
@@ -174,6 +175,14 @@ cases! {
         leases_never_exceed_the_limit,
         replies_reach_nodes_of_other_control_planes,
         dead_nodes_are_settled;
+    behind:
+        a_node_follows_from_a_base_that_changes_have_left_behind,
+        a_node_whose_changes_are_forgotten_takes_a_newer_base,
+        a_due_base_reaches_a_connected_node,
+        a_base_for_one_node_puts_off_no_other,
+        a_node_joins_while_changes_outrun_every_base,
+        a_node_that_waits_for_its_page_hears_heartbeats,
+        a_page_is_made_once_for_many_nodes;
     lossy:
         every_unit_is_used_once_over_a_bad_way;
     stripe_inbox:

@@ -13,7 +13,7 @@ use crate::storage::Start;
 use crate::world::{System, World as _};
 
 /// A second token of the subscription; its text.
-async fn another_token(owner: &Client, ids: &Ids) -> String {
+pub async fn another_token(owner: &Client, ids: &Ids) -> String {
     let body = json!({ "subscription_id": ids["subscription_id"] });
     let answer = owner.post("/v1/tokens", body).await.expect(201);
     answer.json["secret"].as_str().unwrap().to_owned()

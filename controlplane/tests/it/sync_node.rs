@@ -21,6 +21,7 @@ use super::client::Client;
 use super::place::Place;
 use crate::server::Server;
 use crate::storage;
+use crate::sync::bounds::Bounds;
 use crate::world::{System, World as _};
 
 /// Longer than anything here takes, on a machine that is busy with other things.
@@ -48,7 +49,13 @@ pub struct Serving {
 
 impl Serving {
     pub async fn start(place: &Place) -> Self {
-        let server = Server::start(place.config(), Arc::new(System)).await.unwrap();
+        Self::within(place, Bounds::default()).await
+    }
+
+    /// One that keeps so much for its nodes.
+    pub async fn within(place: &Place, bounds: Bounds) -> Self {
+        let starting = Server::start_within(place.config(), Arc::new(System), bounds);
+        let server = starting.await.unwrap();
         let url = format!("http://{}", server.address);
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(server.run(async move {
