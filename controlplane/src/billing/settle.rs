@@ -17,7 +17,7 @@ mod subscription;
 mod together;
 
 pub use accounts::Standing;
-pub use subscription::is_held;
+pub use subscription::{choose_plan, is_held};
 pub use together::TOGETHER_MAX;
 
 use super::stripe::{Mode, Scope, Stripe, StripeError, Subscription as Fetched};

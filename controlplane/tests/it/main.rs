@@ -32,6 +32,7 @@ mod lossy;
 mod mails;
 mod members;
 mod money;
+mod moves;
 mod openapi;
 mod outage;
 mod outbox;
@@ -143,6 +144,13 @@ cases! {
         plans_are_brought_without_a_hand,
         what_is_not_set_up_is_said,
         an_existing_account_is_connected_once;
+    moves:
+        a_downgrade_that_is_taken_back_costs_nothing,
+        a_move_up_credits_what_was_paid,
+        another_way_down_costs_nothing,
+        a_downgrade_at_stripe_was_credited,
+        a_price_that_is_gone_is_waited_for,
+        a_move_up_is_done_again;
     drift:
         what_was_changed_at_stripe_is_found_and_mended;
     caps:

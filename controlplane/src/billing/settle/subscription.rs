@@ -110,7 +110,7 @@ pub(super) async fn overwrite(
     let status = state::status(fetched, is_held).ok_or_else(|| {
         SettleError::Permanent(format!("the status `{}` is not known", fetched.status))
     })?;
-    let choice = choose_plan(change, owner, &row, &facts, fetched).await?;
+    let choice = choose_plan(&change.tenant(), &row, &facts, fetched).await?;
     let was_past_due = facts.stripe_status == "past_due";
     let known_ms = row.past_due_since_ms.filter(|_| was_past_due && !failure.is_another);
     let mut after = row.clone();
@@ -162,17 +162,20 @@ pub(super) fn fill(row: &mut StripeSubscription, fetched: &Fetched) {
     .to_string();
 }
 
-async fn choose_plan(
-    change: &Change,
-    owner: &Owner,
+/// Which plan is in force by what was fetched, and which waits for the period's end.
+///
+/// # Errors
+/// When the database cannot be asked, or a plan is gone or cannot be read.
+pub async fn choose_plan(
+    tenant: &Tenant<'_>,
     row: &Subscription,
     facts: &StripeSubscription,
     fetched: &Fetched,
 ) -> Result<state::PlanChoice, SettleError> {
-    let tenant = change.tenant();
-    let current = plan_of(&tenant, &row.plan_id).await?;
-    let target = match priced_plan(&tenant, owner.mode, fetched, &row.site_id).await? {
-        Some(id) => Some((plan_of(&tenant, &id).await?, id)),
+    let mode = Mode::stored(&facts.mode)?;
+    let current = plan_of(tenant, &row.plan_id).await?;
+    let target = match priced_plan(tenant, mode, fetched, &row.site_id).await? {
+        Some(id) => Some((plan_of(tenant, &id).await?, id)),
         None => None,
     };
     let known = Known {

@@ -242,6 +242,9 @@ pub struct Invoice {
     /// After them.
     #[serde(default)]
     pub total: i64,
+    /// What the buyer had before it: negative is a credit.
+    #[serde(default)]
+    pub starting_balance: i64,
     /// Whose.
     #[serde(default, deserialize_with = "id_of")]
     pub customer: Option<String>,
