@@ -8,6 +8,7 @@
 mod api;
 mod audit;
 mod away;
+mod bought;
 mod caps;
 mod catalogue;
 mod clickhouse;
@@ -144,6 +145,10 @@ cases! {
         plans_are_brought_without_a_hand,
         what_is_not_set_up_is_said,
         an_existing_account_is_connected_once;
+    bought:
+        it_stays_while_stripe_charges_for_it,
+        stripe_alone_says_what_it_is,
+        what_is_archived_and_charged_is_found;
     moves:
         a_downgrade_that_is_taken_back_costs_nothing,
         a_move_up_credits_what_was_paid,
