@@ -16,6 +16,7 @@ mod client;
 mod contract;
 mod decision_rows;
 mod decisions;
+mod disputes;
 mod drift;
 mod dropped;
 mod ended;
@@ -209,7 +210,6 @@ cases! {
         trials_and_payments_that_come_later,
         money_that_comes_later_or_never,
         plans_move_up_at_once_and_down_with_the_period,
-        disputes_hold,
         full_refunds_end,
         an_invoice_that_is_made_has_overage_told,
         many_that_renew_at_once_are_fetched_as_lists,
@@ -217,6 +217,11 @@ cases! {
         what_was_never_told_is_found,
         a_lost_account_serves_until_the_period_ends,
         stripe_away_is_waited_for_and_nonsense_is_given_up;
+    disputes:
+        what_is_won_goes_on,
+        who_pays_again_is_served,
+        what_came_before_a_dispute_is_not_after_it,
+        an_inquiry_holds_nothing;
     revoked:
         an_account_whose_end_nobody_told_of_is_found_by_the_sweep,
         a_call_that_is_refused_has_the_account_looked_at,

@@ -8,6 +8,7 @@ use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde_json::json;
 
 use super::checkout::CHECKOUT_KEY;
+use super::disputes::{self, is_held};
 use super::failure::Failure;
 use super::state::{self, Known, Terms};
 use super::{Owner, SettleError, Settled, Settler, Under, is_missing, notices};
@@ -16,16 +17,12 @@ use crate::domain::site::{PlanDraft, SiteDraft};
 use crate::notify::{self, Event};
 use crate::overage::{self, OverageTeller};
 use crate::storage::{
-    Change, Job, Plan, PlanPrice, Site, StorageError, StripeReversal, StripeSubscription,
-    Subscription, Tenant, column,
+    Change, Job, Plan, PlanPrice, Site, StorageError, StripeSubscription, Subscription, Tenant,
+    column,
 };
 
 /// An invoice is about to be made, or is a draft.
 const INVOICED: &[&str] = &["invoice.upcoming", "invoice.created"];
-/// Disputes of a subscription that are looked at.
-const DISPUTES_MAX: u64 = 1_000;
-/// What a dispute is over with, in the seller's favour.
-const LIFTED: &[&str] = &["won", "warning_closed", "prevented"];
 
 impl Settler {
     pub(super) async fn subscription(
@@ -73,7 +70,9 @@ impl Settler {
             overage::flush(&self.store, &owner.account_id, &facts.subscription_id).await?;
         }
         let notices = self.notices(owner, under.job).await?;
+        let repaid = self.repaid(owner, id).await?;
         let mut change = self.change(owner).await?;
+        disputes::end(&mut change, &repaid).await?;
         let written = overwrite(&mut change, owner, &fetched, failure).await?;
         notices::tell(&mut change, owner, &written, &fetched, &notices).await?;
         under.commit(change).await?;
@@ -218,20 +217,4 @@ pub(super) async fn site_of(tenant: &Tenant<'_>, id: &str) -> Result<SiteDraft, 
     let site = site.ok_or_else(|| SettleError::Permanent(format!("the site {id} is gone")))?;
     serde_json::from_str(&site.settings)
         .map_err(|error| SettleError::Permanent(format!("the site {id} cannot be read: {error}")))
-}
-
-/// Whether a dispute holds it, as its site says.
-///
-/// # Errors
-/// When the database cannot be asked, or the site is gone.
-pub async fn is_held(tenant: &Tenant<'_>, row: &Subscription) -> Result<bool, SettleError> {
-    if !site_of(tenant, &row.site_id).await?.suspends_on_dispute() {
-        return Ok(false);
-    }
-    let disputes = tenant.all::<StripeReversal>(DISPUTES_MAX, |query| {
-        query
-            .filter(column::StripeReversal::SubscriptionId.eq(row.id.as_str()))
-            .filter(column::StripeReversal::Kind.eq("dispute"))
-    });
-    Ok(disputes.await?.iter().any(|dispute| !LIFTED.contains(&dispute.status.as_str())))
 }
