@@ -20,7 +20,8 @@ use super::stripe::{
 };
 use super::{Billing, BillingError, BillingResult, calls};
 use crate::ids::new_id;
-use crate::storage::{StripeSubscription, Subscription, column};
+use crate::overage::OverageTeller;
+use crate::storage::{StorageError, StripeSubscription, Subscription, column};
 
 /// How often and after what pause a worker is waited for that writes down the same subscription: five seconds in all.
 const BUSY_LOOKS: u32 = 100;
@@ -84,6 +85,11 @@ impl Bought {
             When::PeriodEnd if fetched.cancel_at_period_end => {}
             When::PeriodEnd => self.set_end(billing, true).await?,
             When::Now => {
+                // The last invoice is made with the end, and takes what was told before it.
+                if !self.tell_left(billing).await? {
+                    let text = "overage cannot be told to Stripe just now, and no invoice comes after the last one";
+                    return Err(StorageError::Unavailable(text.to_owned()).into());
+                }
                 let request = Cancellation { invoice_now: Some(true), prorate: None };
                 let id = &self.known.stripe_id;
                 match billing.stripe.cancel_subscription(&self.scope, id, request).await {
@@ -150,6 +156,12 @@ impl Bought {
 
     async fn fetch(&self, billing: &Billing) -> BillingResult<Fetched> {
         Ok(billing.stripe.subscription(&self.scope, &self.known.stripe_id).await?)
+    }
+
+    /// Tells Stripe what was used past the limit, due or not; false where some of it has to wait.
+    async fn tell_left(&self, billing: &Billing) -> BillingResult<bool> {
+        let teller = OverageTeller::new(billing.store.clone(), billing.stripe.clone());
+        Ok(teller.tell_left(&self.account_id, &self.row.id).await?)
     }
 
     async fn set_end(&self, billing: &Billing, is_to_end: bool) -> BillingResult<()> {

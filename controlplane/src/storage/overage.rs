@@ -252,7 +252,8 @@ impl Store {
         Ok(())
     }
 
-    /// Takes increments that are due to be sent, of one subscription or of all, for so long, oldest first.
+    /// Takes increments to be sent, oldest first: those that are due, or all of one subscription, since one that is sent twice counts
+    /// once. Nobody else takes them for so long.
     pub async fn take_overage_events(
         &self,
         subscription_id: Option<&str>,
@@ -260,10 +261,13 @@ impl Store {
         lease_ms: i64,
     ) -> StorageResult<Vec<OverageEvent>> {
         let now_ms = self.world.now_ms();
-        let own = if subscription_id.is_some() { "AND subscription_id = $3 " } else { "" };
+        let wanted = match subscription_id {
+            Some(_) => "next_at_ms IS NOT NULL AND subscription_id = $3",
+            None => "next_at_ms <= $1",
+        };
         let sql = format!(
-            "UPDATE overage_events SET attempts = attempts + 1, next_at_ms = $2, updated_at_ms = $1 WHERE next_at_ms <= $1 \
-             AND key IN (SELECT key FROM overage_events WHERE next_at_ms <= $1 {own}ORDER BY next_at_ms, key LIMIT {count}) RETURNING key"
+            "UPDATE overage_events SET attempts = attempts + 1, next_at_ms = $2, updated_at_ms = $1 WHERE {wanted} \
+             AND key IN (SELECT key FROM overage_events WHERE {wanted} ORDER BY next_at_ms, key LIMIT {count}) RETURNING key"
         );
         let mut values: Vec<Value> = vec![now_ms.into(), now_ms.saturating_add(lease_ms).into()];
         values.extend(subscription_id.map(Value::from));

@@ -199,6 +199,26 @@ pub async fn no_invoice_has_more_overage_than_the_cap(place: Place) {
     assert_eq!(at.invoiced(), [999]);
 }
 
+/// The last invoice has what was used until then, whether or not its hour had come.
+pub async fn what_ends_at_once_is_told_first(place: Place) {
+    let mut at = Sold::open(place, json!({ "unit_amount_decimal": "3" })).await;
+    let id = at.buy().await;
+    at.report(&id, 1_000, 1_200).await;
+    let cancel = format!("/v1/subscriptions/{id}/cancel");
+    // Where it cannot be told, nothing is ended, and the next try goes on.
+    at.shop.sandbox.plan_fault(Planned::next(Fault::ErrorBefore, "/v1/billing/meter_events", 1));
+    at.shop.owner.post(&cancel, json!({ "when": "now" })).await.expect(503);
+    at.forward(60);
+    for _ in 0..2 {
+        let view = at.shop.owner.post(&cancel, json!({ "when": "now" })).await.expect(200);
+        assert_eq!(view.json["status"], "canceled");
+    }
+    assert_eq!(at.told().await, [(id, 0, 200)]);
+    at.forward(2 * HOUR_S);
+    at.tell().await;
+    assert_eq!(at.invoiced(), [600]);
+}
+
 pub async fn what_comes_late_shares_the_cap(place: Place) {
     let overage = json!({ "unit_amount_decimal": "3", "cap_amount": 1_000 });
     let mut at = Sold::open(place, overage).await;

@@ -161,6 +161,7 @@ cases! {
         what_was_changed_at_stripe_is_found_and_mended;
     caps:
         no_invoice_has_more_overage_than_the_cap,
+        what_ends_at_once_is_told_first,
         what_comes_late_shares_the_cap,
         a_plan_that_is_moved_to_has_what_is_left,
         each_plans_meter_is_told_what_was_used_under_it,

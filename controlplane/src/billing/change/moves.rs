@@ -19,7 +19,6 @@ use crate::billing::stripe::{
 use crate::billing::{Billing, BillingError, BillingResult};
 use crate::domain::site::PlanDraft;
 use crate::ids::new_id;
-use crate::overage::OverageTeller;
 use crate::storage::{Plan, PlanPrice, Tenant};
 
 /// The metadata of a subscription that waits for a smaller price: the price that was paid, the one that took its place without a
@@ -108,8 +107,7 @@ impl Bought {
     ) -> BillingResult<When> {
         let to = self.plan_move(billing, plan_id).await?;
         if !matches!(to.way, Way::Done) {
-            let teller = OverageTeller::new(billing.store.clone(), billing.stripe.clone());
-            teller.tell_left(&self.account_id, &self.row.id).await?;
+            self.tell_left(billing).await?;
         }
         let (what, price_id) = (format!("move/{plan_id}"), to.price.price_id.as_deref());
         let mut items = to.items;
