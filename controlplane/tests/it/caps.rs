@@ -428,3 +428,19 @@ pub async fn two_subscriptions_of_one_buyer_are_billed_apart(place: Place) {
     let (_, two) = at.payer(&again).await;
     assert!(one.is_string() && two.is_null(), "{one} {two}");
 }
+
+/// Two of one buyer on a plan without overage share no meter, though one of them had one before.
+pub async fn a_meter_that_was_left_is_not_shared(place: Place) {
+    let at = Sold::open(place, json!({ "unit_amount_decimal": "3" })).await;
+    let (_, plain) = at.shop.plan("plain", 2_000, price(2_900)).await;
+    let first = at.buy().await;
+    let shown = at.shop.owner.get(&format!("/v1/subscriptions/{first}")).await.expect(200);
+    let wanted = json!({ "site_id": at.site, "plan_id": plain, "mode": "test",
+        "customer_id": shown.json["customer_id"] });
+    at.buy_again(&wanted).await;
+    assert!(at.paid(&first).await.metered_item_id.is_some());
+    let change = format!("/v1/subscriptions/{first}/change");
+    at.shop.owner.post(&change, json!({ "plan_id": plain })).await.expect(200);
+    assert_eq!(at.shared().await, Vec::<String>::new());
+    assert_eq!(at.paid(&first).await.metered_item_id, None);
+}

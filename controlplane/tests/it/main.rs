@@ -167,7 +167,8 @@ cases! {
         each_plans_meter_is_told_what_was_used_under_it,
         an_old_price_keeps_its_own_units,
         what_the_meter_counted_is_compared_by_period,
-        two_subscriptions_of_one_buyer_are_billed_apart;
+        two_subscriptions_of_one_buyer_are_billed_apart,
+        a_meter_that_was_left_is_not_shared;
     tls:
         a_certificate_is_served_and_replaced;
     parts:

@@ -143,8 +143,10 @@ pub(super) fn fill(row: &mut StripeSubscription, fetched: &Fetched) {
     let licensed = fetched.licensed();
     row.item_id = licensed.map(|item| item.id.clone()).or_else(|| row.item_id.clone());
     row.price_id = licensed.map(|item| item.price.id.clone()).or_else(|| row.price_id.clone());
-    let metered = fetched.metered().map(|item| item.id.clone());
-    row.metered_item_id = metered.or_else(|| row.metered_item_id.clone());
+    if licensed.is_some() {
+        // A part for overage that is not there any more was taken out.
+        row.metered_item_id = fetched.metered().map(|item| item.id.clone());
+    }
     row.period_start_ms = start_ms.or(row.period_start_ms);
     row.period_end_ms = end_ms.or(row.period_end_ms);
     row.cancel_at_ms = state::cancel_at_ms(fetched);
