@@ -281,7 +281,8 @@ cases! {
         what_nodes_ship_is_compared,
         stripe_is_compared_with_what_subscribers_are_given,
         what_a_dispute_holds_is_no_difference,
-        a_day_is_reconciled_once;
+        a_day_is_reconciled_once,
+        a_day_that_failed_is_tried_again;
     quota:
         each_part_of_a_quota_is_told_once,
         a_quota_used_up_at_once_is_told_as_that_alone;
