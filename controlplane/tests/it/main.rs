@@ -273,6 +273,7 @@ cases! {
         increments_are_told_once_whatever_happens,
         what_stripe_does_not_sell_is_left,
         late_use_is_measured_by_the_limit_of_its_period,
+        late_use_of_a_period_that_nobody_saw_is_charged,
         the_sandbox_counts_what_was_used,
         the_subscriptions_own_customer_is_told,
         another_account_is_told_nothing_of_what_a_lost_one_sold;
