@@ -6,9 +6,9 @@
 
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
-use super::subscription::{known, site_of};
+use super::subscription::site_of;
 use super::{Owner, SettleError, Settler};
-use crate::billing::stripe::{Invoice, InvoiceQuery};
+use crate::billing::stripe::{Invoice, InvoiceQuery, Subscription as Fetched};
 use crate::storage::{Change, StorageResult, StripeReversal, Subscription, Tenant, column};
 
 /// Disputes of a subscription that are looked at.
@@ -17,22 +17,24 @@ const DISPUTES_MAX: u64 = 1_000;
 const INVOICES_MAX: u32 = 100;
 
 impl Settler {
-    /// The disputes of a subscription since which an invoice of it was paid; nothing is asked where none is in force.
+    /// The disputes of a subscription of ours since which an invoice of it was paid; nothing is asked where none is in force.
     pub(super) async fn repaid(
         &self,
         owner: &Owner,
-        stripe_id: &str,
+        id: &str,
+        fetched: &Fetched,
     ) -> Result<Vec<StripeReversal>, SettleError> {
-        let tenant = self.store.tenant(&owner.account_id);
-        let Some(facts) = known(&tenant, owner.mode, stripe_id).await? else {
+        // What is over, or deleted at Stripe, is not held.
+        if !matches!(fetched.status.as_str(), "active" | "trialing" | "past_due") {
             return Ok(Vec::new());
-        };
-        let mut disputes = in_force(&tenant, &facts.subscription_id).await?;
+        }
+        let tenant = self.store.tenant(&owner.account_id);
+        let mut disputes = in_force(&tenant, id).await?;
         if disputes.is_empty() {
             return Ok(disputes);
         }
         let query = InvoiceQuery {
-            subscription: Some(stripe_id.to_owned()),
+            subscription: Some(fetched.id.clone()),
             status: Some("paid".to_owned()),
             limit: Some(INVOICES_MAX),
         };

@@ -50,27 +50,27 @@ impl Settler {
             },
             Err(error) => return Err(error.into()),
         };
-        if known.is_none() {
+        let Some(facts) = known else {
             return match fetched.metadata.get(CHECKOUT_KEY) {
                 Some(checkout) => self.bought(owner, checkout, fetched.clone(), under).await,
                 None => Ok(Settled::Nothing("it was not bought here")),
             };
-        }
-        let failure = self.failure(owner, &fetched, known.as_ref()).await?;
+        };
+        let failure = self.failure(owner, &fetched, Some(&facts)).await?;
         let price = fetched.licensed().map(|item| item.price.id.as_str());
-        if let Some(facts) = known.as_ref().filter(|facts| facts.price_id.as_deref() != price) {
+        if facts.price_id.as_deref() != price {
             // What was used under the old plan is its meter's, whoever made the move.
             let teller = OverageTeller::new(self.store.clone(), self.stripe.clone());
             teller.store_left(&owner.account_id, &facts.subscription_id).await?;
         }
         let is_invoiced =
             |job: &Job| job.events.iter().any(|it| INVOICED.contains(&it.kind.as_str()));
-        if let Some(facts) = known.filter(|_| under.job.is_some_and(is_invoiced)) {
+        if under.job.is_some_and(is_invoiced) {
             // The draft takes what is told of its period for about an hour.
             overage::flush(&self.store, &owner.account_id, &facts.subscription_id).await?;
         }
         let notices = self.notices(owner, under.job).await?;
-        let repaid = self.repaid(owner, id).await?;
+        let repaid = self.repaid(owner, &facts.subscription_id, &fetched).await?;
         let mut change = self.change(owner).await?;
         disputes::end(&mut change, &repaid).await?;
         let written = overwrite(&mut change, owner, &fetched, failure).await?;
