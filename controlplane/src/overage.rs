@@ -100,7 +100,7 @@ impl OverageTeller {
             }
             let events = self.store.take_overage_events(None, BATCH, LEASE_MS).await?;
             for event in &events {
-                taken += usize::from(self.send(event).await?);
+                taken += usize::from(self.send(event).await? == Sent::Taken);
             }
             if books.is_empty() && events.is_empty() {
                 break;
@@ -124,21 +124,22 @@ impl OverageTeller {
         Ok(())
     }
 
-    /// The same, and sends it: before a move is made at Stripe, whose part for the old meter goes with it. What cannot be sent now is
-    /// sent to that meter later.
+    /// The same, and sends all that waits, due or not: before a move is made at Stripe, whose part for the old meter goes with it, and
+    /// before the last invoice. False where something could not be sent; it is sent later.
     ///
     /// # Errors
     /// As [`OverageTeller::store_left`].
-    pub async fn tell_left(&self, account_id: &str, subscription_id: &str) -> StorageResult<()> {
+    pub async fn tell_left(&self, account_id: &str, subscription_id: &str) -> StorageResult<bool> {
         self.store_left(account_id, subscription_id).await?;
-        let own = Some(subscription_id);
-        for event in self.store.take_overage_events(own, BATCH, LEASE_MS).await? {
-            self.send(&event).await?;
+        let events = self.store.take_overage_events(Some(subscription_id), BATCH, LEASE_MS).await?;
+        let mut is_all = u64::try_from(events.len()).is_ok_and(|count| count < BATCH);
+        for event in &events {
+            is_all &= !matches!(self.send(event).await?, Sent::Later(_));
         }
-        Ok(())
+        Ok(is_all)
     }
 
-    async fn send(&self, event: &OverageEvent) -> StorageResult<bool> {
+    async fn send(&self, event: &OverageEvent) -> StorageResult<Sent> {
         let sent = match self.scope(event).await? {
             Some(scope) => self.call(event, &scope).await?,
             None => Sent::Later("the account is not connected to Stripe".to_owned()),
@@ -161,7 +162,7 @@ impl OverageTeller {
                 self.store.overage_attempted(event, PENDING, Some(next_at_ms), Some(error)).await?;
             }
         }
-        Ok(sent == Sent::Taken)
+        Ok(sent)
     }
 
     async fn call(&self, event: &OverageEvent, scope: &Scope) -> StorageResult<Sent> {

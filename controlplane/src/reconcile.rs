@@ -304,17 +304,30 @@ pub fn spawn_daily(reconciler: Reconciler) -> JoinHandle<()> {
     })
 }
 
+async fn compare_day(reconciler: &Reconciler, day: i64) -> StorageResult<Report> {
+    let report = reconciler.run(&Scope::default()).await?;
+    reconciler.store.end_reconciliation(day, signed(report.checked), signed(report.count)).await?;
+    Ok(report)
+}
+
 /// Reconciles the day, unless that was done; says what came of it.
 ///
 /// # Errors
-/// When the database cannot be asked; the day is not tried again.
+/// When the database cannot be asked; the day is tried again after an hour.
 pub async fn daily(reconciler: &Reconciler) -> StorageResult<Option<Report>> {
     let day = reconciler.store.world().now_ms().div_euclid(DAY_MS);
     if !reconciler.store.begin_reconciliation(day).await? {
         return Ok(None);
     }
-    let report = reconciler.run(&Scope::default()).await?;
-    reconciler.store.end_reconciliation(day, signed(report.checked), signed(report.count)).await?;
+    let report = match compare_day(reconciler, day).await {
+        Ok(report) => report,
+        Err(error) => {
+            if let Err(error) = reconciler.store.put_off_reconciliation(day).await {
+                tracing::debug!(%error, "the day is tried again as if its process had died");
+            }
+            return Err(error);
+        }
+    };
     for difference in report.differences.iter().take(20) {
         tracing::warn!(?difference, "something does not agree");
     }

@@ -4,6 +4,7 @@
 //! Always holds: both sides are brought into one form ([`form`]) before they are compared, so that what is compared as the same is the same
 //! for a node; finding the difference ([`difference`]) touches neither network nor disk; no line holds a secret.
 
+pub mod bought;
 pub mod difference;
 pub mod form;
 pub mod keep;

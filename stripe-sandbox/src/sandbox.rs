@@ -239,6 +239,29 @@ impl Sandbox {
             .map(|dispute| crate::json::text(&dispute, "id").to_owned())
     }
 
+    /// A buyer's bank asks about a charge; the inquiry's id.
+    ///
+    /// # Errors
+    /// No such charge, or one that is disputed already.
+    pub fn inquire(&self, account: &str, charge: &str) -> Result<String, StripeError> {
+        self.with(|state| crate::api::refunds::inquire(state, account, charge))
+            .map(|dispute| crate::json::text(&dispute, "id").to_owned())
+    }
+
+    /// An inquiry becomes a dispute, or ends.
+    ///
+    /// # Errors
+    /// No such inquiry.
+    pub fn settle_inquiry(
+        &self,
+        account: &str,
+        inquiry: &str,
+        is_disputed: bool,
+    ) -> Result<(), StripeError> {
+        self.with(|state| crate::api::refunds::settle_inquiry(state, account, inquiry, is_disputed))
+            .map(drop)
+    }
+
     /// A dispute is decided.
     ///
     /// # Errors

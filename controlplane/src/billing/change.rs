@@ -1,9 +1,11 @@
 //! Changes of a subscription that was bought: another plan, its end, its going on; and the customer portal.
 //!
 //! In: a subscription, what it is to be. Out: the same at Stripe, fetched and written down here at once.
-//! Always holds: Stripe is asked what is before it is told what is to be, so that a change that was made is not made again; a
-//! plan that allows as much or more counts at once and is prorated, one that allows less counts from the period's end, so
-//! nobody is blocked by it in the middle.
+//! Always holds: Stripe is asked what is before it is told what is to be, so that a change that was made is not made again.
+
+mod moves;
+
+pub use moves::Preview;
 
 use std::time::Duration;
 
@@ -11,19 +13,15 @@ use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::catalogue::{self, make::settle};
-use super::payers::Payer;
-use super::settle::state::allows_as_much;
+use super::catalogue::make::settle;
 use super::settle::{Owner, SettleError};
 use super::stripe::{
-    Cancellation, Invoice, ItemChange, Mode, PortalRequest, PreviewDetails, PreviewRequest, Scope,
-    Subscription as Fetched, SubscriptionUpdate,
+    Cancellation, Mode, PortalRequest, Scope, Subscription as Fetched, SubscriptionUpdate,
 };
 use super::{Billing, BillingError, BillingResult, calls};
-use crate::domain::site::PlanDraft;
 use crate::ids::new_id;
 use crate::overage::OverageTeller;
-use crate::storage::{Plan, PlanPrice, StripeSubscription, Subscription, column};
+use crate::storage::{StorageError, StripeSubscription, Subscription, column};
 
 /// How often and after what pause a worker is waited for that writes down the same subscription: five seconds in all.
 const BUSY_LOOKS: u32 = 100;
@@ -46,25 +44,6 @@ pub struct Bought {
     row: Subscription,
     known: StripeSubscription,
     scope: Scope,
-}
-
-/// What moving to a plan would do.
-#[derive(Clone, Debug)]
-pub struct Preview {
-    /// When it would count.
-    pub when: When,
-    /// What would be paid, and for what; for a change at once.
-    pub invoice: Option<Invoice>,
-    /// The moment that the amounts are for, Unix seconds.
-    pub at_s: i64,
-}
-
-/// What is needed to move to a plan.
-struct Move {
-    when: When,
-    price: PlanPrice,
-    items: Vec<ItemChange>,
-    is_done: bool,
 }
 
 /// A subscription of the account's that was bought through Stripe.
@@ -95,62 +74,6 @@ pub async fn find(billing: &Billing, account_id: &str, id: &str) -> BillingResul
 }
 
 impl Bought {
-    /// What moving to a plan of the same site would cost. Nothing is changed.
-    ///
-    /// # Errors
-    /// When the plan is none that can be moved to, or Stripe or the database cannot be asked.
-    pub async fn preview(&self, billing: &Billing, plan_id: &str) -> BillingResult<Preview> {
-        let to = self.plan_move(billing, plan_id).await?;
-        let at_s = billing.store.world().now_ms() / 1_000;
-        if to.when == When::PeriodEnd || to.is_done {
-            return Ok(Preview { when: to.when, invoice: None, at_s });
-        }
-        let request = PreviewRequest {
-            subscription: self.known.stripe_id.clone(),
-            subscription_details: Some(PreviewDetails {
-                items: to.items,
-                proration_behavior: Some("always_invoice".to_owned()),
-                proration_date: Some(at_s),
-            }),
-        };
-        let key = new_id("pf", &**billing.store.world());
-        let invoice = billing.stripe.preview_invoice(&self.scope, &request, &key).await?;
-        Ok(Preview { when: to.when, invoice: Some(invoice), at_s })
-    }
-
-    /// Moves to another plan of the same site; with the moment of a preview, for what that said.
-    ///
-    /// # Errors
-    /// As [`Bought::preview`]; when the payment is refused. Done again, it goes on.
-    pub async fn move_to(
-        &self,
-        billing: &Billing,
-        plan_id: &str,
-        at_s: Option<i64>,
-    ) -> BillingResult<When> {
-        let to = self.plan_move(billing, plan_id).await?;
-        if !to.is_done {
-            let is_now = to.when == When::Now;
-            let request = SubscriptionUpdate {
-                items: to.items,
-                proration_behavior: Some(if is_now { "always_invoice" } else { "none" }.to_owned()),
-                proration_date: at_s.filter(|_| is_now),
-                // A plan that is not paid for is not given: the change waits at Stripe for its payment.
-                payment_behavior: is_now.then(|| "pending_if_incomplete".to_owned()),
-                ..SubscriptionUpdate::default()
-            };
-            let teller = OverageTeller::new(billing.store.clone(), billing.stripe.clone());
-            teller.tell_left(&self.account_id, &self.row.id).await?;
-            let price_id = to.price.price_id.clone();
-            let is_there = |fetched: &Fetched| {
-                fetched.licensed().map(|item| &item.price.id) == price_id.as_ref()
-            };
-            self.update(billing, &format!("move/{plan_id}"), &request, is_there).await?;
-        }
-        self.look(billing).await?;
-        Ok(to.when)
-    }
-
     /// Ends it, at once or with the period.
     ///
     /// # Errors
@@ -162,6 +85,11 @@ impl Bought {
             When::PeriodEnd if fetched.cancel_at_period_end => {}
             When::PeriodEnd => self.set_end(billing, true).await?,
             When::Now => {
+                // The last invoice is made with the end, and takes what was told before it.
+                if !self.tell_left(billing).await? {
+                    let text = "overage cannot be told to Stripe just now, and no invoice comes after the last one";
+                    return Err(StorageError::Unavailable(text.to_owned()).into());
+                }
                 let request = Cancellation { invoice_now: Some(true), prorate: None };
                 let id = &self.known.stripe_id;
                 match billing.stripe.cancel_subscription(&self.scope, id, request).await {
@@ -230,6 +158,12 @@ impl Bought {
         Ok(billing.stripe.subscription(&self.scope, &self.known.stripe_id).await?)
     }
 
+    /// Tells Stripe what was used past the limit, due or not; false where some of it has to wait.
+    async fn tell_left(&self, billing: &Billing) -> BillingResult<bool> {
+        let teller = OverageTeller::new(billing.store.clone(), billing.stripe.clone());
+        Ok(teller.tell_left(&self.account_id, &self.row.id).await?)
+    }
+
     async fn set_end(&self, billing: &Billing, is_to_end: bool) -> BillingResult<()> {
         let request = SubscriptionUpdate {
             cancel_at_period_end: Some(is_to_end),
@@ -278,79 +212,8 @@ impl Bought {
         }
         Ok(billing.settler.look_at_subscription(&owner, id).await.map(drop)?)
     }
-
-    async fn plan_move(&self, billing: &Billing, plan_id: &str) -> BillingResult<Move> {
-        let tenant = billing.store.tenant(&self.account_id);
-        let to = tenant.get::<Plan>(plan_id).await?;
-        let to = to.filter(|to| to.site_id == self.row.site_id && to.archived_at_ms.is_none());
-        let to = to.ok_or(BillingError::NotFound("plan of this site"))?;
-        let from = tenant.get::<Plan>(&self.row.plan_id).await?;
-        let from = from.ok_or(BillingError::NotFound("plan"))?;
-        let offer = catalogue::offer_of(&to)?.filter(|offer| !offer.price.is_free());
-        let offer = offer.ok_or_else(|| {
-            let text =
-                "the plan has no price to move to; cancel instead, and take the free plan then";
-            BillingError::Conflict(text.to_owned())
-        })?;
-        let price = catalogue::ensure(billing, &self.account_id, &offer, self.scope.mode).await?;
-        let fetched = self.fetch(billing).await?;
-        if is_over(&fetched) {
-            return Err(BillingError::Conflict("the subscription is over".to_owned()));
-        }
-        let licensed = fetched.licensed();
-        let licensed = licensed.ok_or_else(|| {
-            BillingError::Broken("a subscription without a plan's price".to_owned())
-        })?;
-        let draft = |plan: &Plan| -> BillingResult<PlanDraft> {
-            serde_json::from_str(&plan.settings).map_err(BillingError::damaged)
-        };
-        let when = match allows_as_much(&draft(&to)?, &draft(&from)?) {
-            true => When::Now,
-            false => When::PeriodEnd,
-        };
-        let interval = licensed.price.recurring.as_ref().map(|recurring| &*recurring.interval);
-        if when == When::PeriodEnd && interval != Some(offer.price.interval.as_str()) {
-            let text = "a plan that allows less and is paid at other intervals would count at once; cancel at the period's end and buy it then";
-            return Err(BillingError::Conflict(text.to_owned()));
-        }
-        let is_done = Some(&licensed.price.id) == price.price_id.as_ref();
-        if let (Some(stripe_id), Some(_), false) =
-            (&fetched.customer, &price.metered_price_id, is_done)
-        {
-            let (mode, customer_id) = (self.scope.mode, self.row.customer_id.as_str());
-            let payer = Payer { mode, customer_id, stripe_id, plan_id };
-            if payer.has_another(&tenant, Some(&self.row.id)).await? {
-                let text = "another subscription of the same customer at Stripe has the plan, and Stripe would bill the overage of both to \
-                            each; buy the plan with a new checkout, and cancel this one";
-                return Err(BillingError::Conflict(text.to_owned()));
-            }
-        }
-        let items = items(&fetched, &price);
-        Ok(Move { when, price, items, is_done })
-    }
 }
 
 fn is_over(fetched: &Fetched) -> bool {
     matches!(fetched.status.as_str(), "canceled" | "incomplete_expired")
-}
-
-/// The parts as they are to be; each names the part that it changes, or Stripe would add one.
-fn items(fetched: &Fetched, price: &PlanPrice) -> Vec<ItemChange> {
-    let licensed = fetched.licensed().map(|item| item.id.clone());
-    let mut items =
-        vec![ItemChange { id: licensed, price: price.price_id.clone(), ..ItemChange::default() }];
-    match (fetched.metered(), &price.metered_price_id) {
-        (None, None) => {}
-        (Some(item), None) => items.push(ItemChange {
-            id: Some(item.id.clone()),
-            deleted: Some(true),
-            ..ItemChange::default()
-        }),
-        (item, Some(metered)) => items.push(ItemChange {
-            id: item.map(|item| item.id.clone()),
-            price: Some(metered.clone()),
-            ..ItemChange::default()
-        }),
-    }
-    items
 }

@@ -16,8 +16,8 @@ use crate::storage::{
 
 /// Subscriptions of one buyer, and checkouts of one plan, that are looked at.
 const ROWS_MAX: u64 = 1_000;
-/// Subscriptions that are billed no more.
-const OVER: &[&str] = &["canceled", "incomplete_expired"];
+/// Stripe's words for subscriptions that are billed no more.
+pub const OVER: &[&str] = &["canceled", "incomplete_expired"];
 
 /// A customer at Stripe, as a buyer of a plan with overage.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +85,12 @@ impl Payer<'_> {
         };
         Ok(open.await?.iter().any(is_for))
     }
+}
+
+/// Whether Stripe charges no more for it, as far as is known.
+#[must_use]
+pub fn is_over(paid: &StripeSubscription) -> bool {
+    OVER.contains(&paid.stripe_status.as_str())
 }
 
 /// The customer at Stripe that pays for a subscription, as far as it is known.

@@ -9,6 +9,7 @@
 mod accounts;
 mod catalogue;
 pub mod checkout;
+mod disputes;
 mod failure;
 mod notices;
 mod reversals;
@@ -17,7 +18,8 @@ mod subscription;
 mod together;
 
 pub use accounts::Standing;
-pub use subscription::is_held;
+pub use disputes::is_held;
+pub use subscription::choose_plan;
 pub use together::TOGETHER_MAX;
 
 use super::stripe::{Mode, Scope, Stripe, StripeError, Subscription as Fetched};

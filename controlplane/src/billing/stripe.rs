@@ -48,8 +48,9 @@ pub use meters::{
 pub use retry::RetryRules;
 pub use secret::{KeyError, SecretKey, SecretKeys};
 pub use subscriptions::{
-    Anchor, Cancellation, Invoice, InvoiceLine, ItemChange, PauseCollection, PreviewDetails,
-    PreviewRequest, Subscription, SubscriptionItem, SubscriptionQuery, SubscriptionUpdate,
+    Anchor, Cancellation, Invoice, InvoiceLine, InvoiceQuery, ItemChange, PauseCollection,
+    PreviewDetails, PreviewRequest, Subscription, SubscriptionItem, SubscriptionQuery,
+    SubscriptionUpdate,
 };
 
 use serde::{Deserialize, Deserializer, Serialize};

@@ -10,7 +10,7 @@ use sea_orm::{ColumnTrait as _, QueryFilter as _, QueryOrder as _};
 
 use super::{Reconciler, Report, Subject};
 use crate::api::endpoints::subscriptions::SubscriptionStatus;
-use crate::billing::payers::{Payer, scope_of, stripe_customer};
+use crate::billing::payers::{OVER, Payer, scope_of, stripe_customer};
 use crate::billing::settle::{SettleError, is_held, state};
 use crate::billing::stripe::{Mode, Scope as StripeScope, SummaryQuery};
 use crate::storage::{
@@ -104,16 +104,22 @@ impl Reconciler {
         // What is to follow from what Stripe says: a dispute may hold what is paid.
         let due = state::status(&found, is_held).map(SubscriptionStatus::word);
         let theirs = found.status;
-        let ours = &row.status;
-        let is_over = row.archived_at_ms.is_some();
-        let agrees = due.as_ref() == Some(ours) || (is_over && theirs == "canceled");
+        let is_archived = row.archived_at_ms.is_some();
+        let ours = if is_archived { "archived" } else { &row.status };
+        // What is archived is served to nobody, whatever its row says.
+        let agrees = match is_archived {
+            true => OVER.contains(&theirs.as_str()),
+            false => due.as_deref() == Some(ours),
+        };
         if !agrees {
-            let cause = if theirs == paid.stripe_status {
+            let cause = if is_archived {
+                "the subscription is archived here, and Stripe goes on charging for it; cancel it in the Stripe dashboard"
+            } else if theirs == paid.stripe_status {
                 "the subscription was changed here since Stripe was last asked"
             } else {
                 "an event of Stripe's did not come or waits among the dead letters; fetch it again with POST /v1/stripe/events/…/replay"
             };
-            report.add(subject, None, "entitlement/stripe", ours.clone(), theirs, cause);
+            report.add(subject, None, "entitlement/stripe", ours.to_owned(), theirs, cause);
         }
         Ok(())
     }

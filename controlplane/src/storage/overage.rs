@@ -52,7 +52,14 @@ pub(super) async fn note(
                 }
                 // Nothing is charged from here on; what was used past the limit before stays.
                 (true, ..) => {}
-                (false, ..) => late(*id, books, transaction).await?,
+                (false, limit, overage) => {
+                    let is_known = late(*id, books, transaction).await?;
+                    if let (false, Some(limit), Overage::Allow { cap }) = (is_known, limit, overage)
+                    {
+                        let terms = (signed(limit), cap.map(signed));
+                        open_late(*id, books, terms, unix_ms, transaction).await?;
+                    }
+                }
             }
         }
     }
@@ -90,8 +97,8 @@ async fn open(
     Ok(())
 }
 
-/// Use of a period that is over, by the limit that it had.
-async fn late(id: u128, books: &PeriodBooks, transaction: &Transaction) -> StorageResult<()> {
+/// Use of a period that is over, by the limit that it had; false where that is not known.
+async fn late(id: u128, books: &PeriodBooks, transaction: &Transaction) -> StorageResult<bool> {
     let sql = "UPDATE overage_books SET used_units = $3, over_units = CASE WHEN $3 <= limit_units THEN 0 \
                WHEN cap_units IS NOT NULL AND $3 - limit_units > cap_units THEN cap_units ELSE $3 - limit_units END \
                WHERE entitlement = $1 AND period_id = $2";
@@ -99,6 +106,39 @@ async fn late(id: u128, books: &PeriodBooks, transaction: &Transaction) -> Stora
         id.to_be_bytes().to_vec().into(),
         signed(books.period.id.0).into(),
         signed(books.used()).into(),
+    ];
+    let backend = transaction.get_database_backend();
+    let outcome =
+        transaction.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+    Ok(outcome.rows_affected() > 0)
+}
+
+/// Use of a period that is over and in which nobody reported, as where the one node that had it was cut off: it is measured by the limit
+/// that held in the last period before it that is known, if that holds now. Where it does not, nobody knows what held between, and
+/// nothing is charged.
+async fn open_late(
+    id: u128,
+    books: &PeriodBooks,
+    (limit, cap): (i64, Option<i64>),
+    unix_ms: i64,
+    transaction: &Transaction,
+) -> StorageResult<()> {
+    let sql = "INSERT INTO overage_books (entitlement, period_id, period_start_s, period_end_s, limit_units, cap_units, \
+               used_units, over_units, told_units, told_at_ms, retry_at_ms) SELECT entitlement, $2, $3, $4, limit_units, \
+               cap_units, $5, $6, 0, $7, 0 FROM overage_books WHERE entitlement = $1 AND limit_units = $8 \
+               AND COALESCE(cap_units, -1) = $9 AND period_id = (SELECT MAX(period_id) FROM overage_books WHERE \
+               entitlement = $1 AND period_id < $2) ON CONFLICT (entitlement, period_id) DO NOTHING";
+    let used = signed(books.used());
+    let values: [Value; 9] = [
+        id.to_be_bytes().to_vec().into(),
+        signed(books.period.id.0).into(),
+        books.period.start_s.into(),
+        books.period.end_s.into(),
+        used.into(),
+        over(used, limit, cap).into(),
+        unix_ms.into(),
+        limit.into(),
+        cap.unwrap_or(-1).into(),
     ];
     let backend = transaction.get_database_backend();
     transaction.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
@@ -252,7 +292,8 @@ impl Store {
         Ok(())
     }
 
-    /// Takes increments that are due to be sent, of one subscription or of all, for so long, oldest first.
+    /// Takes increments to be sent, oldest first: those that are due, or all of one subscription, since one that is sent twice counts
+    /// once. Nobody else takes them for so long.
     pub async fn take_overage_events(
         &self,
         subscription_id: Option<&str>,
@@ -260,10 +301,13 @@ impl Store {
         lease_ms: i64,
     ) -> StorageResult<Vec<OverageEvent>> {
         let now_ms = self.world.now_ms();
-        let own = if subscription_id.is_some() { "AND subscription_id = $3 " } else { "" };
+        let wanted = match subscription_id {
+            Some(_) => "next_at_ms IS NOT NULL AND subscription_id = $3",
+            None => "next_at_ms <= $1",
+        };
         let sql = format!(
-            "UPDATE overage_events SET attempts = attempts + 1, next_at_ms = $2, updated_at_ms = $1 WHERE next_at_ms <= $1 \
-             AND key IN (SELECT key FROM overage_events WHERE next_at_ms <= $1 {own}ORDER BY next_at_ms, key LIMIT {count}) RETURNING key"
+            "UPDATE overage_events SET attempts = attempts + 1, next_at_ms = $2, updated_at_ms = $1 WHERE {wanted} \
+             AND key IN (SELECT key FROM overage_events WHERE {wanted} ORDER BY next_at_ms, key LIMIT {count}) RETURNING key"
         );
         let mut values: Vec<Value> = vec![now_ms.into(), now_ms.saturating_add(lease_ms).into()];
         values.extend(subscription_id.map(Value::from));

@@ -16,6 +16,10 @@ use super::{Retention, Store};
 use crate::reconcile::{Asked, Charges};
 
 const DAY_S: i64 = 86_400;
+/// How long a reconciliation may take before its process counts as dead.
+const DEAD_AFTER_MS: i64 = 6 * 3_600_000;
+/// After what time one that failed is tried again.
+const RETRY_AFTER_MS: i64 = 3_600_000;
 /// Days of which results are kept.
 const KEPT_DAYS: i64 = 400;
 
@@ -143,14 +147,27 @@ impl Store {
         Ok(charges)
     }
 
-    /// Begins a day's reconciliation; false where another control plane did.
+    /// Begins a day's reconciliation; false where it is done, another control plane is at it, or it failed a while ago.
     pub async fn begin_reconciliation(&self, day: i64) -> StorageResult<bool> {
         let backend = self.database.get_database_backend();
         let forget = "DELETE FROM reconciliations WHERE day < $1";
         let old = [day.saturating_sub(KEPT_DAYS).into()];
         self.database.execute_raw(Statement::from_sql_and_values(backend, forget, old)).await?;
-        let sql = "INSERT INTO reconciliations (day, begun_at_ms) VALUES ($1, $2) ON CONFLICT (day) DO NOTHING";
-        self.changes_one(sql, [day.into(), self.world.now_ms().into()]).await
+        let sql = "INSERT INTO reconciliations (day, begun_at_ms, retry_at_ms) VALUES ($1, $2, $3) ON CONFLICT (day) DO UPDATE \
+                   SET begun_at_ms = excluded.begun_at_ms, retry_at_ms = excluded.retry_at_ms \
+                   WHERE reconciliations.ended_at_ms IS NULL AND reconciliations.retry_at_ms <= $2";
+        let now_ms = self.world.now_ms();
+        let dead_ms = now_ms.saturating_add(DEAD_AFTER_MS);
+        self.changes_one(sql, [day.into(), now_ms.into(), dead_ms.into()]).await
+    }
+
+    /// Writes down that a day's failed: it is tried again some time later.
+    pub async fn put_off_reconciliation(&self, day: i64) -> StorageResult<()> {
+        let sql =
+            "UPDATE reconciliations SET retry_at_ms = $2 WHERE day = $1 AND ended_at_ms IS NULL";
+        let retry_ms = self.world.now_ms().saturating_add(RETRY_AFTER_MS);
+        self.changes_one(sql, [day.into(), retry_ms.into()]).await?;
+        Ok(())
     }
 
     /// Writes down what came of a day's.

@@ -38,6 +38,8 @@ rows! {
         charge_id: Option<String>,
         invoice_id: Option<String>,
         subscription_id: Option<String>,
+        opened_at_s: Option<i64>,
+        repaid_at_ms: Option<i64>,
     }
     /// How far a connected account was compared with what is known here.
     stripe_sweep StripeSweep "stripe_sweeps" "swp" {

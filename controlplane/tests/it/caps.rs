@@ -199,6 +199,26 @@ pub async fn no_invoice_has_more_overage_than_the_cap(place: Place) {
     assert_eq!(at.invoiced(), [999]);
 }
 
+/// The last invoice has what was used until then, whether or not its hour had come.
+pub async fn what_ends_at_once_is_told_first(place: Place) {
+    let mut at = Sold::open(place, json!({ "unit_amount_decimal": "3" })).await;
+    let id = at.buy().await;
+    at.report(&id, 1_000, 1_200).await;
+    let cancel = format!("/v1/subscriptions/{id}/cancel");
+    // Where it cannot be told, nothing is ended, and the next try goes on.
+    at.shop.sandbox.plan_fault(Planned::next(Fault::ErrorBefore, "/v1/billing/meter_events", 1));
+    at.shop.owner.post(&cancel, json!({ "when": "now" })).await.expect(503);
+    at.forward(60);
+    for _ in 0..2 {
+        let view = at.shop.owner.post(&cancel, json!({ "when": "now" })).await.expect(200);
+        assert_eq!(view.json["status"], "canceled");
+    }
+    assert_eq!(at.told().await, [(id, 0, 200)]);
+    at.forward(2 * HOUR_S);
+    at.tell().await;
+    assert_eq!(at.invoiced(), [600]);
+}
+
 pub async fn what_comes_late_shares_the_cap(place: Place) {
     let overage = json!({ "unit_amount_decimal": "3", "cap_amount": 1_000 });
     let mut at = Sold::open(place, overage).await;
@@ -407,4 +427,20 @@ pub async fn two_subscriptions_of_one_buyer_are_billed_apart(place: Place) {
     let (_, one) = at.payer(&again).await;
     let (_, two) = at.payer(&again).await;
     assert!(one.is_string() && two.is_null(), "{one} {two}");
+}
+
+/// Two of one buyer on a plan without overage share no meter, though one of them had one before.
+pub async fn a_meter_that_was_left_is_not_shared(place: Place) {
+    let at = Sold::open(place, json!({ "unit_amount_decimal": "3" })).await;
+    let (_, plain) = at.shop.plan("plain", 2_000, price(2_900)).await;
+    let first = at.buy().await;
+    let shown = at.shop.owner.get(&format!("/v1/subscriptions/{first}")).await.expect(200);
+    let wanted = json!({ "site_id": at.site, "plan_id": plain, "mode": "test",
+        "customer_id": shown.json["customer_id"] });
+    at.buy_again(&wanted).await;
+    assert!(at.paid(&first).await.metered_item_id.is_some());
+    let change = format!("/v1/subscriptions/{first}/change");
+    at.shop.owner.post(&change, json!({ "plan_id": plain })).await.expect(200);
+    assert_eq!(at.shared().await, Vec::<String>::new());
+    assert_eq!(at.paid(&first).await.metered_item_id, None);
 }

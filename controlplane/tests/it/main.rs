@@ -9,6 +9,7 @@ mod api;
 mod audit;
 mod away;
 mod behind;
+mod bought;
 mod caps;
 mod catalogue;
 mod clickhouse;
@@ -16,6 +17,7 @@ mod client;
 mod contract;
 mod decision_rows;
 mod decisions;
+mod disputes;
 mod drift;
 mod dropped;
 mod ended;
@@ -33,6 +35,7 @@ mod lossy;
 mod mails;
 mod members;
 mod money;
+mod moves;
 mod openapi;
 mod outage;
 mod outbox;
@@ -144,16 +147,29 @@ cases! {
         plans_are_brought_without_a_hand,
         what_is_not_set_up_is_said,
         an_existing_account_is_connected_once;
+    bought:
+        it_stays_while_stripe_charges_for_it,
+        stripe_alone_says_what_it_is,
+        what_is_archived_and_charged_is_found;
+    moves:
+        a_downgrade_that_is_taken_back_costs_nothing,
+        a_move_up_credits_what_was_paid,
+        another_way_down_costs_nothing,
+        a_downgrade_at_stripe_was_credited,
+        a_price_that_is_gone_is_waited_for,
+        a_move_up_is_done_again;
     drift:
         what_was_changed_at_stripe_is_found_and_mended;
     caps:
         no_invoice_has_more_overage_than_the_cap,
+        what_ends_at_once_is_told_first,
         what_comes_late_shares_the_cap,
         a_plan_that_is_moved_to_has_what_is_left,
         each_plans_meter_is_told_what_was_used_under_it,
         an_old_price_keeps_its_own_units,
         what_the_meter_counted_is_compared_by_period,
-        two_subscriptions_of_one_buyer_are_billed_apart;
+        two_subscriptions_of_one_buyer_are_billed_apart,
+        a_meter_that_was_left_is_not_shared;
     tls:
         a_certificate_is_served_and_replaced;
     parts:
@@ -205,7 +221,6 @@ cases! {
         trials_and_payments_that_come_later,
         money_that_comes_later_or_never,
         plans_move_up_at_once_and_down_with_the_period,
-        disputes_hold,
         full_refunds_end,
         an_invoice_that_is_made_has_overage_told,
         many_that_renew_at_once_are_fetched_as_lists,
@@ -213,6 +228,11 @@ cases! {
         what_was_never_told_is_found,
         a_lost_account_serves_until_the_period_ends,
         stripe_away_is_waited_for_and_nonsense_is_given_up;
+    disputes:
+        what_is_won_goes_on,
+        who_pays_again_is_served,
+        what_came_before_a_dispute_is_not_after_it,
+        an_inquiry_holds_nothing;
     revoked:
         an_account_whose_end_nobody_told_of_is_found_by_the_sweep,
         a_call_that_is_refused_has_the_account_looked_at,
@@ -262,6 +282,7 @@ cases! {
         increments_are_told_once_whatever_happens,
         what_stripe_does_not_sell_is_left,
         late_use_is_measured_by_the_limit_of_its_period,
+        late_use_of_a_period_that_nobody_saw_is_charged,
         the_sandbox_counts_what_was_used,
         the_subscriptions_own_customer_is_told,
         another_account_is_told_nothing_of_what_a_lost_one_sold;
@@ -270,7 +291,8 @@ cases! {
         what_nodes_ship_is_compared,
         stripe_is_compared_with_what_subscribers_are_given,
         what_a_dispute_holds_is_no_difference,
-        a_day_is_reconciled_once;
+        a_day_is_reconciled_once,
+        a_day_that_failed_is_tried_again;
     quota:
         each_part_of_a_quota_is_told_once,
         a_quota_used_up_at_once_is_told_as_that_alone;

@@ -268,6 +268,46 @@ pub async fn late_use_is_measured_by_the_limit_of_its_period(place: Place) {
     assert_eq!((late.limit_units, late.used_units, late.over_units), (1_000, 1_400, 400));
 }
 
+/// Use of a period in which nobody reported, since what used it was cut off, is measured by the limit that held before it and after it.
+pub async fn late_use_of_a_period_that_nobody_saw_is_charged(place: Place) {
+    let calendar = Calendar { unit: Unit::Second, anchor_s: None };
+    let store = &place.store;
+    let now_s = async || store.ledger_now_ms().await.unwrap().div_euclid(1_000);
+    let mut stamp_us = 1;
+    // (limit before, limit after, whether it is known what held between)
+    for (number, (before, after, is_known)) in
+        [(1_000, 1_000, true), (1_000, 5_000, false), (5_000, 1_000, false)].into_iter().enumerate()
+    {
+        let id = EntitlementId((10 + number as u128) << 90);
+        let mut report = async |node: u64, period: Period, limit: u64, used: u64| {
+            stamp_us += 1;
+            let terms = quota::terms(stamp_us, Some(limit), calendar);
+            let request = quota::request(id, period, terms, used, stamp_us);
+            store.take_requests(node, 1, &[request]).await.unwrap();
+            store.ledger_account(id.0).await.unwrap().unwrap().current
+        };
+        let deadline = now_s().await + 60;
+        let opened = report(1, Period::first(&calendar, now_s().await), before, 0).await;
+        // Two periods on: of the one between nobody has said anything.
+        let mut current = opened;
+        while current.id.0 < opened.id.0 + 2 {
+            assert!(now_s().await < deadline, "no period came after {opened:?}");
+            if now_s().await > opened.end_s {
+                current = report(1, Period::first(&calendar, now_s().await), after, 0).await;
+            }
+        }
+        let between = Period::first(&calendar, opened.end_s);
+        for _ in 0..2 {
+            report(2, between, after, 1_400).await;
+        }
+        let books = store.overage_of(id.0).await.unwrap();
+        let book = books.into_iter().find(|book| book.period_id == between.id.0 as i64);
+        let expected = is_known.then_some((1_000, 1_400, 400));
+        let book = book.map(|book| (book.limit_units, book.used_units, book.over_units));
+        assert_eq!(book, expected, "{before} before, {after} after");
+    }
+}
+
 /// The stand-in for Stripe takes what the client sends, and counts each increment once, whatever goes wrong on the way.
 pub async fn the_sandbox_counts_what_was_used(place: Place) {
     let (account, subscription, mut report) = quota::node(&place).await;

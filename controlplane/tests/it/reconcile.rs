@@ -1,6 +1,7 @@
 //! What does not agree is found, with its cause; what does is left alone.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::Router;
 use axum::extract::State;
@@ -11,6 +12,7 @@ use serde_json::json;
 use super::decision_rows::{Sample, batch, sample};
 use super::money::Shop;
 use super::place::Place;
+use super::story::{BEGAN_S, Stopped};
 use super::sync_node::{Issued, issue};
 use super::{overage, quota};
 use crate::analytics::{AnalyticsError, Backend};
@@ -245,4 +247,31 @@ pub async fn a_day_is_reconciled_once(place: Place) {
     for line in ["payfence_reconciliation_differences 1\n", "payfence_mails_waiting 0\n"] {
         assert!(text.contains(line), "{text}");
     }
+}
+
+pub async fn a_day_that_failed_is_tried_again(place: Place) {
+    const HOUR_MS: i64 = 3_600_000;
+    // The first second of a day.
+    let clock = Arc::new(Stopped(AtomicI64::new(BEGAN_S / 86_400 * 86_400_000)));
+    let place = place.in_time_of(clock.clone());
+    let reconciler = Reconciler::new(place.store.clone(), None, Box::new(Fixed(1)));
+    place.store.raw("ALTER TABLE reconciliations RENAME COLUMN differences TO differing").await;
+    assert!(daily(&reconciler).await.is_err());
+    place.store.raw("ALTER TABLE reconciliations RENAME COLUMN differing TO differences").await;
+    let mut again_after_ms = 0;
+    while daily(&reconciler).await.unwrap().is_none() {
+        clock.0.fetch_add(HOUR_MS / 6, Ordering::Relaxed);
+        again_after_ms += HOUR_MS / 6;
+        assert!(again_after_ms < 3 * HOUR_MS, "it is not tried again");
+    }
+    assert!(again_after_ms >= HOUR_MS, "a database that is away is left in peace");
+    // Once it is done the day is over; one whose process died is begun again by another.
+    clock.0.fetch_add(9 * HOUR_MS, Ordering::Relaxed);
+    assert!(daily(&reconciler).await.unwrap().is_none());
+    clock.0.fetch_add(24 * HOUR_MS, Ordering::Relaxed);
+    let day = clock.0.load(Ordering::Relaxed) / (24 * HOUR_MS);
+    assert!(place.store.begin_reconciliation(day).await.unwrap());
+    assert!(daily(&reconciler).await.unwrap().is_none(), "it may be under way");
+    clock.0.fetch_add(7 * HOUR_MS, Ordering::Relaxed);
+    assert!(daily(&reconciler).await.unwrap().is_some());
 }

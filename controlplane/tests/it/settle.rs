@@ -184,21 +184,6 @@ pub async fn plans_move_up_at_once_and_down_with_the_period(place: Place) {
     assert_eq!(shop.known().await.pending_plan_id, None);
 }
 
-pub async fn disputes_hold(place: Place) {
-    let shop = Shop::open(&place).await;
-    shop.sold().await;
-    shop.tell_all().await;
-    let charges = shop.sandbox.objects(&shop.stripe_account, "charge");
-    let charge = charges[0]["id"].as_str().unwrap();
-    let dispute = shop.sandbox.dispute(&shop.stripe_account, charge, "fraudulent").unwrap();
-    shop.tell_all().await;
-    assert_eq!(shop.subscription().await.status, "paused", "held while it is disputed");
-    shop.sandbox.decide_dispute(&shop.stripe_account, &dispute, true).unwrap();
-    shop.tell_all().await;
-    assert_eq!(shop.subscription().await.status, "active", "won");
-    assert_eq!(shop.outcome().await["reversals"][0]["status"], "won");
-}
-
 pub async fn full_refunds_end(place: Place) {
     let shop = Shop::open(&place).await;
     shop.sold().await;

@@ -17,7 +17,7 @@ use super::money::{DAY, MONTH, Shop};
 use super::place::Place;
 
 /// When it begins, Unix seconds: long ago, so that all of it is over by every database's clock.
-const BEGAN_S: i64 = 1_700_000_000;
+pub const BEGAN_S: i64 = 1_700_000_000;
 /// Units past the quota that the first subscriber uses.
 pub const OVER: i64 = 37;
 /// An invoice is a draft for an hour.
@@ -25,7 +25,7 @@ const FINAL: Duration = Duration::from_secs(2 * 3_600);
 
 /// A clock that stands still until it is set.
 #[derive(Debug)]
-pub struct Stopped(AtomicI64);
+pub struct Stopped(pub AtomicI64);
 
 impl World for Stopped {
     fn now_ms(&self) -> i64 {

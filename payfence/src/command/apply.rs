@@ -2,7 +2,7 @@
 //!
 //! In: a policy file, a control plane. Out: the difference, a line a change, on standard output; then a control plane that is as the file says.
 //! Always holds: the difference is printed before anything is changed, and with `--dry-run` nothing is; what cannot be is found before the
-//! first request that changes anything; sites that the file does not name are not touched.
+//! first request that changes anything; sites that the file does not name are not touched, and nothing that was bought is taken away.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,6 +13,7 @@ use controlplane::api::gate::KEY_PREFIX;
 use policy::token;
 
 use crate::cli::{ApplyArgs, RestArgs};
+use crate::declare::bought;
 use crate::declare::difference::{self, Difference};
 use crate::declare::perform::{label, perform};
 use crate::declare::rest::Rest;
@@ -38,10 +39,11 @@ pub fn run(args: &ApplyArgs) -> Result<ExitCode, Failure> {
     runtime()?.block_on(async {
         let slugs: BTreeSet<String> = wanted.iter().map(|site| site.form.slug.clone()).collect();
         let mut current = state::current(&rest, Some(&slugs)).await.map_err(unreadable)?;
+        let (wanted, notes) = bought::keep(&current, wanted);
         let found = difference::between(&current, &wanted, args.set_origin_headers);
         let difference =
             found.map_err(|faults| Failure::configuration(faults.join("\n       ")))?;
-        print(&difference, &current, &name);
+        print(&difference, &current, &notes, &name);
         if args.dry_run {
             let has_more = !difference.lines.is_empty();
             return Ok(if has_more { ExitCode::from(DIFFERS) } else { ExitCode::SUCCESS });
@@ -50,9 +52,12 @@ pub fn run(args: &ApplyArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-fn print(difference: &Difference, current: &Current, name: &str) {
+fn print(difference: &Difference, current: &Current, notes: &[String], name: &str) {
     for slug in &current.others {
         output::line(format_args!("= {slug} site: not in {name}, left as it is"));
+    }
+    for note in notes {
+        output::line(format_args!("= {note}"));
     }
     for line in &difference.lines {
         output::line(format_args!("{line}"));

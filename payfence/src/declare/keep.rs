@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
+use super::bought::is_charged;
 use super::difference::{Act, Difference, Step};
 use super::form::{Fields, Kind, SiteForm, words};
 use super::named::Named;
@@ -43,7 +44,7 @@ pub fn merge(current: &Current, before: &Before, wanted: &[WantedSite]) -> Merge
     merged
 }
 
-/// How sites go that the file named before and names no longer. One in which somebody made something by REST stays.
+/// How sites go that the file named before and names no longer. One in which somebody made something by REST, or bought something, stays.
 #[must_use]
 pub fn ended(
     current: &Current,
@@ -54,13 +55,16 @@ pub fn ended(
     for (slug, named) in before {
         let is_wanted = wanted.iter().any(|site| site.form.slug == *slug);
         let Some(is) = current.sites.get(slug).filter(|_| !is_wanted) else { continue };
-        if let Some((kind, key)) = foreign(&is.form, named) {
-            notes.push(format!(
-                "{slug} site: no longer in the file, but left as it is: {kind} {key} was made by REST"
-            ));
-            continue;
-        }
-        end_site(slug, is, &mut difference);
+        let bought = is.form.subscriptions.keys().find(|key| is_charged(is, key));
+        let why = match (bought, foreign(&is.form, named)) {
+            (Some(key), _) => format!("subscription {key} was bought"),
+            (None, Some((kind, key))) => format!("{kind} {key} was made by REST"),
+            (None, None) => {
+                end_site(slug, is, &mut difference);
+                continue;
+            }
+        };
+        notes.push(format!("{slug} site: no longer in the file, but left as it is: {why}"));
     }
     (difference, notes)
 }
@@ -103,7 +107,10 @@ impl Merging<'_> {
         let tokens = self.tokens(&subscriptions);
         let mut plans = self.parts(Kind::Plan, &is.plans, &wanted.plans);
         self.needed_plans(&subscriptions, &mut plans);
-        self.lists(&mut plans, &mut resources);
+        for (resource, plan) in keep_to_lists(is, &mut plans, &mut resources) {
+            let what = format!("stays, since it is all that plan {plan} includes");
+            self.note(Kind::Resource, &resource, &what);
+        }
         SiteForm { slug, settings, resources, plans, subscriptions, tokens }
     }
 
@@ -202,35 +209,37 @@ impl Merging<'_> {
             }
         }
     }
+}
 
-    /// Lists of plans name no resource that goes. A resource that is all a plan has stays, since a list of nothing cannot be.
-    fn lists(
-        &mut self,
-        plans: &mut BTreeMap<String, Fields>,
-        resources: &mut BTreeMap<String, Fields>,
-    ) {
-        for (key, fields) in plans.iter_mut() {
-            let patterns: Vec<String> =
-                words(fields.get("resources")).into_iter().map(str::to_owned).collect();
-            let there: BTreeSet<&str> = resources.values().filter_map(pattern).collect();
-            let kept: Vec<String> =
-                patterns.iter().filter(|name| there.contains(name.as_str())).cloned().collect();
-            if kept.len() == patterns.len() {
-                continue;
-            }
-            if !kept.is_empty() {
-                fields.insert("resources".to_owned(), kept.into());
-                continue;
-            }
-            let named =
-                |fields: &Fields| pattern(fields).is_some_and(|p| patterns.iter().any(|n| n == p));
-            for (resource, is) in self.is.form.resources.iter().filter(|(_, is)| named(is)) {
-                resources.insert(resource.clone(), is.clone());
-                let what = format!("stays, since it is all that plan {key} includes");
-                self.note(Kind::Resource, resource, &what);
-            }
+/// Lists of plans name no resource that goes. A resource that is all a plan has stays, since a list of nothing cannot be: such
+/// resources, with their plans.
+pub(super) fn keep_to_lists(
+    is: &SiteForm,
+    plans: &mut BTreeMap<String, Fields>,
+    resources: &mut BTreeMap<String, Fields>,
+) -> Vec<(String, String)> {
+    let mut staying = Vec::new();
+    for (key, fields) in plans.iter_mut() {
+        let patterns: Vec<String> =
+            words(fields.get("resources")).into_iter().map(str::to_owned).collect();
+        let there: BTreeSet<&str> = resources.values().filter_map(pattern).collect();
+        let kept: Vec<String> =
+            patterns.iter().filter(|name| there.contains(name.as_str())).cloned().collect();
+        if kept.len() == patterns.len() {
+            continue;
+        }
+        if !kept.is_empty() {
+            fields.insert("resources".to_owned(), kept.into());
+            continue;
+        }
+        let named =
+            |fields: &Fields| pattern(fields).is_some_and(|p| patterns.iter().any(|n| n == p));
+        for (resource, is) in is.resources.iter().filter(|(_, is)| named(is)) {
+            resources.insert(resource.clone(), is.clone());
+            staying.push((resource.clone(), key.clone()));
         }
     }
+    staying
 }
 
 fn pattern(fields: &Fields) -> Option<&str> {

@@ -81,6 +81,8 @@ pub struct CurrentSite {
     pub header_names: Vec<String>,
     /// Subscriptions that are archived, whose names stay taken.
     pub archived_subscriptions: BTreeSet<String>,
+    /// Subscriptions that were bought through Stripe.
+    pub bought: BTreeSet<String>,
     /// Tokens of archived subscriptions, whose names and hashes stay taken.
     pub archived_tokens: BTreeSet<String>,
 }
@@ -177,6 +179,8 @@ pub(super) struct SiteRows {
     pub(super) resources: Vec<Fields>,
     pub(super) plans: Vec<Fields>,
     pub(super) subscriptions: Vec<Fields>,
+    /// Those of them that were bought.
+    pub(super) bought: Vec<Fields>,
     pub(super) tokens: Vec<Fields>,
 }
 
@@ -189,6 +193,7 @@ impl SiteRows {
             resources: rest.list(&format!("{within}/resources"), &[]).await?,
             plans: rest.list(&format!("{within}/plans"), &[]).await?,
             subscriptions: rest.list("/v1/subscriptions", &[of_site, ("archived", "true")]).await?,
+            bought: rest.list("/v1/subscriptions", &[of_site, ("bought", "true")]).await?,
             tokens: rest.list("/v1/tokens", &[of_site, ("revoked", "true")]).await?,
             site,
         })
@@ -206,6 +211,7 @@ impl SiteRows {
         let mut site = CurrentSite::default();
         site.header_names =
             words(self.site.get("origin_header_names")).into_iter().map(str::to_owned).collect();
+        site.bought = self.bought.iter().map(|row| text(row, "reference")).collect();
         let plans: HashMap<String, String> =
             self.plans.iter().map(|row| (text(row, "id"), text(row, "reference"))).collect();
         let (subscriptions, narrowed) = self.subscriptions(&plans, customers, &mut site)?;

@@ -44,6 +44,7 @@ pub fn rows() -> SiteRows {
             subscription("1", Json::Null),
             subscription("2", json!("2026-01-01T00:00:00Z")),
         ],
+        bought: vec![subscription("1", Json::Null)],
         tokens: vec![
             token("t", "1", json!({})),
             token("narrow", "1", json!({ "resources": ["/gone", "/b"] })),
@@ -83,6 +84,7 @@ fn rows_become_a_form() {
     assert_eq!(form.tokens["revoked"]["revoked"], true);
     assert_eq!(site.header_names, ["X-A"]);
     assert!(site.archived_subscriptions.contains("ref_2"));
+    assert_eq!(site.bought.iter().collect::<Vec<_>>(), ["ref_1"]);
     assert!(site.archived_tokens.contains("of_archived"));
     for (kind, key, id, version) in [
         (Kind::Site, "w", "site_1", 3),

@@ -233,6 +233,22 @@ fn wait_status(plane: &Plane, subscription: &str, status: &str) {
     });
 }
 
+/// The policy as a file that names nobody who bought something.
+fn without_subscriptions(plane: &Plane) -> String {
+    let exported = plane.run(&["export"]);
+    let text = String::from_utf8(exported.stdout).expect("text");
+    let (kept, rest) = text.split_once("[[sites.subscriptions]]").expect("a subscription");
+    assert!(!rest.contains("[[sites]]") && !rest.contains("[[sites.plans]]"), "{text}");
+    kept.to_owned()
+}
+
+/// What a file that is applied changes and leaves.
+fn applied(plane: &Plane, file: &str) -> String {
+    let applied = plane.apply(file, &[]);
+    assert!(applied.status.success(), "{applied:?}");
+    String::from_utf8(applied.stdout).expect("text")
+}
+
 #[test]
 fn from_nothing_to_a_key_and_on_to_the_end() {
     let origin = Origin::ok();
@@ -282,9 +298,16 @@ fn from_nothing_to_a_key_and_on_to_the_end() {
     plane.post(&of_it("/cancel"), json!({}));
     bank.settle();
     buyer.expect(1, "ok");
+    let file = without_subscriptions(&plane);
+    let kept = applied(&plane, &file);
+    assert!(kept.contains("1 that were bought stay") && !kept.contains("archived"), "{kept}");
+    buyer.expect(1, "ok");
     bank.advance_to(months_after(month_ends_s, 2.months()) + DRAFT_S);
     wait_status(&plane, &subscription, "canceled");
     buyer.wait("subscription_inactive");
+    // What is over may go.
+    let gone = applied(&plane, &file);
+    assert!(gone.contains(&format!("subscription {subscription}: archived")), "{gone}");
 
     let mut last = String::new();
     wait_for("agreement of log, ledger, entitlement and Stripe", || {

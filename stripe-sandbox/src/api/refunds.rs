@@ -166,6 +166,49 @@ pub fn dispute(
     charge: &str,
     reason: &str,
 ) -> Result<Value, StripeError> {
+    let dispute = open(state, account, charge, (reason, "needs_response"))?;
+    state.emit(account, "charge.dispute.funds_withdrawn", &dispute)?;
+    Ok(dispute)
+}
+
+/// A buyer's bank asks about a charge: no money is taken unless it becomes a dispute.
+///
+/// # Errors
+/// No such charge, or one that is disputed already.
+pub fn inquire(state: &mut State, account: &str, charge: &str) -> Result<Value, StripeError> {
+    open(state, account, charge, ("general", "warning_needs_response"))
+}
+
+/// What becomes of an inquiry: a dispute, or nothing.
+///
+/// # Errors
+/// No such inquiry.
+pub fn settle_inquiry(
+    state: &mut State,
+    account: &str,
+    id: &str,
+    is_disputed: bool,
+) -> Result<Value, StripeError> {
+    let mut dispute = state.must(account, "dispute", id)?;
+    if !text(&dispute, "status").starts_with("warning_") {
+        return Err(StripeError::invalid("This dispute is no inquiry."));
+    }
+    dispute["status"] = json!(if is_disputed { "needs_response" } else { "warning_closed" });
+    if is_disputed {
+        state.change(account, "charge.dispute.updated", &dispute)?;
+        state.emit(account, "charge.dispute.funds_withdrawn", &dispute)?;
+    } else {
+        state.change(account, "charge.dispute.closed", &dispute)?;
+    }
+    Ok(dispute)
+}
+
+fn open(
+    state: &mut State,
+    account: &str,
+    charge: &str,
+    (reason, status): (&str, &str),
+) -> Result<Value, StripeError> {
     let mut charge = state.must(account, "charge", charge)?;
     state.enter_clock_of(account, text(&charge, "customer"));
     if flag(&charge, "disputed") || !flag(&charge, "paid") {
@@ -182,12 +225,11 @@ pub fn dispute(
         "payment_intent": at(&charge, "payment_intent"),
         "payment_method_details": {"card": {"brand": "visa", "case_type": "chargeback",
             "network_reason_code": "10.4"}, "type": "card"},
-        "reason": reason, "status": "needs_response",
+        "reason": reason, "status": status,
     });
     charge["disputed"] = json!(true);
     state.put(account, &charge)?;
     state.create(account, "charge.dispute.created", &dispute)?;
-    state.emit(account, "charge.dispute.funds_withdrawn", &dispute)?;
     Ok(dispute)
 }
 

@@ -91,6 +91,7 @@ impl Settler {
             amount: dispute.amount,
             currency: dispute.currency,
             charge_id: dispute.charge,
+            opened_at_s: Some(dispute.created),
             ..StripeReversal::default()
         };
         self.keep(owner, row, &of).await?;

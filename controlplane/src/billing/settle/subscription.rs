@@ -8,6 +8,7 @@ use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde_json::json;
 
 use super::checkout::CHECKOUT_KEY;
+use super::disputes::{self, is_held};
 use super::failure::Failure;
 use super::state::{self, Known, Terms};
 use super::{Owner, SettleError, Settled, Settler, Under, is_missing, notices};
@@ -16,16 +17,12 @@ use crate::domain::site::{PlanDraft, SiteDraft};
 use crate::notify::{self, Event};
 use crate::overage::{self, OverageTeller};
 use crate::storage::{
-    Change, Job, Plan, PlanPrice, Site, StorageError, StripeReversal, StripeSubscription,
-    Subscription, Tenant, column,
+    Change, Job, Plan, PlanPrice, Site, StorageError, StripeSubscription, Subscription, Tenant,
+    column,
 };
 
 /// An invoice is about to be made, or is a draft.
 const INVOICED: &[&str] = &["invoice.upcoming", "invoice.created"];
-/// Disputes of a subscription that are looked at.
-const DISPUTES_MAX: u64 = 1_000;
-/// What a dispute is over with, in the seller's favour.
-const LIFTED: &[&str] = &["won", "warning_closed", "prevented"];
 
 impl Settler {
     pub(super) async fn subscription(
@@ -53,27 +50,29 @@ impl Settler {
             },
             Err(error) => return Err(error.into()),
         };
-        if known.is_none() {
+        let Some(facts) = known else {
             return match fetched.metadata.get(CHECKOUT_KEY) {
                 Some(checkout) => self.bought(owner, checkout, fetched.clone(), under).await,
                 None => Ok(Settled::Nothing("it was not bought here")),
             };
-        }
-        let failure = self.failure(owner, &fetched, known.as_ref()).await?;
+        };
+        let failure = self.failure(owner, &fetched, Some(&facts)).await?;
         let price = fetched.licensed().map(|item| item.price.id.as_str());
-        if let Some(facts) = known.as_ref().filter(|facts| facts.price_id.as_deref() != price) {
+        if facts.price_id.as_deref() != price {
             // What was used under the old plan is its meter's, whoever made the move.
             let teller = OverageTeller::new(self.store.clone(), self.stripe.clone());
             teller.store_left(&owner.account_id, &facts.subscription_id).await?;
         }
         let is_invoiced =
             |job: &Job| job.events.iter().any(|it| INVOICED.contains(&it.kind.as_str()));
-        if let Some(facts) = known.filter(|_| under.job.is_some_and(is_invoiced)) {
+        if under.job.is_some_and(is_invoiced) {
             // The draft takes what is told of its period for about an hour.
             overage::flush(&self.store, &owner.account_id, &facts.subscription_id).await?;
         }
         let notices = self.notices(owner, under.job).await?;
+        let repaid = self.repaid(owner, &facts.subscription_id, &fetched).await?;
         let mut change = self.change(owner).await?;
+        disputes::end(&mut change, &repaid).await?;
         let written = overwrite(&mut change, owner, &fetched, failure).await?;
         notices::tell(&mut change, owner, &written, &fetched, &notices).await?;
         under.commit(change).await?;
@@ -110,7 +109,7 @@ pub(super) async fn overwrite(
     let status = state::status(fetched, is_held).ok_or_else(|| {
         SettleError::Permanent(format!("the status `{}` is not known", fetched.status))
     })?;
-    let choice = choose_plan(change, owner, &row, &facts, fetched).await?;
+    let choice = choose_plan(&change.tenant(), &row, &facts, fetched).await?;
     let was_past_due = facts.stripe_status == "past_due";
     let known_ms = row.past_due_since_ms.filter(|_| was_past_due && !failure.is_another);
     let mut after = row.clone();
@@ -144,8 +143,10 @@ pub(super) fn fill(row: &mut StripeSubscription, fetched: &Fetched) {
     let licensed = fetched.licensed();
     row.item_id = licensed.map(|item| item.id.clone()).or_else(|| row.item_id.clone());
     row.price_id = licensed.map(|item| item.price.id.clone()).or_else(|| row.price_id.clone());
-    let metered = fetched.metered().map(|item| item.id.clone());
-    row.metered_item_id = metered.or_else(|| row.metered_item_id.clone());
+    if licensed.is_some() {
+        // A part for overage that is not there any more was taken out.
+        row.metered_item_id = fetched.metered().map(|item| item.id.clone());
+    }
     row.period_start_ms = start_ms.or(row.period_start_ms);
     row.period_end_ms = end_ms.or(row.period_end_ms);
     row.cancel_at_ms = state::cancel_at_ms(fetched);
@@ -162,17 +163,20 @@ pub(super) fn fill(row: &mut StripeSubscription, fetched: &Fetched) {
     .to_string();
 }
 
-async fn choose_plan(
-    change: &Change,
-    owner: &Owner,
+/// Which plan is in force by what was fetched, and which waits for the period's end.
+///
+/// # Errors
+/// When the database cannot be asked, or a plan is gone or cannot be read.
+pub async fn choose_plan(
+    tenant: &Tenant<'_>,
     row: &Subscription,
     facts: &StripeSubscription,
     fetched: &Fetched,
 ) -> Result<state::PlanChoice, SettleError> {
-    let tenant = change.tenant();
-    let current = plan_of(&tenant, &row.plan_id).await?;
-    let target = match priced_plan(&tenant, owner.mode, fetched, &row.site_id).await? {
-        Some(id) => Some((plan_of(&tenant, &id).await?, id)),
+    let mode = Mode::stored(&facts.mode)?;
+    let current = plan_of(tenant, &row.plan_id).await?;
+    let target = match priced_plan(tenant, mode, fetched, &row.site_id).await? {
+        Some(id) => Some((plan_of(tenant, &id).await?, id)),
         None => None,
     };
     let known = Known {
@@ -215,20 +219,4 @@ pub(super) async fn site_of(tenant: &Tenant<'_>, id: &str) -> Result<SiteDraft, 
     let site = site.ok_or_else(|| SettleError::Permanent(format!("the site {id} is gone")))?;
     serde_json::from_str(&site.settings)
         .map_err(|error| SettleError::Permanent(format!("the site {id} cannot be read: {error}")))
-}
-
-/// Whether a dispute holds it, as its site says.
-///
-/// # Errors
-/// When the database cannot be asked, or the site is gone.
-pub async fn is_held(tenant: &Tenant<'_>, row: &Subscription) -> Result<bool, SettleError> {
-    if !site_of(tenant, &row.site_id).await?.suspends_on_dispute() {
-        return Ok(false);
-    }
-    let disputes = tenant.all::<StripeReversal>(DISPUTES_MAX, |query| {
-        query
-            .filter(column::StripeReversal::SubscriptionId.eq(row.id.as_str()))
-            .filter(column::StripeReversal::Kind.eq("dispute"))
-    });
-    Ok(disputes.await?.iter().any(|dispute| !LIFTED.contains(&dispute.status.as_str())))
 }

@@ -193,6 +193,9 @@ pub struct Dispute {
     /// Why.
     #[serde(default)]
     pub reason: Option<String>,
+    /// Unix seconds.
+    #[serde(default)]
+    pub created: i64,
     /// Of what.
     #[serde(default, deserialize_with = "id_of")]
     pub charge: Option<String>,

@@ -215,6 +215,25 @@ pub struct InvoiceLine {
     pub parent: Option<Json>,
 }
 
+/// When an invoice became what it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvoiceTimes {
+    /// Unix seconds.
+    #[serde(default)]
+    pub paid_at: Option<i64>,
+}
+
+/// `GET /v1/invoices`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct InvoiceQuery {
+    /// Of one subscription.
+    pub subscription: Option<String>,
+    /// `draft`, `open`, `paid`, `uncollectible`, `void`.
+    pub status: Option<String>,
+    /// 100 at most.
+    pub limit: Option<u32>,
+}
+
 /// An invoice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invoice {
@@ -242,6 +261,9 @@ pub struct Invoice {
     /// After them.
     #[serde(default)]
     pub total: i64,
+    /// What the buyer had before it: negative is a credit.
+    #[serde(default)]
+    pub starting_balance: i64,
     /// Whose.
     #[serde(default, deserialize_with = "id_of")]
     pub customer: Option<String>,
@@ -257,6 +279,9 @@ pub struct Invoice {
     /// Unix seconds.
     #[serde(default)]
     pub created: i64,
+    /// When it was paid.
+    #[serde(default)]
+    pub status_transitions: InvoiceTimes,
     /// What it is for.
     #[serde(default)]
     pub parent: Option<Json>,
@@ -319,6 +344,15 @@ impl Stripe {
     /// An invoice as it now is.
     pub async fn invoice(&self, scope: &Scope, id: &str) -> Result<Invoice, StripeError> {
         self.send(scope, Call::get(format!("/v1/invoices/{}", segment(id)?))).await
+    }
+
+    /// Invoices, newest first.
+    pub async fn invoices(
+        &self,
+        scope: &Scope,
+        query: &InvoiceQuery,
+    ) -> Result<ListOf<Invoice>, StripeError> {
+        self.send(scope, Call::list("/v1/invoices", query)?).await
     }
 
     /// What a change would cost. It makes nothing, so its key need not be stored.

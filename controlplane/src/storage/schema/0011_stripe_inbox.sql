@@ -16,7 +16,8 @@ CREATE TABLE stripe_leases (name TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL
 CREATE TABLE stripe_reversals (
     {ROW},
     mode TEXT NOT NULL, stripe_id TEXT NOT NULL, kind TEXT NOT NULL, status TEXT NOT NULL, amount BIGINT NOT NULL,
-    currency TEXT NOT NULL, charge_id TEXT, invoice_id TEXT, subscription_id TEXT REFERENCES subscriptions (id)
+    currency TEXT NOT NULL, charge_id TEXT, invoice_id TEXT, subscription_id TEXT REFERENCES subscriptions (id),
+    opened_at_s BIGINT, repaid_at_ms BIGINT
 );
 CREATE UNIQUE INDEX stripe_reversals_stripe ON stripe_reversals (account_id, stripe_id, mode);
 CREATE INDEX stripe_reversals_subscription ON stripe_reversals (subscription_id, key);

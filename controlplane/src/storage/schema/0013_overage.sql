@@ -17,5 +17,5 @@ CREATE UNIQUE INDEX overage_events_once ON overage_events (subscription_id, peri
 CREATE INDEX overage_events_due ON overage_events (next_at_ms) WHERE next_at_ms IS NOT NULL;
 CREATE INDEX overage_events_customer ON overage_events (account_id, stripe_customer_id, event_name, at_s);
 CREATE TABLE reconciliations (
-    day BIGINT NOT NULL PRIMARY KEY, begun_at_ms BIGINT NOT NULL, ended_at_ms BIGINT, checked BIGINT, differences BIGINT
+    day BIGINT NOT NULL PRIMARY KEY, begun_at_ms BIGINT NOT NULL, retry_at_ms BIGINT NOT NULL, ended_at_ms BIGINT, checked BIGINT, differences BIGINT
 );

@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use super::files;
 use super::supervisor::Supervisor;
+use crate::declare::bought;
 use crate::declare::difference::{self, Act, Difference};
 use crate::declare::form::Kind;
 use crate::declare::keep::{self, Before, Merged};
@@ -127,6 +128,8 @@ impl Bringer {
         let slugs: BTreeSet<String> = slugs.chain(before.keys().cloned()).collect();
         let mut current = state::current(&self.rest, Some(&slugs)).await?;
         let Merged { sites, mut notes } = keep::merge(&current, &before, wanted);
+        let (sites, kept) = bought::keep(&current, sites);
+        notes.extend(kept);
         let snapshot = in_force(name, wanted, &sites)?;
         let (mut all, more) = keep::ended(&current, &before, wanted);
         notes.extend(more);

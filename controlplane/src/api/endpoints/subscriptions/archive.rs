@@ -1,11 +1,12 @@
 //! `DELETE /v1/subscriptions/{subscription_id}`.
 //!
 //! In: an id. Out: the subscription, archived.
-//! Always holds: its tokens name nothing from then on; its reference is never given again within the site, so that
+//! Always holds: one that was bought stays while Stripe charges for it; its tokens name nothing from then on; its reference is never given again within the site, so that
 //! nobody finds another's use.
 
 use axum::extract::State;
 
+use super::bought::refuse_while_charged;
 use super::{SubscriptionView, lock_live, tell, view_of};
 use crate::api::App;
 use crate::api::answer::Shown;
@@ -29,6 +30,7 @@ pub async fn archive_subscription(
     let mut change = app.gate.write(&caller, Area::Subscriptions).await?;
     let before = lock_live(&change, &subscription_id).await?;
     if_match.check(before.version)?;
+    refuse_while_charged(&change.tenant(), &before.id).await?;
     let after = Subscription { archived_at_ms: Some(change.now_ms()), ..before.clone() };
     let row = change.update(&before, after).await?;
     tell(&mut change, Some(&before), &row).await?;

@@ -5,7 +5,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use sea_orm::{ColumnTrait as _, QueryFilter as _};
+use sea_orm::{ColumnTrait as _, QueryFilter as _, QuerySelect as _, QueryTrait as _};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -17,7 +17,7 @@ use crate::api::gate::Caller;
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
 use crate::domain::permission::Area;
-use crate::storage::{Subscription, column};
+use crate::storage::{StripeSubscription, Subscription, column};
 
 /// What to list.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
@@ -35,6 +35,8 @@ pub struct SubscriptionQuery {
     plan_id: Option<String>,
     /// Of this customer alone.
     customer_id: Option<String>,
+    /// Those alone that were bought through Stripe; with `false` those that were not.
+    bought: Option<bool>,
     /// Archived ones, too.
     archived: bool,
 }
@@ -47,6 +49,7 @@ impl Default for SubscriptionQuery {
             site_id: None,
             plan_id: None,
             customer_id: None,
+            bought: None,
             archived: false,
         }
     }
@@ -71,6 +74,14 @@ pub async fn list_subscriptions(
         }
         if let Some(id) = &asked.customer_id {
             query = query.filter(column::Subscription::CustomerId.eq(id.as_str()));
+        }
+        if let Some(is_bought) = asked.bought {
+            let bought = tenant.select::<StripeSubscription>().select_only();
+            let bought = bought.column(column::StripeSubscription::SubscriptionId).into_query();
+            query = query.filter(match is_bought {
+                true => column::Subscription::Id.in_subquery(bought),
+                false => column::Subscription::Id.not_in_subquery(bought),
+            });
         }
         if !asked.archived {
             query = query.filter(column::Subscription::ArchivedAtMs.is_null());

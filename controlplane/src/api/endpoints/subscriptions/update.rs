@@ -1,10 +1,12 @@
 //! `PATCH /v1/subscriptions/{subscription_id}`.
 //!
 //! In: a merge patch of a [`SubscriptionDraft`]. Out: the subscription as it is then.
-//! Always holds: what was used in the running period stays used, whatever plan it is on.
+//! Always holds: what was used in the running period stays used, whatever plan it is on; of one that was bought Stripe alone says
+//! status, plan and periods.
 
 use axum::extract::State;
 
+use super::bought::refuse_by_hand;
 use super::{
     SubscriptionDraft, SubscriptionView, draft_of, fill, lock_live, share_plan, tell, view_of,
 };
@@ -44,6 +46,7 @@ pub async fn update_subscription(
             return Err(Problem::field(field, "stays as it is, since use is counted under it"));
         }
     }
+    refuse_by_hand(&change.tenant(), &before.id, &is, &draft).await?;
     if draft.plan_id != is.plan_id {
         share_plan(&change, &before.site_id, &draft.plan_id).await?;
     }
