@@ -292,7 +292,9 @@ cases! {
     secrecy:
         no_secret_stands_anywhere;
     tenancy:
-        no_route_reaches_another_account;
+        no_route_reaches_another_account,
+        a_slug_stays_with_the_account_that_had_it,
+        a_slug_that_many_want_is_one_accounts;
 }
 
 fn run(name: &str, places: impl Fn() -> Place) {
