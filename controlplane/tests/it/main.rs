@@ -89,6 +89,8 @@ macro_rules! cases {
 cases! {
     storage:
         migrations_are_run_once,
+        many_bring_an_empty_database_up_at_once,
+        a_database_of_a_later_version_is_left_alone,
         a_row_is_changed_from_the_version_that_was_read,
         a_tenant_sees_its_own_rows_alone,
         a_dropped_change_changes_nothing,
