@@ -22,6 +22,7 @@ mod ended;
 #[allow(dead_code, reason = "the sink's tests need more of it")]
 mod engine;
 mod entitlements;
+mod expiry;
 mod flows;
 mod front;
 mod history;
@@ -127,6 +128,10 @@ cases! {
         an_entitlement_shows_plan_period_and_adjustments,
         adjustments_have_bounds_and_reasons,
         terms_of_the_running_period_are_shown;
+    expiry:
+        an_admin_key_ends_when_it_was_said,
+        a_node_is_cut_off_when_its_token_ends,
+        a_rotated_token_ends_no_later_than_it_would_have;
     away:
         a_server_answers_and_drains;
     selling:

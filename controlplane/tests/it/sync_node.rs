@@ -21,7 +21,7 @@ use super::client::Client;
 use super::place::Place;
 use crate::server::Server;
 use crate::storage;
-use crate::world::{System, World as _};
+use crate::world::{System, World};
 
 /// Longer than anything here takes, on a machine that is busy with other things.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -48,7 +48,12 @@ pub struct Serving {
 
 impl Serving {
     pub async fn start(place: &Place) -> Self {
-        let server = Server::start(place.config(), Arc::new(System)).await.unwrap();
+        Self::start_in(place, Arc::new(System)).await
+    }
+
+    /// The same by another clock.
+    pub async fn start_in(place: &Place, world: Arc<dyn World>) -> Self {
+        let server = Server::start(place.config(), world).await.unwrap();
         let url = format!("http://{}", server.address);
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(server.run(async move {
@@ -74,8 +79,14 @@ pub struct Issued {
 
 /// Makes a node with a token.
 pub async fn issue(owner: &Client, place: &Place, name: &str) -> Issued {
+    issue_until(owner, place, name, None).await
+}
+
+/// The same whose token ends then, Unix milliseconds.
+pub async fn issue_until(owner: &Client, place: &Place, name: &str, end_ms: Option<i64>) -> Issued {
     let id = owner.post("/v1/nodes", json!({ "name": name })).await.expect(201).id();
-    let made = owner.post(&format!("/v1/nodes/{id}/tokens"), json!({})).await.expect(201);
+    let body = json!({ "expires_at": end_ms.map(crate::api::time::shown) });
+    let made = owner.post(&format!("/v1/nodes/{id}/tokens"), body).await.expect(201);
     let token = NodeToken::parse(made.json["secret"].as_str().unwrap()).unwrap();
     let window = storage::Window { limit: 1, starting_after: None };
     let accounts = place.store.accounts(window).await.unwrap().unwrap();
