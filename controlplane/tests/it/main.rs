@@ -271,7 +271,8 @@ cases! {
         a_day_is_reconciled_once;
     quota:
         each_part_of_a_quota_is_told_once,
-        a_quota_used_up_at_once_is_told_as_that_alone;
+        a_quota_used_up_at_once_is_told_as_that_alone,
+        who_has_a_slug_again_is_told;
     ended:
         accounts_of_what_ended_long_ago_are_forgotten;
     history:
