@@ -292,6 +292,7 @@ cases! {
     contract:
         every_post_is_done_once_for_its_key,
         every_update_and_removal_is_guarded_by_a_version,
+        every_change_is_in_the_audit_log,
         every_list_is_paged,
         every_body_is_read_strictly,
         every_text_has_the_length_that_is_described;

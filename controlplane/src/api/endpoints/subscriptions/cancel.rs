@@ -6,6 +6,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::bought::writable;
@@ -39,8 +40,10 @@ pub async fn cancel_subscription(
     let (billing, grant) = writable(&app, &caller, &subscription_id).await?;
     let work = async {
         let bought = find(billing, &grant.account_id, &subscription_id).await?;
-        bought.cancel(billing, posted.body.when.unwrap_or(When::PeriodEnd)).await?;
+        let when = posted.body.when.unwrap_or(When::PeriodEnd);
+        bought.cancel(billing, when).await?;
         let row = bought.row(billing).await?;
+        app.gate.note(&grant, &row, json!({ "cancel": when })).await?;
         Ok(Shown { view: view_of(&row), version: row.version })
     };
     app.gate.work_once(&grant, posted.key.as_ref(), Kept::Answer, work).await

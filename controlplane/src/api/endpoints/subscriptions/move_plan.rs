@@ -7,6 +7,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::bought::writable;
@@ -42,8 +43,10 @@ pub async fn change_plan(
     let (billing, grant) = writable(&app, &caller, &subscription_id).await?;
     let work = async {
         let bought = find(billing, &grant.account_id, &subscription_id).await?;
-        bought.move_to(billing, &posted.body.plan_id, posted.body.at).await?;
+        let when = bought.move_to(billing, &posted.body.plan_id, posted.body.at).await?;
         let row = bought.row(billing).await?;
+        let asked = json!({ "move_to": posted.body.plan_id, "when": when });
+        app.gate.note(&grant, &row, asked).await?;
         Ok(Shown { view: view_of(&row), version: row.version })
     };
     app.gate.work_once(&grant, posted.key.as_ref(), Kept::Answer, work).await

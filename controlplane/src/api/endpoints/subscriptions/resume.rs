@@ -6,6 +6,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::bought::writable;
@@ -38,6 +39,7 @@ pub async fn resume_subscription(
         let bought = find(billing, &grant.account_id, &subscription_id).await?;
         bought.resume(billing).await?;
         let row = bought.row(billing).await?;
+        app.gate.note(&grant, &row, json!("resume")).await?;
         Ok(Shown { view: view_of(&row), version: row.version })
     };
     app.gate.work_once(&grant, posted.key.as_ref(), Kept::Answer, work).await
