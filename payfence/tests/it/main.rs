@@ -40,6 +40,7 @@ mod quota;
 mod real_client;
 mod refused_again;
 mod reload;
+mod secret_keys;
 mod shutdown;
 mod streaming;
 mod tls_bad_clients;
