@@ -25,6 +25,7 @@ mod entitlements;
 mod expiry;
 mod flows;
 mod front;
+mod guesses;
 mod history;
 mod hung;
 mod intake;
@@ -128,6 +129,9 @@ cases! {
         an_entitlement_shows_plan_period_and_adjustments,
         adjustments_have_bounds_and_reasons,
         terms_of_the_running_period_are_shown;
+    guesses:
+        keys_that_nobody_has_are_bounded,
+        node_tokens_that_nobody_has_are_bounded;
     expiry:
         an_admin_key_ends_when_it_was_said,
         a_node_is_cut_off_when_its_token_ends,
