@@ -63,7 +63,9 @@ pub async fn a_node_is_cut_off_when_its_token_ends(place: Place) {
     nodes[0].wait("the refusal", |node| node.status().alarm.is_some()).await;
     assert!(until(async || nodes[0].status().connected.is_none()).await, "it is cut off");
     for node in &nodes[1..] {
-        assert!(node.status().alarm.is_none() && node.status().connected.is_some());
+        // A busy machine may lose a stream, which comes again; one that is refused does not.
+        node.wait("a stream still", |node| node.status().connected.is_some()).await;
+        assert!(node.status().alarm.is_none(), "{:?}", node.status());
     }
     // Nor does it come in again.
     let folder = tempdir().unwrap();
