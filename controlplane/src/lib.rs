@@ -29,6 +29,7 @@ pub mod analytics;
 pub mod api;
 pub mod billing;
 pub mod domain;
+mod guesses;
 pub mod ids;
 pub mod init;
 pub mod metrics;

@@ -21,6 +21,7 @@ mod database;
 mod decisions;
 mod deliveries;
 mod error;
+mod good_hashes;
 mod idempotency;
 mod ledger;
 mod ledger_ended;
@@ -58,6 +59,7 @@ pub use decisions::{
 };
 pub use deliveries::{Attempted, DueDelivery, Take};
 pub use error::{StorageError, StorageResult};
+pub use good_hashes::Bearer;
 pub use idempotency::{StoredAnswer, Work, WorkBegun, WorkEnd};
 pub use ledger::Taken;
 pub use nodes::{Admission, KnownNode, NodeReport, NodesLag, Start};

@@ -38,8 +38,9 @@ use link::wire::{CONTENT_TYPE, NodeToken, PROTOCOL, PROTOCOL_HEADER, Refusal, Wh
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::guesses::Guesses;
 use crate::secrets::Keyring;
-use crate::storage::{Admission, KnownNode, Retention, StorageError, Store};
+use crate::storage::{Admission, Bearer, KnownNode, Retention, StorageError, Store};
 use bounds::Bounds;
 use decisions::Intake;
 use feed::Feed;
@@ -56,6 +57,7 @@ pub struct Sync {
     mailboxes: Arc<Mailboxes>,
     seen: Arc<Seen>,
     intake: Arc<Intake>,
+    guesses: Arc<Guesses>,
     stopping: Arc<watch::Sender<bool>>,
 }
 
@@ -78,7 +80,9 @@ impl Sync {
         let feed = Arc::new(Feed::new(store.clone(), keyring, folder, bounds));
         let stopping = Arc::new(watch::Sender::new(false));
         let intake = Arc::new(Intake::new(kept));
-        Self { store, feed, mailboxes: Arc::default(), seen: Arc::default(), intake, stopping }
+        let guesses = Arc::new(Guesses::new(Bearer::NodeToken));
+        let (mailboxes, seen) = (Arc::default(), Arc::default());
+        Self { store, feed, mailboxes, seen, intake, guesses, stopping }
     }
 
     /// Begins to follow the outbox, to compile bases, to carry mail, to settle what dead nodes held and to forget old decisions.
@@ -139,7 +143,16 @@ impl Sync {
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer = bearer.and_then(|value| value.strip_prefix("Bearer ")).ok_or_else(unknown)?;
         let hash = NodeToken::parse(bearer).map_err(|_| unknown())?.hash().0;
-        match self.store.admit_node(&hash).await {
+        match self.guesses.may_look_up(&self.store, &hash).await {
+            Ok(true) => {}
+            Ok(false) => return Err(too_many()),
+            Err(error) => return Err(unavailable(&error)),
+        }
+        let admission = self.store.admit_node(&hash).await;
+        if matches!(admission, Ok(Admission::Unknown | Admission::Revoked | Admission::Dead)) {
+            self.guesses.count_failed(&self.store);
+        }
+        match admission {
             Ok(Admission::Known(node)) => Ok((node, hash)),
             Ok(Admission::Unknown) => Err(unknown()),
             Ok(Admission::Revoked) => {
@@ -159,6 +172,14 @@ impl Sync {
 fn unavailable(error: &StorageError) -> Response {
     tracing::warn!(%error, "a node could not be answered");
     refuse(StatusCode::SERVICE_UNAVAILABLE, Why::Unavailable, "the database is away; try again")
+}
+
+/// The answer to a token that is not looked up.
+fn too_many() -> Response {
+    let text = "too many requests with unknown node tokens; try again";
+    let mut response = refuse(StatusCode::TOO_MANY_REQUESTS, Why::Unavailable, text);
+    response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+    response
 }
 
 fn refuse(status: StatusCode, why: Why, text: &str) -> Response {

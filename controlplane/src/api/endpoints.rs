@@ -90,7 +90,7 @@ fn site() -> OpenApiRouter<App> {
 }
 
 fn billing() -> OpenApiRouter<App> {
-    use subscriptions::{cancel, move_plan, portal};
+    use subscriptions::{cancel, move_plan, portal, preview, resume};
     OpenApiRouter::new()
         .routes(routes!(
             stripe::connect::connect_stripe_account,
@@ -104,10 +104,10 @@ fn billing() -> OpenApiRouter<App> {
         .routes(routes!(checkouts::create::create_checkout, checkouts::list::list_checkouts))
         .routes(routes!(checkouts::get::get_checkout))
         .routes(routes!(portal::open_portal))
-        .routes(routes!(move_plan::preview_plan))
+        .routes(routes!(preview::preview_plan))
         .routes(routes!(move_plan::change_plan))
         .routes(routes!(cancel::cancel_subscription))
-        .routes(routes!(cancel::resume_subscription))
+        .routes(routes!(resume::resume_subscription))
 }
 
 fn customer() -> OpenApiRouter<App> {

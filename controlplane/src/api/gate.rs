@@ -4,6 +4,8 @@
 //! caller's own account.
 //! Always holds: the store cannot be reached around the checks made here, since it is private to this file.
 
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{StatusCode, header};
@@ -20,9 +22,10 @@ use super::rate::Limiter;
 use super::{App, RequestId};
 use crate::analytics::{Analytics as _, Backend, Decision, DecisionQuery, Usage, UsageQuery};
 use crate::domain::permission::{Area, Role, scopes_allow};
+use crate::guesses::Guesses;
 use crate::storage::{
-    Account, Actor, AdminKey, Begun, Change, IdempotencyKey, Member, OwnSites, Page, Retention,
-    Site, Store, Subscription, Tenant, Window,
+    Account, Actor, AdminKey, Bearer, Begun, Change, IdempotencyKey, Member, OwnSites, Page,
+    Retention, Site, Store, Subscription, Tenant, Window,
 };
 
 /// What admin keys begin with.
@@ -133,14 +136,15 @@ impl FromRequestParts<App> for Caller {
             return Err(refused("this is no admin key, or a character of it is wrong"));
         }
         let now_ms = app.gate.store.world().now_ms();
-        let found = app.gate.store.admin_key_by_hash(&TokenHash::of(key.as_bytes()).0).await?;
-        let found = found.ok_or_else(|| refused("the admin key is not known"))?;
-        if found.revoked_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
-            return Err(refused("the admin key was revoked"));
+        let Gate { store, guesses, .. } = &app.gate;
+        let hash = TokenHash::of(key.as_bytes()).0;
+        if !guesses.may_look_up(store, &hash).await? {
+            let detail = "too many requests with unknown admin keys";
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            return Err(Problem::new(status, "rate_limited", detail).retry_after(1));
         }
-        if found.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
-            return Err(refused("the admin key has expired"));
-        }
+        let found = good(store.admin_key_by_hash(&hash).await?, now_ms);
+        let found = found.inspect_err(|_| guesses.count_failed(store))?;
         app.gate.limiter.take(&found.id, now_ms).map_err(|wait_s| {
             let detail = "this key sends more requests than are allowed";
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(wait_s)
@@ -149,6 +153,18 @@ impl FromRequestParts<App> for Caller {
         let role = role_of(&found, &app.gate.store).await?;
         Ok(Self::of(found, role, request_id.unwrap_or_default()))
     }
+}
+
+/// The key that was looked up, where it is good.
+fn good(found: Option<AdminKey>, now_ms: i64) -> Result<AdminKey, Problem> {
+    let found = found.ok_or_else(|| refused("the admin key is not known"))?;
+    if found.revoked_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+        return Err(refused("the admin key was revoked"));
+    }
+    if found.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+        return Err(refused("the admin key has expired"));
+    }
+    Ok(found)
 }
 
 /// What a key may do now. Asked for each request, so that a member's role counts at once.
@@ -212,6 +228,7 @@ pub struct Grant {
 pub struct Gate {
     store: Store,
     limiter: Limiter,
+    guesses: Arc<Guesses>,
     backend: Backend,
 }
 
@@ -220,7 +237,7 @@ impl Gate {
     #[must_use]
     pub fn new(store: Store, limiter: Limiter) -> Self {
         let backend = Backend::Sql { store: store.clone(), kept: Retention::default() };
-        Self { store, limiter, backend }
+        Self { store, limiter, guesses: Arc::new(Guesses::new(Bearer::AdminKey)), backend }
     }
 
     /// The same with others who answer about decisions and use.

@@ -9,9 +9,11 @@ fn a_key_has_its_burst_and_then_its_rate() {
     for _ in 0..3 {
         check("a", 1_000, Ok(()));
     }
+    assert!(limiter.is_empty("a", 1_000) && !limiter.is_empty("b", 1_000));
     check("a", 1_000, Err(1));
     check("b", 1_000, Ok(()));
     check("a", 1_099, Err(1));
+    assert!(!limiter.is_empty("a", 1_100), "asking takes nothing");
     check("a", 1_100, Ok(()));
     check("a", 1_100, Err(1));
     // A clock that goes back a day holds nobody up for a day.

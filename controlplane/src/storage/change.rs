@@ -192,6 +192,25 @@ impl Change {
         Ok(after)
     }
 
+    /// Makes a slug this account's for ever. What customers use is counted under slug and reference alone, so nobody
+    /// else may ever have it; the same account may, and its customers go on from what they used.
+    ///
+    /// # Errors
+    /// `Taken` when it is another account's, whether a site of that has it still or not.
+    pub async fn own_slug(&mut self, slug: &str) -> StorageResult<()> {
+        // Of two at once the second waits here for the first; sites refer to this row, so none is made around it.
+        let insert = Statement::from_sql_and_values(
+            self.transaction.get_database_backend(),
+            "INSERT INTO slug_owners (slug, account_id) VALUES ($1, $2) ON CONFLICT (slug) \
+             DO UPDATE SET slug = excluded.slug WHERE slug_owners.account_id = excluded.account_id",
+            [slug.into(), self.account_id.as_str().into()],
+        );
+        match self.transaction.execute_raw(insert).await?.rows_affected() {
+            0 => Err(StorageError::Taken("slug_owners".to_owned())),
+            _ => Ok(()),
+        }
+    }
+
     /// Says which custom hosts a site has, all of them.
     ///
     /// # Errors

@@ -186,12 +186,15 @@ impl Store {
     }
 
     /// Learns which subscriptions entitlements are, of those that are not known; says how many were new. A name of an
-    /// entitlement is made of a slug and a reference, which both stay, so what was learnt stays true.
+    /// entitlement is made of a slug and a reference, which both stay, so what was learnt stays true until the account
+    /// makes a site of the slug anew with a subscription of the reference: what goes on there is of that one.
     pub async fn name_entitlements(&self) -> StorageResult<u64> {
         let backend = self.database.get_database_backend();
         let sql = format!(
             "SELECT s.key, s.id, s.account_id, s.reference, sites.slug FROM subscriptions s JOIN sites ON sites.id = s.site_id \
-             WHERE NOT EXISTS (SELECT 1 FROM entitlement_names n WHERE n.subscription_key = s.key) ORDER BY s.key LIMIT {NAMES_BATCH}"
+             WHERE NOT EXISTS (SELECT 1 FROM entitlement_names n WHERE n.subscription_key = s.key) \
+             AND NOT EXISTS (SELECT 1 FROM sites newer JOIN subscriptions later ON later.site_id = newer.id \
+             WHERE newer.slug = sites.slug AND newer.key > sites.key AND later.reference = s.reference) ORDER BY s.key LIMIT {NAMES_BATCH}"
         );
         let rows = self.database.query_all_raw(Statement::from_string(backend, sql)).await?;
         let (mut values, mut marks): (Vec<Value>, Vec<String>) = (Vec::new(), Vec::new());
@@ -212,7 +215,8 @@ impl Store {
         }
         let sql = format!(
             "INSERT INTO entitlement_names (entitlement, subscription_key, subscription_id, account_id) VALUES {} \
-             ON CONFLICT DO NOTHING",
+             ON CONFLICT (entitlement) DO UPDATE SET subscription_key = excluded.subscription_key, \
+             subscription_id = excluded.subscription_id WHERE excluded.subscription_key > entitlement_names.subscription_key",
             marks.join(", ")
         );
         self.database.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
@@ -230,6 +234,20 @@ fn key_of(crossing: &Crossing) -> [Value; 4] {
 }
 
 impl Change {
+    /// Has it learnt anew whose an entitlement is: a subscription of the name is made.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn forget_name(&mut self, slug: &str, reference: &str) -> StorageResult<()> {
+        let sql = "DELETE FROM entitlement_names WHERE entitlement = $1 AND account_id = $2";
+        let entitlement = entitlement_id(slug, reference).0.to_be_bytes().to_vec();
+        let values: [Value; 2] = [entitlement.into(), self.account_id.as_str().into()];
+        let backend = self.transaction.get_database_backend();
+        let statement = Statement::from_sql_and_values(backend, sql, values);
+        self.transaction.execute_raw(statement).await?;
+        Ok(())
+    }
+
     /// Notes that a crossing is told of by this change; false where another one did.
     ///
     /// # Errors

@@ -148,6 +148,22 @@ impl Walk {
         self.shop.place.store.raw_number("SELECT count(*) AS n FROM audit_log").await
     }
 
+    /// That a request which succeeded is in the audit log, if it is to be.
+    async fn expect_written(&self, operation: &Operation, answer: &Answer) {
+        let (key, name) = (&self.client(operation).key, &operation.id);
+        let hash = policy::token::TokenHash::of(key.as_bytes()).0;
+        let store = &self.shop.place.store;
+        let key = store.admin_key_by_hash(&hash).await.unwrap().unwrap().id;
+        let request = answer.header("payfence-request-id");
+        let sql = format!(
+            "SELECT count(*) AS n FROM audit_log WHERE request_id = '{request}' AND actor_kind = 'admin_key' AND actor_id = '{key}' \
+             AND action LIKE kind || '.%' AND row_id <> '' AND after IS NOT NULL"
+        );
+        let written = store.raw_number(&sql).await;
+        let is_unwritten = UNWRITTEN.iter().any(|(unwritten, _)| unwritten == name);
+        assert_eq!(written == 0, is_unwritten, "{name} wrote {written} entries");
+    }
+
     /// The properties of the request's body.
     fn properties(&self, operation: &Operation) -> Vec<String> {
         let schema = &operation.described["requestBody"]["content"]["application/json"]["schema"];
@@ -380,4 +396,42 @@ pub async fn every_text_has_the_length_that_is_described(place: Place) {
         }
     }
     assert!(texts > 10, "{texts} texts");
+}
+
+/// What succeeds without an entry in the audit log, and why.
+const UNWRITTEN: &[(&str, &str)] = &[
+    ("authorize_stripe_account", "a link; the account is written down when its owner comes back"),
+    ("open_portal", "a link; what is done there is Stripe's to tell"),
+    ("preview_plan", "a question; nothing is changed here or there"),
+];
+
+/// Whatever changes something says who did it, to what, by which request.
+pub async fn every_change_is_in_the_audit_log(place: Place) {
+    let walk = Walk::of(place).await;
+    let store = &walk.shop.place.store;
+    // One that can be sent again.
+    store.raw("UPDATE webhook_deliveries SET status = 'failed', next_at_ms = NULL").await;
+    let all = walk.operations();
+    let of = |method: Method| all.iter().filter(move |one| one.method == method);
+    for operation in of(Method::POST).chain(of(Method::PATCH)).chain(of(Method::PUT)) {
+        let is_post = operation.method == Method::POST;
+        let body = if is_post { operation.body.to_string() } else { "{}".to_owned() };
+        let answer = send(walk.client(operation), operation, &[], &body).await;
+        assert!(answer.status.is_success(), "{}: {}", operation.id, answer.text);
+        walk.expect_written(operation, &answer).await;
+    }
+    // What is in use stays, so that what uses it goes first, here and below.
+    let owner = &walk.shop.owner;
+    let listed = owner.get("/v1/subscriptions?limit=100").await.expect(200);
+    for one in listed.json["data"].as_array().unwrap() {
+        if one["id"] != walk.ids["subscription_id"] {
+            let path = format!("/v1/subscriptions/{}", one["id"].as_str().unwrap());
+            owner.delete(&path).await.expect(200);
+        }
+    }
+    for operation in of(Method::DELETE).rev() {
+        let answer = send(owner, operation, &[], "").await;
+        assert!(answer.status.is_success(), "{}: {}", operation.id, answer.text);
+        walk.expect_written(operation, &answer).await;
+    }
 }

@@ -25,8 +25,10 @@ mod ended;
 #[allow(dead_code, reason = "the sink's tests need more of it")]
 mod engine;
 mod entitlements;
+mod expiry;
 mod flows;
 mod front;
+mod guesses;
 mod history;
 mod hung;
 mod intake;
@@ -93,6 +95,8 @@ macro_rules! cases {
 cases! {
     storage:
         migrations_are_run_once,
+        many_bring_an_empty_database_up_at_once,
+        a_database_of_a_later_version_is_left_alone,
         a_row_is_changed_from_the_version_that_was_read,
         a_tenant_sees_its_own_rows_alone,
         a_dropped_change_changes_nothing,
@@ -129,6 +133,13 @@ cases! {
         an_entitlement_shows_plan_period_and_adjustments,
         adjustments_have_bounds_and_reasons,
         terms_of_the_running_period_are_shown;
+    guesses:
+        keys_that_nobody_has_are_bounded,
+        node_tokens_that_nobody_has_are_bounded;
+    expiry:
+        an_admin_key_ends_when_it_was_said,
+        a_node_is_cut_off_when_its_token_ends,
+        a_rotated_token_ends_no_later_than_it_would_have;
     away:
         a_server_answers_and_drains;
     selling:
@@ -295,7 +306,8 @@ cases! {
         a_day_that_failed_is_tried_again;
     quota:
         each_part_of_a_quota_is_told_once,
-        a_quota_used_up_at_once_is_told_as_that_alone;
+        a_quota_used_up_at_once_is_told_as_that_alone,
+        who_has_a_slug_again_is_told;
     ended:
         accounts_of_what_ended_long_ago_are_forgotten;
     history:
@@ -316,6 +328,7 @@ cases! {
     contract:
         every_post_is_done_once_for_its_key,
         every_update_and_removal_is_guarded_by_a_version,
+        every_change_is_in_the_audit_log,
         every_list_is_paged,
         every_body_is_read_strictly,
         every_text_has_the_length_that_is_described;
@@ -324,7 +337,9 @@ cases! {
     secrecy:
         no_secret_stands_anywhere;
     tenancy:
-        no_route_reaches_another_account;
+        no_route_reaches_another_account,
+        a_slug_stays_with_the_account_that_had_it,
+        a_slug_that_many_want_is_one_accounts;
 }
 
 fn run(name: &str, places: impl Fn() -> Place) {

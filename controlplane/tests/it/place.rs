@@ -38,6 +38,7 @@ const TABLES: &[&str] = &[
     "plans",
     "site_hosts",
     "sites",
+    "slug_owners",
     "stripe_accounts",
     "admin_keys",
     "members",

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::client::Client;
 use super::place::Place;
 use super::samples;
+use super::tenancy;
 use crate::notify::quota::QuotaTeller;
 use crate::storage::{EventRecord, Store};
 
@@ -156,4 +157,24 @@ pub async fn a_quota_used_up_at_once_is_told_as_that_alone(place: Place) {
     assert_eq!(teller.tell_all().await.unwrap(), 1);
     assert_eq!(teller.tell_all().await.unwrap(), 0);
     assert_eq!(kinds(&place, &account).await, ["quota.100_percent"]);
+}
+
+pub async fn who_has_a_slug_again_is_told(place: Place) {
+    let owner = place.owner().await;
+    let account = owner.get("/v1/account").await.expect(200).id();
+    let teller = QuotaTeller::new(place.store.clone());
+    let mut told: Vec<String> = Vec::new();
+    for used in [800, 1_000] {
+        let shop = tenancy::shop(&owner, "shop").await;
+        tenancy::use_units(&place, "shop", used).await;
+        assert_eq!(teller.tell_all().await.unwrap(), 1, "{used}");
+        assert_eq!(place.store.name_entitlements().await.unwrap(), 0, "all are known");
+        told.push(shop.1.clone());
+        tenancy::close(&owner, &shop).await;
+    }
+    let tenant = place.store.tenant(&account);
+    let events = tenant.all::<EventRecord>(1_000, |query| query).await.unwrap();
+    let quota = events.into_iter().filter(|event| event.kind.starts_with("quota."));
+    let subscriptions: Vec<_> = quota.filter_map(|event| event.subscription_id).collect();
+    assert_eq!(subscriptions, told);
 }

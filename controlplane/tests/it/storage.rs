@@ -7,6 +7,9 @@ use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
 use super::place::{Place, actor};
 
+/// How many steps a database has had.
+const STEPS_DONE: &str = "SELECT COUNT(*) AS n FROM migrations";
+
 async fn account(place: &Place, name: &str) -> String {
     let id = crate::ids::new_id("acct", &crate::world::System);
     let mut change = place.store.change(&id, actor()).await.unwrap();
@@ -35,6 +38,43 @@ pub async fn migrations_are_run_once(place: Place) {
     for run in runs.collect::<Vec<_>>() {
         assert_eq!(run.await.unwrap(), 0);
     }
+}
+
+pub async fn many_bring_an_empty_database_up_at_once(place: Place) {
+    let steps = place.store.raw_number(STEPS_DONE).await;
+    assert!(steps > 10, "{steps}");
+    let empty = place.beside(1).await;
+    let runs: Vec<_> = (0..8)
+        .map(|_| {
+            let store = empty.another_store();
+            tokio::spawn(async move { store.migrate().await.unwrap() })
+        })
+        .collect();
+    let mut counts = Vec::new();
+    for run in runs {
+        counts.push(run.await.unwrap() as i64);
+    }
+    counts.sort_unstable();
+    assert_eq!(counts, [0, 0, 0, 0, 0, 0, 0, steps], "one of them runs every step");
+    assert_eq!(empty.store.raw_number(STEPS_DONE).await, steps);
+}
+
+pub async fn a_database_of_a_later_version_is_left_alone(place: Place) {
+    let later = place.beside(1).await;
+    later.store.raw("CREATE TABLE migrations (name TEXT NOT NULL PRIMARY KEY, applied_at_ms BIGINT NOT NULL)").await;
+    later.store.raw("INSERT INTO migrations (name, applied_at_ms) VALUES ('9999_later', 1)").await;
+    for _ in 0..2 {
+        let text = later.another_store().migrate().await.unwrap_err().to_string();
+        assert!(
+            text.contains("9999_later") && text.contains("run the version that made it"),
+            "{text}"
+        );
+    }
+    assert_eq!(later.store.raw_number(STEPS_DONE).await, 1);
+    // No table was made: every step can still be run.
+    later.store.raw("DELETE FROM migrations").await;
+    let steps = place.store.raw_number(STEPS_DONE).await;
+    assert_eq!(later.store.migrate().await.unwrap() as i64, steps);
 }
 
 pub async fn a_row_is_changed_from_the_version_that_was_read(place: Place) {

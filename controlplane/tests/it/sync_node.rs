@@ -22,7 +22,7 @@ use super::place::Place;
 use crate::server::Server;
 use crate::storage;
 use crate::sync::bounds::Bounds;
-use crate::world::{System, World as _};
+use crate::world::{System, World};
 
 /// Longer than anything here takes, on a machine that is busy with other things.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -49,13 +49,21 @@ pub struct Serving {
 
 impl Serving {
     pub async fn start(place: &Place) -> Self {
-        Self::within(place, Bounds::default()).await
+        Self::begin(place, Arc::new(System), Bounds::default()).await
     }
 
     /// One that keeps so much for its nodes.
     pub async fn within(place: &Place, bounds: Bounds) -> Self {
-        let starting = Server::start_within(place.config(), Arc::new(System), bounds);
-        let server = starting.await.unwrap();
+        Self::begin(place, Arc::new(System), bounds).await
+    }
+
+    /// One by another clock.
+    pub async fn start_in(place: &Place, world: Arc<dyn World>) -> Self {
+        Self::begin(place, world, Bounds::default()).await
+    }
+
+    async fn begin(place: &Place, world: Arc<dyn World>, bounds: Bounds) -> Self {
+        let server = Server::start_within(place.config(), world, bounds).await.unwrap();
         let url = format!("http://{}", server.address);
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(server.run(async move {
@@ -81,8 +89,14 @@ pub struct Issued {
 
 /// Makes a node with a token.
 pub async fn issue(owner: &Client, place: &Place, name: &str) -> Issued {
+    issue_until(owner, place, name, None).await
+}
+
+/// The same whose token ends then, Unix milliseconds.
+pub async fn issue_until(owner: &Client, place: &Place, name: &str, end_ms: Option<i64>) -> Issued {
     let id = owner.post("/v1/nodes", json!({ "name": name })).await.expect(201).id();
-    let made = owner.post(&format!("/v1/nodes/{id}/tokens"), json!({})).await.expect(201);
+    let body = json!({ "expires_at": end_ms.map(crate::api::time::shown) });
+    let made = owner.post(&format!("/v1/nodes/{id}/tokens"), body).await.expect(201);
     let token = NodeToken::parse(made.json["secret"].as_str().unwrap()).unwrap();
     let window = storage::Window { limit: 1, starting_after: None };
     let accounts = place.store.accounts(window).await.unwrap().unwrap();

@@ -1,10 +1,13 @@
 //! No route reaches another account's rows: all of them are tried, as the OpenAPI document lists them.
 
 use http::Method;
-use serde_json::Value as Json;
+use policy::budget::{Calendar, Period, Unit};
+use policy::ids::entitlement_id;
+use serde_json::{Value as Json, json};
 
 use super::client::{Answer, Client};
 use super::place::{Place, actor};
+use super::quota::{request, terms};
 use super::samples::{self, Ids};
 use crate::api;
 use crate::storage::Checkout;
@@ -147,4 +150,95 @@ pub async fn no_route_reaches_another_account(place: Place) {
         assert_eq!(answer.status.as_u16(), 401, "{} {}", step.method, step.path);
     }
     assert_eq!(seen(&owner, &ids).await, before, "the stranger changed something");
+}
+
+/// A site with this slug and one customer, whose subscription has the reference `sub_acme`: both ids.
+pub async fn shop(client: &Client, slug: &str) -> (String, String) {
+    let site = json!({ "slug": slug, "origin": "https://api.example.com", "hosts": [format!("{slug}.example")] });
+    let site = client.post("/v1/sites", site).await.expect(201).id();
+    let plan = json!({ "reference": "pro", "quota": { "requests": 1000, "per": "month" } });
+    let plan = client.post(&format!("/v1/sites/{site}/plans"), plan).await.expect(201).id();
+    let customer = client.post("/v1/customers", json!({})).await.expect(201).id();
+    let subscription = json!({ "site_id": site, "plan_id": plan, "customer_id": customer, "reference": "sub_acme" });
+    let subscription = client.post("/v1/subscriptions", subscription).await.expect(201).id();
+    (site, subscription)
+}
+
+/// Takes a shop away again.
+pub async fn close(client: &Client, shop: &(String, String)) {
+    client.delete(&format!("/v1/subscriptions/{}", shop.1)).await.expect(200);
+    client.delete(&format!("/v1/sites/{}", shop.0)).await.expect(200);
+}
+
+/// Has a node report that so much was used under a slug, in all.
+pub async fn use_units(place: &Place, slug: &str, used: u64) {
+    let calendar = Calendar { unit: Unit::Month, anchor_s: None };
+    let now_s = place.store.ledger_now_ms().await.unwrap().div_euclid(1_000);
+    let (id, period) = (entitlement_id(slug, "sub_acme"), Period::first(&calendar, now_s));
+    let request = request(id, period, terms(1, Some(1_000), calendar), used, used);
+    place.store.take_requests(1, 1, &[request]).await.unwrap();
+}
+
+async fn used(client: &Client, shop: &(String, String)) -> Json {
+    client.get(&format!("/v1/entitlements/{}", shop.1)).await.expect(200).json["used"].clone()
+}
+
+pub async fn a_slug_stays_with_the_account_that_had_it(place: Place) {
+    let (owner, stranger) = (place.owner().await, place.stranger().await);
+    let account = owner.get("/v1/account").await.expect(200).id();
+    let first = shop(&owner, "shop").await;
+    use_units(&place, "shop", 700).await;
+    assert_eq!(used(&owner, &first).await, 700);
+    let body = json!({ "slug": "shop", "origin": "https://api.example.org" });
+    let while_live = stranger.post("/v1/sites", body.clone()).await.expect(409);
+    close(&owner, &first).await;
+
+    let refused = stranger.post("/v1/sites", body.clone()).await.expect(409);
+    assert_eq!(refused.fields(), ["slug"]);
+    for id in [&account, &first.0, &first.1] {
+        assert!(!refused.text.contains(id.as_str()), "{}", refused.text);
+    }
+    let detail = |answer: &Answer| answer.json["detail"].clone();
+    assert_eq!(detail(&refused), detail(&while_live), "nor whether it is in use still");
+    // A host carries nothing over, so it may go to anybody.
+    let mut other = json!({ "slug": "other", "origin": "https://api.example.org" });
+    other["hosts"] = json!(["shop.example"]);
+    let other = stranger.post("/v1/sites", other).await.expect(201).id();
+    stranger.delete(&format!("/v1/sites/{other}")).await.expect(200);
+    // Its own account has it again, with what was used.
+    let again = shop(&owner, "shop").await;
+    assert_eq!(used(&owner, &again).await, 700);
+    let twice = owner.post("/v1/sites", body).await.expect(409);
+    assert_eq!(twice.fields(), ["slug"]);
+}
+
+pub async fn a_slug_that_many_want_is_one_accounts(place: Place) {
+    let (owner, stranger) = (place.owner().await, place.stranger().await);
+    let body = json!({ "slug": "wanted", "origin": "https://api.example.com" });
+    let tries: Vec<_> = (0..16)
+        .map(|at| {
+            let client = if at % 2 == 0 { owner.clone() } else { stranger.clone() };
+            let body = body.clone();
+            tokio::spawn(async move {
+                // Each frees it at once, so that there is no live site in anybody's way.
+                let made = client.post("/v1/sites", body).await;
+                match made.status.as_u16() {
+                    201 => {
+                        client.delete(&format!("/v1/sites/{}", made.id())).await.expect(200);
+                        Some(at % 2)
+                    }
+                    _ => {
+                        made.expect(409);
+                        None
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut winners = Vec::new();
+    for one in tries {
+        winners.extend(one.await.unwrap());
+    }
+    winners.dedup();
+    assert_eq!(winners.len(), 1, "both accounts had it");
 }

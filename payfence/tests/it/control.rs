@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -12,7 +13,10 @@ use super::gateway::Gateway;
 use super::journal::rows;
 use super::origin::{Origin, reply};
 use super::plane::Plane;
-use super::wait::wait_for;
+use super::wait::{time_left, wait_for};
+
+/// How long a token goes on that was rotated, seconds.
+const OVERLAP_S: u64 = 5;
 
 fn ask(gateway: &Gateway, token: &str) -> (u16, String) {
     let authorization = format!("Bearer {token}");
@@ -61,6 +65,43 @@ fn changes_are_live_on_every_node() {
     }
     let shown = plane.get("/v1/nodes");
     assert_eq!(shown["data"].as_array().map(Vec::len), Some(2), "{shown}");
+}
+
+#[test]
+fn what_a_token_is_given_counts_at_nodes() {
+    let origin = Origin::ok();
+    let plan = json!({ "reference": "pro", "quota": { "requests": 1_000_000, "per": "month" } });
+    let Some(plane) = Plane::start(origin.address, plan) else { return };
+    let node = plane.node("n1");
+    let subscriber = plane.subscribe();
+    let (old_id, old) = plane.issue(&subscriber.subscription_id);
+    let (short_id, short) = plane.issue(&subscriber.subscription_id);
+    let path = |id: &str| format!("/v1/tokens/{id}");
+    for (networks, expected) in [
+        (json!(["203.0.113.0/24"]), (403, "address_forbidden")),
+        (json!(["203.0.113.0/24", "127.0.0.0/8"]), (200, "")),
+        (json!(["203.0.113.0/24", "::1/128"]), (403, "address_forbidden")),
+        (json!(null), (200, "")),
+    ] {
+        plane.patch(&path(&old_id), json!({ "allow_from": networks }));
+        wait_answer(&node, &old, expected);
+        wait_answer(&node, &short, (200, ""));
+    }
+    // Rotated, both work; the old one ends with the overlap, and what ends then, too, with it.
+    let rotated = json!({ "overlap_seconds": OVERLAP_S });
+    let rotated = plane.post(&format!("{}/rotate", path(&old_id)), rotated);
+    let new = rotated["secret"].as_str().expect("a secret");
+    let end = plane.get(&path(&old_id))["expires_at"].clone();
+    plane.patch(&path(&short_id), json!({ "expires_at": end }));
+    let left = time_left(Duration::from_secs(OVERLAP_S - 1));
+    wait_answer(&node, new, (200, ""));
+    assert!(left(), "the machine is too slow to see both work");
+    assert_eq!(ask(&node, &old), (200, String::new()));
+    for token in [&old, &short] {
+        wait_answer(&node, token, (401, "token_expired"));
+    }
+    assert!(!left(), "it ended too early");
+    assert_eq!(ask(&node, new), (200, String::new()));
 }
 
 /// Each of three nodes is asked by four connections in turn, until all refuse; how many were admitted.

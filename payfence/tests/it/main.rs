@@ -42,6 +42,7 @@ mod quota;
 mod real_client;
 mod refused_again;
 mod reload;
+mod secret_keys;
 mod shared_limits;
 mod shutdown;
 mod streaming;

@@ -149,6 +149,11 @@ pub fn resource_keys(rows: &[Resource]) -> Result<Vec<Part>, Problem> {
 pub fn explain_taken(error: StorageError) -> Problem {
     let fault = if is_taken(&error, "sites_slug", "sites.slug") {
         Fault::new("slug", "another site has this slug; slugs are unique over all sites")
+    } else if is_taken(&error, "slug_owners", "slug_owners.slug") {
+        Fault::new(
+            "slug",
+            "another account has or had this slug; a slug stays with its account, since use is counted under it",
+        )
     } else if is_taken(&error, "site_hosts", "site_hosts.host") {
         Fault::new("hosts", "another site has one of these hosts; a host belongs to one site")
     } else {

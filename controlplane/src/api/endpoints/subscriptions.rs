@@ -11,6 +11,8 @@ pub mod get;
 pub mod list;
 pub mod move_plan;
 pub mod portal;
+pub mod preview;
+pub mod resume;
 pub mod update;
 
 use serde::{Deserialize, Serialize};

@@ -7,11 +7,12 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
+use serde_json::Value as Json;
 
 use super::{Gate, Grant};
 use crate::api::answer;
 use crate::api::problem::Problem;
-use crate::storage::{IdempotencyKey, StoredAnswer, WorkBegun, WorkEnd};
+use crate::storage::{IdempotencyKey, StoredAnswer, TenantRow, WorkBegun, WorkEnd};
 
 /// How long whoever comes while the same request runs is told to wait, seconds.
 const RUNNING_RETRY_S: u64 = 2;
@@ -68,6 +69,24 @@ impl Gate {
         };
         self.store.end_work(&begun, WorkEnd::Answer(stored)).await?;
         Ok(Response::from_parts(parts, text.into()))
+    }
+
+    /// Has the audit log say who had what done about a row at Stripe: what changes here by it is written down as Stripe's.
+    /// Work that breaks off before this is done again for its key, and comes here then.
+    ///
+    /// # Errors
+    /// 503 when the database is away.
+    pub async fn note<R: TenantRow>(
+        &self,
+        grant: &Grant,
+        row: &R,
+        asked: Json,
+    ) -> Result<(), Problem> {
+        let mut change = self.store.change(&grant.account_id, grant.actor.clone()).await?;
+        let mut what = row.facts();
+        what["asked"] = asked;
+        change.note_done(row, what);
+        Ok(change.commit().await?)
     }
 }
 

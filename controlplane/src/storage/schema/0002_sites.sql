@@ -1,8 +1,13 @@
+CREATE TABLE slug_owners (
+    slug TEXT NOT NULL PRIMARY KEY, account_id TEXT NOT NULL REFERENCES accounts (id), UNIQUE (slug, account_id)
+);
 CREATE TABLE sites (
     {ROW},
-    slug TEXT NOT NULL, settings TEXT NOT NULL, sealed_headers {BLOB}, archived_at_ms BIGINT
+    slug TEXT NOT NULL, settings TEXT NOT NULL, sealed_headers {BLOB}, archived_at_ms BIGINT,
+    FOREIGN KEY (slug, account_id) REFERENCES slug_owners (slug, account_id)
 );
 CREATE UNIQUE INDEX sites_slug ON sites (slug) WHERE archived_at_ms IS NULL;
+CREATE INDEX sites_slug_key ON sites (slug, key);
 CREATE INDEX sites_account ON sites (account_id, key);
 CREATE TABLE site_hosts (
     host TEXT NOT NULL PRIMARY KEY, site_id TEXT NOT NULL REFERENCES sites (id), account_id TEXT NOT NULL

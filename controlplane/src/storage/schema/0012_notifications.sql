@@ -28,9 +28,10 @@ CREATE INDEX mails_due ON mails (next_at_ms) WHERE next_at_ms IS NOT NULL;
 CREATE INDEX mails_event ON mails (event_id);
 CREATE INDEX mails_recipient ON mails (recipient_hash, ended_at_ms) WHERE recipient_hash IS NOT NULL;
 CREATE TABLE entitlement_names (
-    entitlement {BLOB} NOT NULL PRIMARY KEY, subscription_key BIGINT NOT NULL UNIQUE, subscription_id TEXT NOT NULL,
+    entitlement {BLOB} NOT NULL PRIMARY KEY, subscription_key BIGINT NOT NULL, subscription_id TEXT NOT NULL,
     account_id TEXT NOT NULL
 );
+CREATE INDEX entitlement_names_subscription ON entitlement_names (subscription_key);
 CREATE TABLE quota_crossings (
     entitlement {BLOB} NOT NULL, period_id BIGINT NOT NULL, percent BIGINT NOT NULL, limit_units BIGINT NOT NULL,
     used_units BIGINT NOT NULL, period_start_s BIGINT NOT NULL, period_end_s BIGINT NOT NULL,

@@ -1,12 +1,13 @@
 //! `POST /v1/billing/sync`.
 //!
 //! In: a mode, whether only to look. Out: what was or would be done at Stripe, plan by plan.
-//! Always holds: with `dry_run` nothing is changed, here or there.
+//! Always holds: with `dry_run` nothing is changed, here or there; without, the audit log says who had it done.
 
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 
 use crate::api::App;
@@ -17,6 +18,7 @@ use crate::api::problem::Problem;
 use crate::billing::catalogue::{Depth, SyncEntry, sync};
 use crate::billing::stripe::Mode;
 use crate::domain::permission::Area;
+use crate::storage::Account;
 
 /// What to bring to Stripe.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
@@ -61,6 +63,13 @@ pub async fn sync_billing(
     };
     let work = async {
         let entries = sync(app.billing()?, &grant.account_id, mode, depth).await?;
+        if !dry_run {
+            let tenant = app.gate.read(&caller, Area::Plans)?;
+            let account = tenant.get::<Account>(&grant.account_id).await?;
+            let account = account.ok_or_else(|| Problem::not_found("account"))?;
+            let asked = json!({ "sync_billing": { "mode": mode, "mend": mend } });
+            app.gate.note(&grant, &account, asked).await?;
+        }
         Ok(Json(SyncView { mode, dry_run, entries }))
     };
     app.gate.work_once(&grant, posted.key.as_ref(), Kept::Answer, work).await

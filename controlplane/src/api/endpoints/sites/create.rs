@@ -1,7 +1,7 @@
 //! `POST /v1/sites`.
 //!
 //! In: a [`SiteDraft`]. Out: 201 with the site.
-//! Always holds: slug and hosts belong to no other site.
+//! Always holds: hosts belong to no other site, and the slug to no other account's, not even to one that is archived.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -29,6 +29,7 @@ pub async fn create_site(
     let checked = check_draft(&posted.body, &[], &app)?;
     let mut row = Site { id: change.new_id::<Site>(), ..Site::default() };
     fill(&mut row, posted.body, &app);
+    change.own_slug(&row.slug).await.map_err(explain_taken)?;
     let site = change.insert(row).await.map_err(explain_taken)?;
     let hosts: Vec<String> = checked.hosts.iter().map(ToString::to_string).collect();
     change.set_hosts(&site.id, &hosts).await.map_err(explain_taken)?;

@@ -1,4 +1,4 @@
-//! `POST /v1/subscriptions/{subscription_id}/cancel` and `…/resume`.
+//! `POST /v1/subscriptions/{subscription_id}/cancel`.
 //!
 //! In: when. Out: the subscription as it is then.
 //! Always holds: what was paid for is served to its end, unless it is canceled at once.
@@ -6,6 +6,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::bought::writable;
@@ -26,11 +27,6 @@ pub struct CancelDraft {
     pub when: Option<When>,
 }
 
-/// Nothing to say.
-#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ResumeDraft {}
-
 /// Cancel a subscription that was bought
 #[utoipa::path(post, path = "/subscriptions/{subscription_id}/cancel", tag = "billing", request_body = CancelDraft,
     params(("subscription_id" = String, Path, description = "The subscription")),
@@ -44,28 +40,10 @@ pub async fn cancel_subscription(
     let (billing, grant) = writable(&app, &caller, &subscription_id).await?;
     let work = async {
         let bought = find(billing, &grant.account_id, &subscription_id).await?;
-        bought.cancel(billing, posted.body.when.unwrap_or(When::PeriodEnd)).await?;
+        let when = posted.body.when.unwrap_or(When::PeriodEnd);
+        bought.cancel(billing, when).await?;
         let row = bought.row(billing).await?;
-        Ok(Shown { view: view_of(&row), version: row.version })
-    };
-    app.gate.work_once(&grant, posted.key.as_ref(), Kept::Answer, work).await
-}
-
-/// Take back a cancellation
-#[utoipa::path(post, path = "/subscriptions/{subscription_id}/resume", tag = "billing", request_body = ResumeDraft,
-    params(("subscription_id" = String, Path, description = "The subscription")),
-    responses((status = 200, description = "The subscription", body = SubscriptionView), Problems))]
-pub async fn resume_subscription(
-    State(app): State<App>,
-    caller: Caller,
-    Named(subscription_id): Named<String>,
-    posted: Posted<ResumeDraft>,
-) -> Result<Response, Problem> {
-    let (billing, grant) = writable(&app, &caller, &subscription_id).await?;
-    let work = async {
-        let bought = find(billing, &grant.account_id, &subscription_id).await?;
-        bought.resume(billing).await?;
-        let row = bought.row(billing).await?;
+        app.gate.note(&grant, &row, json!({ "cancel": when })).await?;
         Ok(Shown { view: view_of(&row), version: row.version })
     };
     app.gate.work_once(&grant, posted.key.as_ref(), Kept::Answer, work).await

@@ -38,12 +38,16 @@ pub async fn create_subscription(
     let mut row = Subscription {
         reference: draft.reference.clone().unwrap_or_else(|| id.clone()),
         id,
-        site_id: site.id,
+        site_id: site.id.clone(),
         customer_id: customer.id,
         ..Subscription::default()
     };
     fill(&mut row, &draft)?;
     let row = change.insert(row).await.map_err(explain_taken)?;
+    if draft.reference.is_some() {
+        // An archived site of the slug may have had one of the name, which this one goes on from.
+        change.forget_name(&site.slug, &row.reference).await?;
+    }
     tell(&mut change, None, &row).await?;
     let location = format!("/v1/subscriptions/{}", row.id);
     let made = Made { view: view_of(&row), version: row.version, location, secret: None };

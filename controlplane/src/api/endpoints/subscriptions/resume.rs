@@ -1,0 +1,46 @@
+//! `POST /v1/subscriptions/{subscription_id}/resume`.
+//!
+//! In: nothing. Out: the subscription, which goes on after its period.
+//! Always holds: one that is over stays over.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::bought::writable;
+use super::{SubscriptionView, view_of};
+use crate::api::App;
+use crate::api::answer::Shown;
+use crate::api::extract::{Named, Posted};
+use crate::api::gate::{Caller, Kept};
+use crate::api::openapi::Problems;
+use crate::api::problem::Problem;
+use crate::billing::change::find;
+
+/// Nothing to say.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeDraft {}
+
+/// Take back a cancellation
+#[utoipa::path(post, path = "/subscriptions/{subscription_id}/resume", tag = "billing", request_body = ResumeDraft,
+    params(("subscription_id" = String, Path, description = "The subscription")),
+    responses((status = 200, description = "The subscription", body = SubscriptionView), Problems))]
+pub async fn resume_subscription(
+    State(app): State<App>,
+    caller: Caller,
+    Named(subscription_id): Named<String>,
+    posted: Posted<ResumeDraft>,
+) -> Result<Response, Problem> {
+    let (billing, grant) = writable(&app, &caller, &subscription_id).await?;
+    let work = async {
+        let bought = find(billing, &grant.account_id, &subscription_id).await?;
+        bought.resume(billing).await?;
+        let row = bought.row(billing).await?;
+        app.gate.note(&grant, &row, json!("resume")).await?;
+        Ok(Shown { view: view_of(&row), version: row.version })
+    };
+    app.gate.work_once(&grant, posted.key.as_ref(), Kept::Answer, work).await
+}
