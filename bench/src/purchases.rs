@@ -37,8 +37,8 @@ pub struct Options {
 const WEBHOOK_SECRET: &str = "whsec_bench";
 /// A purchase that takes longer has failed.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// What the page after a payment says to a browser where it has no key to offer yet.
-const PAGE_WAITS: Duration = Duration::from_secs(5);
+/// What the page after a payment says to a browser where it has no key to offer yet, at first.
+const PAGE_WAITS: Duration = Duration::from_secs(1);
 
 /// Times of purchases, and what was seen beside them.
 #[derive(Default)]

@@ -89,6 +89,12 @@ pub async fn each_is_plain_and_tells_nobody_else(place: Place) {
     let (session, _) = front.begin().await;
     let waiting = front.success(&session).await.expect(200);
     check("waiting", &waiting, &["role=\"status\"", "Look again"]);
+    // Who has just paid is not kept waiting; who waits for days does not ask each second.
+    for (looks, pause) in [("", 1), ("&looks=4", 1), ("&looks=5", 5), ("&looks=300", 5)] {
+        let seen = front.see(&format!("/pay/shop/success?session_id={session}{looks}")).await;
+        let refresh = format!("http-equiv=\"refresh\" content=\"{pause};url=");
+        assert!(seen.text.contains(&refresh), "{looks}: {}", seen.text);
+    }
     let still = format!("/pay/shop/success?session_id={session}&still=1");
     let still = front.see(&still).await.expect(200);
     check("waiting, still", &still, &["Look again"]);

@@ -27,6 +27,8 @@ const NOTHING: &str = "There is no key to be had with this link: it may have bee
 const KEPT_WITHIN: Duration = Duration::from_secs(2);
 /// The longest id of a session.
 const SESSION_CHARS_MAX: usize = 255;
+/// Most payments are confirmed within the second: so often a page that waits looks again after one, then after five.
+const LOOKS_AT_ONCE: u8 = 5;
 
 #[derive(Deserialize)]
 pub(super) struct Asked {
@@ -35,6 +37,9 @@ pub(super) struct Asked {
     /// Whether the page is to stand still while it waits.
     #[serde(default)]
     still: Option<String>,
+    /// How often it has looked by itself while it waited.
+    #[serde(default)]
+    looks: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -102,12 +107,16 @@ pub(super) async fn success(
 /// It looks again by itself, unless somebody wants to read in peace (WCAG 2.2, 2.2.1 and F41).
 fn waits(slug: &str, asked: &Asked) -> Page {
     let again = format!("/pay/{slug}/success?session_id={}", asked.session_id);
-    let refresh = asked.still.is_none().then(|| Refresh { seconds: 5, url: again.clone() });
+    let looks: u8 = asked.looks.as_deref().map_or(0, |looks| looks.parse().unwrap_or(u8::MAX));
+    let seconds = if looks < LOOKS_AT_ONCE { 1 } else { 5 };
+    let next = looks.saturating_add(1);
+    let refresh =
+        asked.still.is_none().then(|| Refresh { seconds, url: format!("{again}&looks={next}") });
     let body = html! {
         p role="status" { "The payment is being confirmed." }
         p {
             @if refresh.is_some() {
-                "This page looks again every five seconds. "
+                "This page looks again by itself. "
                 a href=(format!("{again}&still=1")) { "Do not look again by itself" } " "
             }
             a href=(again) { "Look again" }
