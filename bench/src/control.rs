@@ -192,16 +192,18 @@ impl Scene<'_> {
         let ((joined, more, last_s), changes) = self.under_changes(|| {
             std::thread::scope(|scope| {
                 let start = clock::now();
-                let joining = scope.spawn(|| {
-                    let joined = self.plane.node(self.options.nodes, "1", BASE_DEADLINE);
-                    is_there.store(true, SeqCst);
-                    joined
+                let sampling = scope.spawn(|| {
+                    let mut samples = Samples::default();
+                    while !is_there.load(SeqCst) || samples.issued.len() < self.options.samples {
+                        self.sample(nodes, CHANGE_DEADLINE, &mut samples)?;
+                    }
+                    Ok::<_, anyhow::Error>(samples)
                 });
-                let mut samples = Samples::default();
-                while !is_there.load(SeqCst) || samples.issued.len() < self.options.samples {
-                    self.sample(nodes, CHANGE_DEADLINE, &mut samples)?;
-                }
-                let joined = joining.join().map_err(|_| anyhow::anyhow!("the start failed"))??;
+                // By this thread: what a thread starts ends with it.
+                let joined = self.plane.node(self.options.nodes, "1", BASE_DEADLINE);
+                is_there.store(true, SeqCst);
+                let samples = sampling.join().map_err(|_| anyhow::anyhow!("a client failed"))??;
+                let joined = joined?;
                 // What is issued now shows on it only when it has all that came before.
                 let mut last = Samples::default();
                 self.sample(std::slice::from_ref(&joined), BASE_DEADLINE, &mut last)?;
