@@ -37,8 +37,6 @@ pub struct Options {
 const WEBHOOK_SECRET: &str = "whsec_bench";
 /// A purchase that takes longer has failed.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// What the page after a payment says to a browser where it has no key to offer yet, at first.
-const PAGE_WAITS: Duration = Duration::from_secs(1);
 
 /// Times of purchases, and what was seen beside them.
 #[derive(Default)]
@@ -115,14 +113,20 @@ fn buy(
     if let Err(error) = sandbox.pay(&session, Outcome::Paid) {
         bail!("not paid: {error:?}");
     }
-    let success = format!("/pay/shop/success?session_id={session}");
-    let mut is_first = true;
-    while !browser.get(&success, None)?.text().contains("Show my key") {
+    let mut path = format!("/pay/shop/success?session_id={session}");
+    let mut looks = 0;
+    loop {
+        let page = browser.get(&path, None)?.text();
+        if page.contains("Show my key") {
+            break;
+        }
         ensure!(start.elapsed() < DEADLINE, "no key is offered after {DEADLINE:?}");
-        seen.waited += usize::from(is_first);
-        is_first = false;
-        std::thread::park_timeout(PAGE_WAITS);
+        let (pause, next) = refresh(&page)?;
+        path = next;
+        looks += 1;
+        std::thread::park_timeout(pause);
     }
+    seen.waited += usize::from(looks > 0);
     seen.offered.push(start.elapsed());
     let asked = clock::now();
     let shown = browser.submit("/claim", &format!("session_id={session}"))?;
@@ -130,6 +134,15 @@ fn buy(
     seen.redeemed.push(asked.elapsed());
     seen.served.push(first_answers(nodes, (&key, 200), start, DEADLINE)?);
     Ok(())
+}
+
+/// After how long a page is to be looked at again, and where.
+fn refresh(page: &str) -> Result<(Duration, String)> {
+    let told = page.split_once("http-equiv=\"refresh\" content=\"").map(|(_, rest)| rest);
+    let told = told.and_then(|rest| rest.split_once('"')).map(|(told, _)| told);
+    let told = told.and_then(|told| told.split_once(";url="));
+    let (seconds, url) = told.with_context(|| format!("neither a key nor a next look: {page}"))?;
+    Ok((Duration::from_secs(seconds.parse()?), url.replace("&amp;", "&")))
 }
 
 /// What stands in `text` from `start` to the first character that no id has.
