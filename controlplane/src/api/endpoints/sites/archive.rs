@@ -2,8 +2,7 @@
 //!
 //! In: an id. Out: the site, archived.
 //! Always holds: a site with subscriptions that are not archived stays; the row stays in any case, so that its key is
-//! never given again and the log can be read; hosts are free
-//! again, and the slug is for this account.
+//! never given again and the log can be read; hosts are free again, and the slug is for this account.
 
 use axum::extract::State;
 use sea_orm::{ColumnTrait as _, QueryFilter as _};

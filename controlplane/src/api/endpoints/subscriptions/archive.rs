@@ -1,8 +1,8 @@
 //! `DELETE /v1/subscriptions/{subscription_id}`.
 //!
 //! In: an id. Out: the subscription, archived.
-//! Always holds: one that was bought stays while Stripe charges for it; its tokens name nothing from then on; its reference is never given again within the site, so that
-//! nobody finds another's use.
+//! Always holds: one that was bought stays while Stripe charges for it; its tokens name nothing from then on; its reference is
+//! never given again within the site, so that nobody finds another's use.
 
 use axum::extract::State;
 
