@@ -5,6 +5,7 @@
 //! the same origin and load generator on another core; the fixed rate is the same for both.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
@@ -12,7 +13,7 @@ use crate::load::{Request, closed_loop};
 use crate::open_loop::undisturbed;
 use crate::peers::{BODIES, Bench, Peer, TOKEN_POOR, TOKEN_RICH};
 use crate::process::{Server, find_program};
-use crate::record::{Case, Comparison, Figure, Machine, write};
+use crate::record::{Case, Comparison, Figure, Machine, median, write};
 use crate::{clock, render};
 
 /// What `compare` can be told.
@@ -46,6 +47,10 @@ pub struct Options {
     #[arg(long, default_value = "docs/performance/compare.json")]
     out: PathBuf,
 }
+
+/// Slices of each side in which a round measures latencies.
+const SLICES: u32 = 10;
+const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// The two sides of one kind of request.
 #[derive(Clone, Copy, PartialEq)]
@@ -170,7 +175,7 @@ fn measure(
     let subject =
         if options.self_check && plan.kind == Kind::Refusal { nginx } else { &sides.payfence };
     let asked = if options.self_check { &plan.nginx } else { &plan.payfence };
-    let mut pair = [(subject, asked), (nginx, &plan.nginx)];
+    let pair = [(subject, asked), (nginx, &plan.nginx)];
     let mut capacity = [Vec::new(), Vec::new()];
     let order = if nginx_first { [1, 0] } else { [0, 1] };
     for side in order {
@@ -180,19 +185,10 @@ fn measure(
     }
     // Half of what plain nginx can do; PayFence faces the same rate.
     let rate = capacity[1][1].2 / 2.0;
-    for side in order {
-        let (peer, request) = &mut pair[side];
-        if !options.no_latency {
-            // The schedule's start finds a warm server with no run still ending.
-            let (connections, seconds) = (plan.connections, options.seconds);
-            let cores = [options.core_subject, options.core_load];
-            let asked = (&*peer.address, &**request);
-            let servers = [&peer.server, origin];
-            let latencies = undisturbed(&servers, &cores, asked, connections, (rate, seconds))?;
-            for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-                capacity[side].push((name, "µs", latencies.quantile_us(share)));
-            }
-            capacity[side].push(("set aside", "%", latencies.set_aside_percent()));
+    if !options.no_latency {
+        let latencies = latencies(options, plan.connections, (pair, origin), (rate, order))?;
+        for (side, latencies) in capacity.iter_mut().zip(latencies) {
+            side.extend(latencies);
         }
     }
     let [payfence, nginx] = capacity;
@@ -200,6 +196,40 @@ fn measure(
         note(case, name, unit, subject, peer);
     }
     Ok(())
+}
+
+/// Latencies of both sides at one rate, in short slices that take turns: what the machine does meanwhile meets both alike, and
+/// a slice that it spoils is outvoted, since of each quantile the median over the slices is taken.
+fn latencies(
+    options: &Options,
+    connections: usize,
+    (pair, origin): ([(&Peer, &Request); 2], &Server),
+    (rate, order): (f64, [usize; 2]),
+) -> Result<[Measured; 2]> {
+    let cores = [options.core_subject, options.core_load];
+    let span = Duration::from_secs(options.seconds) * 2 / SLICES;
+    let mut quantiles: [[Vec<f64>; QUANTILES.len()]; 2] = Default::default();
+    let mut set_aside = [Vec::new(), Vec::new()];
+    for slice in 0..SLICES {
+        for turn in [0, 1] {
+            let side = order[(turn + slice as usize) % 2];
+            let (peer, request) = pair[side];
+            let asked = (&*peer.address, request);
+            let servers = [&peer.server, origin];
+            let found = undisturbed(&servers, &cores, asked, connections, (rate, span))?;
+            for ((_, share), slices) in QUANTILES.iter().zip(&mut quantiles[side]) {
+                slices.push(found.quantile_us(*share));
+            }
+            set_aside[side].push(found.set_aside_percent());
+        }
+    }
+    Ok([0, 1].map(|side| {
+        let quantiles = QUANTILES.iter().zip(&quantiles[side]);
+        let mut measured: Measured =
+            quantiles.map(|((name, _), slices)| (*name, "µs", median(slices))).collect();
+        measured.push(("set aside", "%", median(&set_aside[side])));
+        measured
+    }))
 }
 
 /// Figures of one side: name, unit, value.

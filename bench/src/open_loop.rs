@@ -28,6 +28,8 @@ const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::new(1_000).unwrap();
 /// Requests leave in bursts this far apart: a server that sleeps is woken through the hypervisor, which costs the
 /// generator more than the request; woken for each, it would be busy with that and measure itself.
 const BURST: Duration = Duration::from_micros(100);
+/// Requests are sent this long before they count: by then each connection is accepted and has carried some, here and at the origin.
+const WARM_UP: Duration = Duration::from_millis(50);
 const READ_BYTES: usize = 256 << 10;
 
 /// Latencies of one run.
@@ -71,43 +73,44 @@ struct Connection {
     stream: TcpStream,
     answer: Answer,
     since: Instant,
+    /// Whether the request under way counts, or only warms up.
+    counts: bool,
 }
 
-/// Latencies at `rate` requests a second for `seconds`, with whatever else the machine does kept out of them: the `servers`
+/// Latencies at `rate` requests a second for a `span`, with whatever else the machine does kept out of them: the `servers`
 /// and this thread go first on their `cores`.
 pub fn undisturbed(
     servers: &[&Server],
     cores: &[usize],
     (address, request): (&str, &Request),
     connections: usize,
-    (rate, seconds): (f64, u64),
+    (rate, span): (f64, Duration),
 ) -> Result<Latencies> {
     let go_first = |first| {
         servers.iter().try_for_each(|server| server.go_first(first))?;
         stalls::thread_goes_first(first)
     };
     go_first(true)?;
-    let latencies = open_loop(address, request, connections, rate, seconds, cores);
+    let latencies = open_loop(address, request, connections, (rate, span), cores);
     go_first(false)?;
     latencies
 }
 
-/// Sends `rate` requests a second for `seconds` over `connections`.
+/// Sends `rate` requests a second for `span` over `connections`, after some that do not count.
 fn open_loop(
     address: &str,
     request: &Request,
     connections: usize,
-    rate: f64,
-    seconds: u64,
+    (rate, span): (f64, Duration),
     cores: &[usize],
 ) -> Result<Latencies> {
     ensure!(rate >= 1.0, "a rate of {rate} a second is too low to measure");
     let watch = Watch::start(cores);
     let mut run = Run::new(address, request, connections, rate)?;
-    let total = (rate * seconds as f64) as u64;
-    run.total = total;
+    run.warm = (rate * WARM_UP.as_secs_f64()) as u64;
+    run.total = run.warm + (rate * span.as_secs_f64()) as u64;
     // Twice the time: a server that cannot keep the rate is not waited for.
-    let driven = run.drive(Duration::from_secs(seconds * 2 + 5));
+    let driven = run.drive(span * 2 + Duration::from_secs(5));
     let stalls = watch.end()?;
     driven?;
     Ok(Latencies::new(&run.spans, &stalls))
@@ -123,6 +126,9 @@ struct Run {
     next_burst: Instant,
     period: Duration,
     sent: u64,
+    answered: u64,
+    /// How many of the first do not count.
+    warm: u64,
     total: u64,
     buffer: Vec<u8>,
     /// From when each request counts, and when it was answered.
@@ -140,7 +146,8 @@ impl Run {
             stream.set_nonblocking(true)?;
             let data = epoll::EventData::new_u64(index as u64);
             epoll::add(&epoll, &stream, data, epoll::EventFlags::IN)?;
-            open.push(Connection { stream, answer: Answer::default(), since: start });
+            let answer = Answer::default();
+            open.push(Connection { stream, answer, since: start, counts: false });
         }
         let period = Duration::from_secs_f64(1.0 / rate);
         rustix::thread::set_current_timer_slack(Some(TIMER_SLACK_NS))?;
@@ -160,6 +167,8 @@ impl Run {
             next_burst: start,
             period,
             sent: 0,
+            answered: 0,
+            warm: 0,
             total: 0,
             buffer: vec![0; READ_BYTES],
             spans: Vec::with_capacity(1 << 20),
@@ -186,7 +195,7 @@ impl Run {
     fn drive(&mut self, limit: Duration) -> Result<()> {
         self.start = clock::now();
         let mut events = Vec::with_capacity(256);
-        while (self.spans.len() as u64) < self.total {
+        while self.answered < self.total {
             events.clear();
             let filled = rustix::buffer::spare_capacity(&mut events);
             epoll::wait(&self.epoll, filled, Some(&self.until_due()))?;
@@ -206,11 +215,11 @@ impl Run {
     fn give_up(&mut self) {
         let now = clock::now();
         for (index, connection) in self.connections.iter().enumerate() {
-            if !self.free.contains(&index) {
+            if connection.counts && !self.free.contains(&index) {
                 self.spans.push((connection.since, now));
             }
         }
-        for number in self.sent..self.total {
+        for number in self.sent.max(self.warm)..self.total {
             self.spans.push((self.due(number), now));
         }
     }
@@ -235,6 +244,7 @@ impl Run {
     fn send(&mut self, index: usize, since: Instant) -> Result<()> {
         let connection = &mut self.connections[index];
         connection.since = since;
+        connection.counts = self.sent >= self.warm;
         self.sent += 1;
         connection.stream.write_all(&self.message).context("the server closed a connection")
     }
@@ -254,7 +264,11 @@ impl Run {
             }
         }
         let now = clock::now();
-        self.spans.push((self.connections[index].since, now));
+        self.answered += 1;
+        let connection = &self.connections[index];
+        if connection.counts {
+            self.spans.push((connection.since, now));
+        }
         // A request that is due already has waited for this connection since its due time.
         let due = self.due(self.sent);
         if self.sent < self.total && self.free.is_empty() && due < now {

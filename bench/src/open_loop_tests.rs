@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::time::Duration;
 
 use super::{Answer, Latencies, open_loop};
 use crate::load::Request;
@@ -47,8 +48,9 @@ fn every_request_of_the_schedule_is_answered() {
         }
     });
     let request = Request { path: "/".into(), token: None, status: 200, is_tls: false };
-    let latencies = open_loop(&address, &request, 4, 500.0, 1, &[]).unwrap();
+    let second = Duration::from_secs(1);
+    let latencies = open_loop(&address, &request, 4, (500.0, second), &[]).unwrap();
     assert_eq!(latencies.ns.len(), 500);
     let wrong = Request { status: 429, ..request };
-    assert!(open_loop(&address, &wrong, 4, 500.0, 1, &[]).is_err());
+    assert!(open_loop(&address, &wrong, 4, (500.0, second), &[]).is_err());
 }

@@ -182,7 +182,7 @@ impl Scene {
                 &[options.core_subject, options.core_load],
                 (&payfence.address, &request),
                 CONNECTIONS,
-                (options.rate, options.seconds + UNHARMED.as_secs()),
+                (options.rate, Duration::from_secs(options.seconds) + UNHARMED),
             )
         })
     }

@@ -191,7 +191,7 @@ fn storm(
     let cores = [options.core_subject, options.core_load];
     let load = || {
         let servers = [&peer.server, origin];
-        let rate = (STORM_RATE, options.seconds);
+        let rate = (STORM_RATE, Duration::from_secs(options.seconds));
         undisturbed(&servers, &cores, (&peer.plain_address, request), CONNECTIONS, rate)
     };
     let calm = load()?;
