@@ -42,6 +42,9 @@ pub struct Pace {
     pub report: Duration,
     /// How long a request that nobody waits for is held, so that several go in one report.
     pub gather: Duration,
+    /// Between a report and one that only says which policy is in force now: who sells a key waits for it, and a flood of changes
+    /// must not become a flood of reports.
+    pub acknowledge: Duration,
     /// The first wait after a failure, and the longest.
     pub retry: (Duration, Duration),
     /// The wait after a control plane has refused the token; a changed token file ends it.
@@ -58,6 +61,7 @@ impl Default for Pace {
             piece: Duration::from_secs(10),
             report: Duration::from_secs(1),
             gather: Duration::from_millis(20),
+            acknowledge: Duration::from_millis(250),
             retry: (Duration::from_millis(100), Duration::from_secs(5)),
             refused: Duration::from_secs(30),
             last_report: Duration::from_secs(2),

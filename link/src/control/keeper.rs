@@ -187,7 +187,7 @@ impl<S: PolicySink> Keeper<S> {
             }
             held.sequence = head.to;
             self.sink.publish(&held.snapshot, held.sequence);
-            self.state.update(|status| {
+            self.state.advance(|status| {
                 status.sequence = head.to;
                 status.deltas += 1;
                 status.rejected_error = None;
@@ -294,7 +294,7 @@ impl<S: PolicySink> Keeper<S> {
     fn put_in_force(&mut self, held: Held<S::Snapshot>) {
         self.sink.publish(&held.snapshot, held.sequence);
         let (sequence, base) = (held.sequence, held.log.offer().sequence);
-        self.state.update(|status| (status.sequence, status.base) = (sequence, base));
+        self.state.advance(|status| (status.sequence, status.base) = (sequence, base));
         self.held = Some(held);
     }
 

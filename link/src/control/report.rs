@@ -1,4 +1,4 @@
-//! Reports: what the node tells and asks, each second and whenever a lease is needed.
+//! Reports: what the node tells and asks, each second, soon after a change of policy, and whenever a lease is needed.
 //!
 //! In: lease requests. Out: reports, replies delivered. Always holds: one report is under way; what is not answered is said again
 //! in a later one; a request that somebody waits for leaves at once, or with the next report.
@@ -57,7 +57,7 @@ impl Reporter<'_> {
         let mut backoff = Backoff::new(first, longest, self.config.epoch ^ 1);
         let mut last = Instant::now();
         loop {
-            self.gather(requests, last + self.config.pace.report).await;
+            self.gather(requests, last).await;
             self.http.admitted().await;
             last = Instant::now();
             let (position, _) = self.http.current();
@@ -73,9 +73,12 @@ impl Reporter<'_> {
         }
     }
 
-    /// Waits until there is something to send: a request that somebody waits for, others for a moment, nothing for longer.
-    async fn gather(&mut self, requests: &mut mpsc::Receiver<LeaseRequest>, next: Instant) {
-        let mut until = next;
+    /// Waits until there is something to send: a request that somebody waits for, others and a change of policy for a moment,
+    /// nothing for longer.
+    async fn gather(&mut self, requests: &mut mpsc::Receiver<LeaseRequest>, last: Instant) {
+        let config = self.config;
+        let pace = &config.pace;
+        let mut until = last + pace.report;
         self.take_what_is_there(requests);
         if !self.waiting.is_empty() {
             return;
@@ -83,6 +86,11 @@ impl Reporter<'_> {
         loop {
             let request = tokio::select! {
                 request = requests.recv() => request,
+                () = self.state.advanced() => {
+                    let soon = (Instant::now() + pace.gather).max(last + pace.acknowledge);
+                    until = until.min(soon);
+                    continue;
+                }
                 () = sleep_until(until) => return,
             };
             // Once the shards are gone, reports go on at their pace until the link is stopped.

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::ControlConfig;
@@ -80,22 +81,37 @@ impl Status {
 
 /// The link's state, shared by its tasks and whoever looks.
 #[derive(Debug)]
-pub struct LinkState(Mutex<Status>);
+pub struct LinkState {
+    status: Mutex<Status>,
+    /// Another sequence came into force.
+    advanced: Notify,
+}
 
 impl LinkState {
     pub(crate) fn new(config: &ControlConfig) -> Self {
         let urls = config.urls.iter().map(ToString::to_string).collect();
-        Self(Mutex::new(Status { urls, ..Status::default() }))
+        Self { status: Mutex::new(Status { urls, ..Status::default() }), advanced: Notify::new() }
     }
 
     /// A copy of it.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.0.lock().clone()
+        self.status.lock().clone()
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
-        change(&mut self.0.lock());
+        change(&mut self.status.lock());
+    }
+
+    /// Another sequence is in force: who waits for it is told.
+    pub(super) fn advance(&self, change: impl FnOnce(&mut Status)) {
+        self.update(change);
+        self.advanced.notify_one();
+    }
+
+    /// Returns when a sequence has come into force since the last time this returned. For one task.
+    pub(super) async fn advanced(&self) {
+        self.advanced.notified().await;
     }
 
     /// A control plane has said something that shows it takes this node for its own.

@@ -2,6 +2,8 @@
 //!
 //! In: lease requests. Out: replies. Always holds: no request is lost, whatever fails on its way.
 
+use std::time::Duration;
+
 use link::wire::Why;
 use policy::budget::message::{LeaseRequest, Totals};
 use policy::budget::{Calendar, CarriedUse, EntitlementId, Overage, Period, PeriodId, Terms, Unit};
@@ -63,6 +65,20 @@ fn reports_come_without_being_asked_for_and_acknowledge() {
     });
     let numbers: Vec<u64> = server.reports().iter().map(|report| report.number).collect();
     assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+}
+
+#[test]
+fn what_comes_into_force_is_acknowledged_before_the_next_report_is_due() {
+    let server = Server::start();
+    server.set_base(1, base(&["one"]));
+    let (token, folder) = (server.issue(), tempfile::tempdir().expect("a folder"));
+    let never = Duration::from_secs(86_400);
+    let node = Node::start_that_reports(never, &[server.url()], &token, folder.path());
+    let has_acknowledged =
+        |sequence| server.reports().last().is_some_and(|report| report.sequence == sequence);
+    node.wait("the base acknowledged", || has_acknowledged(1));
+    let last = server.publish(|_| b"two".to_vec());
+    node.wait("the change acknowledged", || has_acknowledged(last));
 }
 
 #[test]

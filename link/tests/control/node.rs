@@ -70,6 +70,16 @@ pub struct Node {
 impl Node {
     /// Starts one with its data in `folder`.
     pub fn start(urls: &[String], token: &NodeToken, folder: &Path) -> Self {
+        Self::start_that_reports(Duration::from_millis(50), urls, token, folder)
+    }
+
+    /// One that has nothing to say for `report` reports then.
+    pub fn start_that_reports(
+        report: Duration,
+        urls: &[String],
+        token: &NodeToken,
+        folder: &Path,
+    ) -> Self {
         let token_file = folder.join("token");
         std::fs::write(&token_file, token.reveal()).expect("it is written");
         let config = ControlConfig {
@@ -82,7 +92,7 @@ impl Node {
             pace: Pace {
                 answer: Duration::from_millis(500),
                 piece: Duration::from_millis(500),
-                report: Duration::from_millis(50),
+                report,
                 retry: (Duration::from_millis(5), Duration::from_millis(20)),
                 refused: Duration::from_secs(60),
                 ..Pace::default()
