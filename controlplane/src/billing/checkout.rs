@@ -5,6 +5,7 @@
 //! be made by whoever finds the row, and made once; what a session sells is the plan's price in force.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,10 @@ use crate::domain::site::SiteDraft;
 use crate::storage::{
     Actor, Checkout, Customer, Plan, Site, StorageError, StripeAccount, StripeCustomer, column,
 };
+
+/// How often, and how far apart, a checkout is looked at that somebody else is at: together what a page may keep a buyer waiting.
+const BUSY_LOOKS: u32 = 7;
+const BUSY_WAIT: Duration = Duration::from_millis(50);
 
 /// Where a checkout stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -371,6 +376,8 @@ fn session_request(row: &Checkout, settings: &CheckoutSettings) -> SessionReques
 
 /// Whether it was paid, as Stripe says now; what was bought is given then, if it was not before.
 ///
+/// A worker that is at it just now is waited for: it is as a rule the payment's own event, a fraction of a second ahead of the buyer.
+///
 /// # Errors
 /// When Stripe or the database cannot be asked.
 pub async fn look(billing: &Billing, row: &Checkout) -> BillingResult<Paid> {
@@ -382,10 +389,11 @@ pub async fn look(billing: &Billing, row: &Checkout) -> BillingResult<Paid> {
         mode,
         stripe_account: scope.stripe_account.unwrap_or_default(),
     };
-    match billing.settler.checkout_paid(&owner, session_id).await {
-        Ok(paid) => Ok(paid),
-        // Whoever has it will be done soon.
-        Err(SettleError::Busy) => Ok(Paid::Waits),
-        Err(error) => Err(error.into()),
+    for _ in 0..BUSY_LOOKS {
+        match billing.settler.checkout_paid(&owner, session_id).await {
+            Err(SettleError::Busy) => tokio::time::sleep(BUSY_WAIT).await,
+            done => return Ok(done?),
+        }
     }
+    Ok(Paid::Waits)
 }
