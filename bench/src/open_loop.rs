@@ -88,7 +88,7 @@ pub fn undisturbed(
 ) -> Result<Latencies> {
     let go_first = |first| {
         servers.iter().try_for_each(|server| server.go_first(first))?;
-        stalls::thread_goes_first(first)
+        stalls::load_goes_first(first)
     };
     go_first(true)?;
     let latencies = open_loop(address, request, connections, (rate, span), cores);

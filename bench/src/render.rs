@@ -30,9 +30,10 @@ PayFence runs one shard with token, quota and rate limit on; nginx does nothing 
 origin, or `return 429`. Every round starts all servers anew and measures both sides in turn, alternating who is first.
 CPU is what the scheduler charged all threads of the server, divided by the requests `wrk` counted; the rest of that
 row is from the same run. Latencies are of a fixed rate, half of what nginx could do in that round, the same for both,
-sent by a schedule: a request that waits for a free connection counts from when it was due. Figures are medians over
-the rounds; a ratio is the median of the rounds' ratios (PayFence ÷ nginx). Below 1 is better, but for requests per
-second.
+sent by a schedule: a request that waits for a free connection counts from when it was due. They are taken in ten slices a
+side that take turns, and a round's quantile is the median of its slices'; the load goes before the origin on their core, so
+that an answer counts when it arrives. Figures are medians over the rounds; a ratio is the median of the rounds' ratios
+(PayFence ÷ nginx). Below 1 is better, but for requests per second.
 ";
 
 /// Writes docs/PERFORMANCE.md.

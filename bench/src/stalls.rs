@@ -26,6 +26,8 @@ const LATE: Duration = Duration::from_millis(1);
 const WATCH_PRIORITY: &str = "50";
 /// Above the kernel's housekeeping threads, which take a core for up to 50 ms at a time.
 const SERVER_PRIORITY: &str = "10";
+/// Above the origin, with which the load shares a core: an answer is seen when it arrives, not when the origin has done what it is at.
+const LOAD_PRIORITY: &str = "20";
 
 /// A span in which a core ran nothing.
 pub type Stall = (Instant, Instant);
@@ -100,7 +102,7 @@ pub fn go_first(pid: u32, first: bool) -> Result<()> {
         // A thread may end between the listing and the reading.
         let Ok(stat) = fs::read_to_string(task.path().join("stat")) else { continue };
         if nice(&stat) == Some(0) {
-            prefer(&task.file_name().to_string_lossy(), first)?;
+            prefer(&task.file_name().to_string_lossy(), first.then_some(SERVER_PRIORITY))?;
         }
     }
     Ok(())
@@ -112,13 +114,14 @@ fn nice(stat: &str) -> Option<i32> {
     fields.split_whitespace().nth(16)?.parse().ok()
 }
 
-/// The same for the calling thread alone.
-pub fn thread_goes_first(first: bool) -> Result<()> {
-    prefer(&rustix::thread::gettid().as_raw_nonzero().to_string(), first)
+/// The same for the calling thread alone, which generates the load.
+pub fn load_goes_first(first: bool) -> Result<()> {
+    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    prefer(&thread, first.then_some(LOAD_PRIORITY))
 }
 
-fn prefer(thread: &str, first: bool) -> Result<()> {
-    let (policy, priority) = if first { ("-r", SERVER_PRIORITY) } else { ("-o", "0") };
+fn prefer(thread: &str, priority: Option<&str>) -> Result<()> {
+    let (policy, priority) = priority.map_or(("-o", "0"), |priority| ("-r", priority));
     run("chrt", &[policy, "-p", priority, thread])
 }
 
