@@ -12,6 +12,11 @@ use std::path::Path;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
+/// The most that is written by one system call, during which a shard that shares the core cannot run (where the kernel is not
+/// preemptible): 98 KiB, what one shard decides in 20 ms, took 80 to 110 µs of a core with cold caches. A third of that costs a fifth
+/// more in all; smaller pieces cost more.
+const PIECE_BYTES: usize = 32 << 10;
+
 /// Where files are made.
 pub(crate) trait Disk: Debug + Send + Sync {
     /// Makes an empty file, or empties the one there is; for reading and writing.
@@ -70,7 +75,12 @@ impl Disk for FileSystem {
 
 impl DiskFile for File {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.write_all_at(bytes, offset)
+        let mut at = offset;
+        for piece in bytes.chunks(PIECE_BYTES) {
+            self.write_all_at(piece, at)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
