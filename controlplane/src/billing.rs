@@ -20,6 +20,7 @@ pub mod pages;
 pub mod payers;
 pub mod settings;
 pub mod settle;
+pub mod sharers;
 pub mod stripe;
 pub mod sweep;
 pub mod webhooks;

@@ -146,5 +146,8 @@ fn id_of<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D
 #[path = "stripe/client_tests.rs"]
 mod client_tests;
 #[cfg(test)]
+#[path = "stripe/log_tests.rs"]
+mod log_tests;
+#[cfg(test)]
 #[path = "stripe/scripted_tests.rs"]
 pub(crate) mod scripted;

@@ -33,6 +33,7 @@ mod history;
 mod hung;
 mod intake;
 mod killed;
+mod limits;
 mod lossy;
 mod mails;
 mod members;
@@ -264,6 +265,8 @@ cases! {
         a_session_made_by_hand_gives_nothing_here,
         another_connected_account_takes_the_place_of_a_lost_one,
         one_key_is_one_checkout;
+    limits:
+        control_planes_share_what_stripe_takes;
     pages:
         each_is_plain_and_tells_nobody_else,
         who_asks_too_often_is_told_when_to_come;
