@@ -16,6 +16,7 @@ pub mod error;
 pub mod free;
 pub mod metrics;
 pub mod money;
+pub mod oauth;
 pub mod pages;
 pub mod payers;
 pub mod settings;

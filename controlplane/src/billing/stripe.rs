@@ -8,6 +8,7 @@
 //! Why our own: `docs/decisions/0017-stripe-client-and-catalogue.md`.
 
 mod accounts;
+mod accounts_v1;
 mod bucket;
 mod catalogue;
 mod checkout;

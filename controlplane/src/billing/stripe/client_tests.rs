@@ -159,12 +159,22 @@ async fn a_call_that_finds_no_room_for_another_try_says_what_it_met() {
 }
 
 #[tokio::test]
-async fn a_code_of_oauth_is_sent_once() {
-    let (server, base) = Scripted::start([Step::Broken, good()]).await;
-    let outcome = client(&base).oauth_token(Mode::Test, "ac_1").await;
-    assert!(matches!(outcome, Err(StripeError::Unreachable(_))), "{outcome:?}");
-    let [came] = server.came().try_into().unwrap();
-    assert_eq!(came.body, "code=ac_1&grant_type=authorization_code");
+async fn a_code_of_oauth_is_sent_again_with_its_key_alone() {
+    let token = json!({ "stripe_user_id": "acct_1", "livemode": false, "scope": "read_write" });
+    for (key, times) in [(None, 1), (Some("pf_oauth_1"), 2)] {
+        let (server, base) = Scripted::start([Step::Broken, Step::json(200, token.clone())]).await;
+        let outcome = client(&base).oauth_token(Mode::Test, "ac_1", key).await;
+        match key {
+            None => assert!(matches!(outcome, Err(StripeError::Unreachable(_))), "{outcome:?}"),
+            Some(_) => assert_eq!(outcome.unwrap().stripe_user_id, "acct_1"),
+        }
+        let came = server.came();
+        assert_eq!(came.len(), times);
+        for one in came {
+            assert_eq!(one.body, "code=ac_1&grant_type=authorization_code");
+            assert_eq!(one.header("idempotency-key"), key.unwrap_or_default());
+        }
+    }
 }
 
 #[tokio::test]
