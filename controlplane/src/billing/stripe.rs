@@ -18,6 +18,7 @@ mod events;
 mod form;
 mod meters;
 mod retry;
+mod rights;
 mod secret;
 mod subscriptions;
 mod suspects;
@@ -47,6 +48,7 @@ pub use meters::{
     MeterReactivation, MeterRequest, SummaryQuery, ValueSettings,
 };
 pub use retry::RetryRules;
+pub use rights::{Access, RIGHTS, Right, WebhookEndpoint};
 pub use secret::{KeyError, SecretKey, SecretKeys};
 pub use subscriptions::{
     Anchor, Cancellation, Invoice, InvoiceLine, InvoiceQuery, ItemChange, PauseCollection,
