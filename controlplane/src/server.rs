@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::analytics::{Backend, ClickHouse};
 use crate::api::{self, ApiSettings, App};
+use crate::billing::sharers::Sharer;
 use crate::billing::stripe::Stripe;
 use crate::billing::sweep::Sweeper;
 use crate::billing::webhooks::{WebhookSecrets, Webhooks};
@@ -187,6 +188,7 @@ impl Server {
         let arrived: Arc<Notify> = Arc::default();
         let sweeper = billing.as_ref().map(|all| Sweeper::new(all.settler.clone()));
         let worker = billing.as_ref().map(|all| Worker::new(all.settler.clone(), arrived.clone()));
+        let sharer = billing.as_ref().map(Sharer::new);
         let sweep = billing.clone().map(catalogue::sweep);
         let pages = billing.clone().map(pages::router).unwrap_or_default();
         let stripe = billing.as_ref().map(|billing| billing.stripe.clone());
@@ -205,6 +207,7 @@ impl Server {
             tokio::spawn(store.outbox().clone().publish()),
             tokio::spawn(prune(store.clone(), config.audit_days)),
         ];
+        background.extend(sharer.map(|sharer| tokio::spawn(sharer.run())));
         background.extend(sweep.map(tokio::spawn));
         background.extend(worker.map(|worker| tokio::spawn(worker.run())));
         background.extend(sync.run());

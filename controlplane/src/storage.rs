@@ -28,6 +28,7 @@ mod ledger_ended;
 mod mails;
 mod migrate;
 mod nodes;
+mod oauth_states;
 pub mod outbox;
 mod overage;
 mod policy_rows;
@@ -46,7 +47,6 @@ mod stripe_sweeps;
 mod tenant;
 mod turns;
 
-pub use billing_lookups::OauthState;
 pub use billing_rows::{
     Checkout, KeyClaim, PlanPrice, StripeAccount, StripeCustomer, StripeSubscription,
 };
@@ -63,6 +63,7 @@ pub use good_hashes::Bearer;
 pub use idempotency::{StoredAnswer, Work, WorkBegun, WorkEnd};
 pub use ledger::Taken;
 pub use nodes::{Admission, KnownNode, NodeReport, NodesLag, Start};
+pub use oauth_states::OauthState;
 pub use outbox::{Outbox, OutboxEntry};
 pub use overage::{OverageBook, OverageDue, OverageSpan, OverageTold};
 pub use policy_rows::{PolicyReader, SiteRows, SubscriptionRows};

@@ -28,7 +28,7 @@ mod webhooks;
 
 pub use billing::{
     BillingArgs, BillingCommand, BillingEventsArgs, BillingReplayArgs, BillingSyncArgs,
-    DevSellingArgs,
+    DevSellingArgs, StripeWebhookArgs,
 };
 pub use controlplane::{ControlplaneArgs, ControlplaneCommand, ControlplaneInitArgs, KeptArgs};
 pub use notify::{DoctorArgs, NotifyArgs, ReconcileArgs};
@@ -101,7 +101,7 @@ pub enum Command {
     #[command(subcommand)]
     Webhooks(WebhooksCommand),
     /// Say whether this machine can run a node, and what to do where not
-    Doctor(DoctorArgs),
+    Doctor(Box<DoctorArgs>),
     /// Compare decision log, ledger, entitlements and Stripe; ends with 1 where they do not agree
     Reconcile(ReconcileArgs),
 }

@@ -55,7 +55,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Billing(BillingCommand::Replay(args)) => billing_inbox::replay(&args),
         Command::Billing(BillingCommand::Sweep(args)) => billing_inbox::sweep(&args),
         Command::Webhooks(WebhooksCommand::Replay(args)) => webhooks::replay(&args),
-        Command::Doctor(args) => doctor::run(args),
+        Command::Doctor(args) => doctor::run(*args),
     };
     outcome.map(|()| ExitCode::SUCCESS)
 }

@@ -86,6 +86,8 @@ pub struct Config {
     /// Whether a subscription whose first payment is still under way at a bank is `active`. Stripe's documents name
     /// `incomplete` as well, so a caller has to bear both.
     pub active_while_processing: bool,
+    /// Whether Stripe has enabled Accounts v2 for the platform.
+    pub accounts_v2: bool,
     /// Requests a second before 429; 0 for no limit (Stripe's sandboxes have 25).
     pub rate_limit_per_s: u32,
 }
@@ -107,6 +109,7 @@ impl Default for Config {
             retry_days: vec![1, 3, 5, 7],
             exhausted: Exhausted::Cancel,
             active_while_processing: true,
+            accounts_v2: true,
             rate_limit_per_s: 0,
         }
     }

@@ -22,6 +22,8 @@ pub enum Fault {
         /// Seconds, if the header is to be there.
         retry_after_s: Option<u32>,
     },
+    /// 403: a restricted key that lacks the right, and nothing was done.
+    Forbidden,
     /// 429 with `lock_timeout`.
     LockTimeout,
     /// 409: another request with the same key is under way.

@@ -75,7 +75,7 @@ pub fn serve(state: &mut State, request: &Request<'_>) -> Reply {
     }
     let limit = state.config.rate_limit_per_s;
     let reply = if state.faults.over_limit(limit, crate::clock::wall()) {
-        too_many(&request_id, None, None)
+        limited(&request_id)
     } else {
         checked(state, request, &request_id, fault.as_ref())
             .unwrap_or_else(|error| refusal(&error, &request_id))
@@ -100,6 +100,10 @@ fn before(fault: &Fault, request_id: &str) -> Option<Reply> {
         Fault::ErrorBefore => refusal(&api_error(500, "An unknown error occurred"), request_id),
         Fault::TooMany { should_retry, retry_after_s } => {
             too_many(request_id, *should_retry, *retry_after_s)
+        }
+        Fault::Forbidden => {
+            let text = "The provided key 'rk_test_****' does not have the required permissions for this endpoint.";
+            refusal(&StripeError::invalid(text).with_status(403), request_id)
         }
         Fault::LockTimeout => {
             let error = StripeError::coded(
@@ -137,6 +141,15 @@ fn too_many(request_id: &str, should_retry: Option<bool>, retry_after_s: Option<
     if let Reply::Answer { headers, .. } = &mut reply {
         headers.extend(should_retry.map(|should| ("stripe-should-retry", should.to_string())));
         headers.extend(retry_after_s.map(|wait_s| ("retry-after", wait_s.to_string())));
+    }
+    reply
+}
+
+/// More in a second than an account may be sent.
+fn limited(request_id: &str) -> Reply {
+    let mut reply = too_many(request_id, None, None);
+    if let Reply::Answer { headers, .. } = &mut reply {
+        headers.push(("stripe-rate-limited-reason", "global-rate".to_owned()));
     }
     reply
 }
@@ -271,6 +284,10 @@ fn act(state: &mut State, request: &Request<'_>, account: &str) -> Result<Value,
         ))
         .with_status(404)
     })?;
+    if request.path.starts_with("/v2/core/account") && !state.config.accounts_v2 {
+        let text = "Accounts v2 is not enabled for your platform.";
+        return Err(StripeError::coded("accounts_v2_access_blocked", text));
+    }
     let params = Params::new(tree(request)?);
     params.check_names(route.parameters)?;
     let paths = if request.is_v2() { Vec::new() } else { params.texts("expand")? };

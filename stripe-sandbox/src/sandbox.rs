@@ -193,6 +193,24 @@ impl Sandbox {
         self.with(|state| accept_account::activate(state, account))
     }
 
+    /// Stripe enables Accounts v2 for the platform, or has not.
+    pub fn set_accounts_v2(&self, is_enabled: bool) {
+        self.shared.state.lock().config.accounts_v2 = is_enabled;
+    }
+
+    /// An account that its owner had before; its id, with which the page of OAuth is answered.
+    ///
+    /// # Errors
+    /// A full table.
+    pub fn own_account(&self) -> Result<String, StripeError> {
+        self.with(accept_account::own)
+    }
+
+    /// Whether the platform may act for an account.
+    pub fn is_connected(&self, account: &str) -> bool {
+        self.shared.state.lock().is_connected(account)
+    }
+
     /// The account's owner takes the platform's access away in their dashboard.
     ///
     /// # Errors

@@ -84,20 +84,35 @@ async fn answer(
         headers: &parts.headers,
         body: &body,
     };
-    let reply = {
+    let (reply, date) = {
         let mut state = shared.state.lock();
-        if pages::is_page(request.path) {
+        let reply = if pages::is_page(request.path) {
             pages::serve(&mut state, &request)
         } else {
             gate::serve(&mut state, &request)
-        }
+        };
+        (reply, date(&state))
     };
     shared.changed.notify_waiters();
     match reply {
-        Reply::Answer { status, headers, body } => Ok(response(status, &headers, body)),
+        Reply::Answer { status, mut headers, body } => {
+            headers.extend(date.map(|date| ("date", date)));
+            Ok(response(status, &headers, body))
+        }
         // The client's own patience ends it.
         Reply::Hang => std::future::pending().await,
         Reply::Reset => Err(Closed),
+    }
+}
+
+/// The time of answers, where it is not the machine's: the one by which webhooks are signed.
+fn date(state: &State) -> Option<String> {
+    match state.config.signature_clock {
+        SignatureClock::Wall => None,
+        SignatureClock::Sandbox => {
+            let at = jiff::Timestamp::from_second(state.library_now).ok()?;
+            Some(at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+        }
     }
 }
 

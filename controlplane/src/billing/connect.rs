@@ -1,27 +1,19 @@
-//! Connecting an owner's Stripe account: made for them, or theirs already.
+//! An owner's Stripe account: made for them, looked at, given back.
 //!
 //! In: an owner's wish, what Stripe says of the account. Out: a row with what it can do; links to Stripe's pages.
-//! Always holds: an account has one Stripe account of a mode at a time; what it can do is asked of Stripe and never assumed; a
-//! state of OAuth is kept as a hash, belongs to the admin key that began it, and is taken once.
+//! Always holds: an account has one Stripe account of a mode at a time; what it can do is asked of Stripe and never assumed.
 
 use std::collections::BTreeMap;
 
 use http::StatusCode;
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::calls::CallError;
-use super::stripe::{AccountLink, AccountRequest, Mode, StripeAccountObject, StripeError};
+use super::stripe::{AccountLink, AccountRequest, Mode, Scope, StripeAccountObject, StripeError};
 use super::{Billing, BillingError, BillingResult, Percent, calls, catalogue};
 use crate::ids::new_id;
-use crate::storage::{
-    Actor, AdminKey, Change, OauthState, StorageError, StorageResult, StripeAccount,
-    TenantRow as _, column,
-};
-
-/// How long an owner may take at Stripe, milliseconds.
-const STATE_MS: i64 = 15 * 60_000;
+use crate::storage::{Actor, Change, StorageError, StorageResult, StripeAccount, column};
 
 /// What an owner is told whose account Stripe does not show us.
 const NOT_SHOWN: &str = "Stripe does not let this control plane act for the account; disconnect it and connect it again";
@@ -115,7 +107,7 @@ pub async fn begin(
         Some(row) => row,
         None => {
             let made = make(billing, account_id, mode, email, country).await?;
-            record(billing, account_id, actor, mode, &made, false).await?
+            record(billing, account_id, actor, mode, &made, None).await?
         }
     };
     let key = new_id("pf", &**billing.store.world());
@@ -155,8 +147,9 @@ async fn make(
             Ok(account)
         }
         Err(error) => {
-            // Accounts v2 does a call that failed anew with the same key, so one that may have been done keeps it.
-            if !error.is_temporary() {
+            // Accounts v2 does a call that failed anew with the same key, so one that may have been done keeps it. By v1 a failure is
+            // kept for the key; what it may have made was looked for.
+            if !error.is_temporary() || error.is_replayed() {
                 calls::forget(store, account_id, &purpose).await?;
             }
             Err(error.into())
@@ -183,14 +176,16 @@ pub(super) fn fill(row: &mut StripeAccount, account: &StripeAccountObject) {
     row.status = status_of(account).to_owned();
 }
 
-async fn record(
+/// Keeps an account that is connected now, and with it that an attempt by OAuth has come to its end.
+pub(super) async fn record(
     billing: &Billing,
     account_id: &str,
     actor: Actor,
     mode: Mode,
     account: &StripeAccountObject,
-    is_oauth: bool,
+    oauth_state: Option<&[u8; 32]>,
 ) -> BillingResult<StripeAccount> {
+    let is_oauth = oauth_state.is_some();
     let settings = AccountSettings { is_oauth, ..AccountSettings::default() };
     let mut row = StripeAccount {
         mode: mode.as_str().to_owned(),
@@ -202,6 +197,9 @@ async fn record(
     let mut change = billing.store.change(account_id, actor).await?;
     match change.insert(row).await {
         Ok(row) => {
+            if let Some(state) = oauth_state {
+                change.end_oauth_state(state, &row.stripe_id).await?;
+            }
             change.commit().await?;
             Ok(row)
         }
@@ -329,6 +327,15 @@ pub async fn lose(
     Ok(row)
 }
 
+/// Whether Stripe still lets us act for an account.
+async fn may_act_for(billing: &Billing, mode: Mode, row: &StripeAccount) -> BillingResult<bool> {
+    match billing.stripe.own_account(&Scope::connected(mode, &row.stripe_id)).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_ours() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Gives the account back to its owner alone.
 ///
 /// # Errors
@@ -343,76 +350,15 @@ pub async fn disconnect(
     let row = row.ok_or(BillingError::NotConnected(mode))?;
     if AccountSettings::of(&row).is_oauth
         && let Some(client_id) = billing.settings.client_ids.of(mode)
+        && let Err(error) = billing.stripe.oauth_deauthorize(mode, client_id, &row.stripe_id).await
     {
-        match billing.stripe.oauth_deauthorize(mode, client_id, &row.stripe_id).await {
-            // It is not connected any more: somebody was first.
-            Err(StripeError::Refused(refusal)) if refusal.status < 500 && refusal.status != 429 => {
-            }
-            outcome => outcome?,
+        // Somebody was first, or we were and the answer was lost; where we still may act for it, it is not given back.
+        let is_over = !error.is_temporary() && !may_act_for(billing, mode, &row).await?;
+        if !is_over {
+            return Err(error.into());
         }
     }
     lose(billing, &row, actor).await
-}
-
-/// Where the owner of an existing account allows us to call it.
-///
-/// # Errors
-/// When OAuth is not set up, an account is connected already, or the database cannot be asked.
-pub async fn oauth_begin(
-    billing: &Billing,
-    account_id: &str,
-    actor: &Actor,
-    mode: Mode,
-) -> BillingResult<String> {
-    let client_id = billing.settings.client_ids.of(mode).ok_or(BillingError::NotSetUp(
-        "OAuth needs --stripe-client-id or --stripe-live-client-id",
-    ))?;
-    let back = format!("{}/stripe/oauth/callback", billing.public_url()?);
-    if billing.connected(account_id, mode).await?.is_some() {
-        return Err(BillingError::Conflict("a Stripe account is connected already".to_owned()));
-    }
-    let world = billing.store.world();
-    let state = new_id("oauth", &**world);
-    let hash: [u8; 32] = Sha256::digest(state.as_bytes()).into();
-    let begun = OauthState {
-        account_id: account_id.to_owned(),
-        actor_id: actor.id.clone(),
-        mode: mode.as_str().to_owned(),
-    };
-    billing.store.keep_oauth_state(&hash, &begun, world.now_ms() + STATE_MS).await?;
-    let query = super::stripe::form(&BTreeMap::from([
-        ("client_id", client_id),
-        ("redirect_uri", back.as_str()),
-        ("response_type", "code"),
-        ("scope", "read_write"),
-        ("state", state.as_str()),
-    ]))?;
-    Ok(format!("{}/oauth/authorize?{query}", billing.stripe.addresses().connect))
-}
-
-/// Takes what Stripe sent the owner back with.
-///
-/// # Errors
-/// When the state is none, was taken or has expired, its key is no more, or Stripe or the database cannot be asked.
-pub async fn oauth_end(billing: &Billing, state: &str, code: &str) -> BillingResult<StripeAccount> {
-    let hash: [u8; 32] = Sha256::digest(state.as_bytes()).into();
-    let begun = billing.store.take_oauth_state(&hash).await?;
-    let begun = begun.ok_or(BillingError::NotFound("attempt to connect, or it has expired"))?;
-    let mode = Mode::stored(&begun.mode)?;
-    let tenant = billing.store.tenant(&begun.account_id);
-    let now_ms = billing.store.world().now_ms();
-    let key = tenant.get::<AdminKey>(&begun.actor_id).await?.filter(|key| {
-        key.revoked_at_ms.is_none() && key.expires_at_ms.is_none_or(|until_ms| now_ms < until_ms)
-    });
-    let key = key.ok_or(BillingError::NotFound("admin key that began this"))?;
-    let token = billing.stripe.oauth_token(mode, code).await?;
-    if token.livemode != mode.is_live() {
-        let text = "Stripe answered for the other mode".to_owned();
-        return Err(BillingError::Conflict(text));
-    }
-    let account = billing.stripe.account(mode, &token.stripe_user_id).await?;
-    let actor = Actor { kind: "admin_key", id: key.id().to_owned(), request_id: None };
-    record(billing, &begun.account_id, actor, mode, &account, true).await
 }
 
 /// What a problem of these pages is answered with.

@@ -6,6 +6,7 @@
 //! the next site in `Referer`.
 
 mod claim;
+mod oauth;
 mod pricing;
 mod returns;
 mod view;
@@ -47,7 +48,6 @@ struct Pages {
 /// The pages' routes.
 pub fn router(billing: Billing) -> Router {
     let pages = Pages { billing, limiter: Limiter::new(LIMIT) };
-    let oauth = "/stripe/oauth/callback";
     Router::new()
         .route("/pay/style.css", get(view::style))
         .route("/pay/{site}", get(pricing::show))
@@ -56,7 +56,8 @@ pub fn router(billing: Billing) -> Router {
         .route("/pay/{site}/success", get(claim::success))
         .route("/claim/{secret}", get(claim::link))
         .route("/claim", post(claim::redeem))
-        .route(oauth, get(returns::oauth))
+        .route("/stripe/oauth/begin", get(oauth::begin).post(oauth::go_on))
+        .route("/stripe/oauth/callback", get(oauth::back))
         .route("/stripe/onboarding/done", get(returns::done))
         .route("/stripe/onboarding/again", get(returns::again))
         .layer(axum::middleware::from_fn(frame))

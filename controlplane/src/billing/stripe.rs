@@ -8,6 +8,7 @@
 //! Why our own: `docs/decisions/0017-stripe-client-and-catalogue.md`.
 
 mod accounts;
+mod accounts_v1;
 mod bucket;
 mod catalogue;
 mod checkout;
@@ -17,6 +18,7 @@ mod events;
 mod form;
 mod meters;
 mod retry;
+mod rights;
 mod secret;
 mod subscriptions;
 mod suspects;
@@ -46,6 +48,7 @@ pub use meters::{
     MeterReactivation, MeterRequest, SummaryQuery, ValueSettings,
 };
 pub use retry::RetryRules;
+pub use rights::{Access, RIGHTS, Right, WebhookEndpoint};
 pub use secret::{KeyError, SecretKey, SecretKeys};
 pub use subscriptions::{
     Anchor, Cancellation, Invoice, InvoiceLine, InvoiceQuery, ItemChange, PauseCollection,
@@ -145,6 +148,9 @@ fn id_of<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D
 #[cfg(test)]
 #[path = "stripe/client_tests.rs"]
 mod client_tests;
+#[cfg(test)]
+#[path = "stripe/log_tests.rs"]
+mod log_tests;
 #[cfg(test)]
 #[path = "stripe/scripted_tests.rs"]
 pub(crate) mod scripted;

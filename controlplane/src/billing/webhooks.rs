@@ -30,9 +30,10 @@ use crate::world::World;
 pub use counters::{Counters, Outcome};
 use intake::Intake;
 pub use secrets::{WebhookSecretError, WebhookSecrets};
+pub use signature::SIGNATURE_HEADER;
+use signature::Unsigned;
 #[cfg(test)]
 pub(crate) use signature::header_of;
-use signature::{SIGNATURE_HEADER, Unsigned};
 
 /// The largest body, bytes: Stripe's events are mostly below 64 KiB.
 pub const BODY_BYTES_MAX: usize = 1 << 20;

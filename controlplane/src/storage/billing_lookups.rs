@@ -1,11 +1,11 @@
 //! Whose a thing of billing is: how what comes from Stripe or from a buyer, without an admin key, finds its account.
 //!
 //! In: an id of Stripe's, a session's id, a slug, a hash. Out: the one row that it names, with its account.
-//! Always holds: what is looked up here is either unguessable (sessions, links, states) or tells nothing that its owner did not
+//! Always holds: what is looked up here is either unguessable (sessions, links) or tells nothing that its owner did not
 //! publish (a site's slug); rows are changed through [`super::Change`] of the account that was found alone.
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{QueryOrder as _, QuerySelect as _, Statement};
+use sea_orm::{QueryOrder as _, QuerySelect as _};
 
 use super::Store;
 use super::billing_rows::{Checkout, KeyClaim, StripeAccount};
@@ -13,17 +13,6 @@ use super::error::StorageResult;
 use super::rows::{Entity, Node, Site};
 
 use super::column;
-
-/// Who began connecting an account by OAuth.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OauthState {
-    /// The account.
-    pub account_id: String,
-    /// The admin key.
-    pub actor_id: String,
-    /// `test` or `live`.
-    pub mode: String,
-}
 
 impl Store {
     /// The connected account that is not lost with this id of Stripe's.
@@ -85,47 +74,5 @@ impl Store {
             .filter(column::Node::LastSeenAtMs.gte(since_ms))
             .filter(column::Node::AppliedSequence.lt(sequence));
         Ok(query.count(&self.database).await?)
-    }
-
-    /// Keeps that somebody began to connect an account.
-    pub async fn keep_oauth_state(
-        &self,
-        hash: &[u8; 32],
-        state: &OauthState,
-        expires_at_ms: i64,
-    ) -> StorageResult<()> {
-        let insert = Statement::from_sql_and_values(
-            self.database.get_database_backend(),
-            "INSERT INTO stripe_oauth_states (state_hash, account_id, actor_id, mode, expires_at_ms) \
-             VALUES ($1, $2, $3, $4, $5)",
-            [
-                hash.to_vec().into(),
-                state.account_id.as_str().into(),
-                state.actor_id.as_str().into(),
-                state.mode.as_str().into(),
-                expires_at_ms.into(),
-            ],
-        );
-        self.database.execute_raw(insert).await?;
-        Ok(())
-    }
-
-    /// Takes the state with this hash: it is there once, and not when it has expired.
-    pub async fn take_oauth_state(&self, hash: &[u8; 32]) -> StorageResult<Option<OauthState>> {
-        let delete = Statement::from_sql_and_values(
-            self.database.get_database_backend(),
-            "DELETE FROM stripe_oauth_states WHERE state_hash = $1 \
-             RETURNING account_id, actor_id, mode, expires_at_ms",
-            [hash.to_vec().into()],
-        );
-        let Some(row) = self.database.query_one_raw(delete).await? else { return Ok(None) };
-        if row.try_get::<i64>("", "expires_at_ms")? <= self.world.now_ms() {
-            return Ok(None);
-        }
-        Ok(Some(OauthState {
-            account_id: row.try_get("", "account_id")?,
-            actor_id: row.try_get("", "actor_id")?,
-            mode: row.try_get("", "mode")?,
-        }))
     }
 }

@@ -49,6 +49,18 @@ impl Store {
         release(&self.database, lease).await
     }
 
+    /// How many leases of a kind (`kind/…`) are held now.
+    pub async fn count_leases(&self, kind: &str) -> StorageResult<u32> {
+        let statement = Statement::from_sql_and_values(
+            self.database.get_database_backend(),
+            "SELECT COUNT(*) AS n FROM stripe_leases WHERE name LIKE $1 AND until_ms >= $2",
+            [format!("{kind}/%").into(), self.world.now_ms().into()],
+        );
+        let row = self.database.query_one_raw(statement).await?;
+        let count = row.map(|row| row.try_get::<i64>("", "n")).transpose()?.unwrap_or_default();
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
     /// Forgets leases that ended long ago, a bounded number at a time.
     pub(super) async fn prune_leases(&self) -> StorageResult<u64> {
         const KEPT_MS: i64 = 3_600_000;

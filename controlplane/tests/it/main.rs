@@ -33,11 +33,13 @@ mod history;
 mod hung;
 mod intake;
 mod killed;
+mod limits;
 mod lossy;
 mod mails;
 mod members;
 mod money;
 mod moves;
+mod oauth;
 mod openapi;
 mod outage;
 mod outbox;
@@ -156,8 +158,14 @@ cases! {
         plans_follow_to_stripe,
         subscriptions_move_and_end,
         plans_are_brought_without_a_hand,
-        what_is_not_set_up_is_said,
-        an_existing_account_is_connected_once;
+        what_is_not_set_up_is_said;
+    oauth:
+        an_account_is_connected_in_the_browser_that_began,
+        an_attempt_ends_with_its_time_its_key_or_a_no,
+        one_attempt_connects_one_account,
+        stripe_may_be_away_while_an_account_is_connected,
+        an_account_is_given_back_at_stripe_first,
+        access_that_was_taken_away_is_noticed;
     bought:
         it_stays_while_stripe_charges_for_it,
         stripe_alone_says_what_it_is,
@@ -264,6 +272,8 @@ cases! {
         a_session_made_by_hand_gives_nothing_here,
         another_connected_account_takes_the_place_of_a_lost_one,
         one_key_is_one_checkout;
+    limits:
+        control_planes_share_what_stripe_takes;
     pages:
         each_is_plain_and_tells_nobody_else,
         who_asks_too_often_is_told_when_to_come;
@@ -274,7 +284,8 @@ cases! {
         the_end_is_the_same_in_any_order;
     outage:
         stripe_may_go_away_at_each_call,
-        a_process_may_be_killed_after_each_answer;
+        a_process_may_be_killed_after_each_answer,
+        a_database_may_be_lost_after_each_answer;
     webhooks:
         changes_are_told_signed_and_once,
         a_secret_is_replaced_with_an_overlap,

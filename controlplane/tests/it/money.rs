@@ -20,8 +20,8 @@ use crate::billing::sweep::Sweeper;
 use crate::billing::worker::Worker;
 use crate::billing::{Billing, BillingSettings, catalogue, checkout, connect};
 use crate::storage::{
-    Checkout, Customer, EventRecord, KeyClaim, StripeAccount, StripeReversal, StripeSubscription,
-    Subscription,
+    Checkout, Customer, EventRecord, KeyClaim, Store, StripeAccount, StripeReversal,
+    StripeSubscription, Subscription,
 };
 use crate::world::System;
 
@@ -293,6 +293,17 @@ pub async fn dashboard(sandbox: &Sandbox, account: &str, path: &str, form: &str)
 
 /// All that sells through a sandbox, and waits so long for each of its answers.
 pub fn billing(place: &Place, sandbox: &Sandbox, timeout: Duration) -> Billing {
+    let limit = BucketLimit { test_per_second: 10_000, ..BucketLimit::default() };
+    billing_within(place.store.clone(), sandbox, timeout, limit)
+}
+
+/// The same over these connections, within a limit.
+pub fn billing_within(
+    store: Store,
+    sandbox: &Sandbox,
+    timeout: Duration,
+    limit: BucketLimit,
+) -> Billing {
     let key = SecretKey::parse(sandbox.secret_key(), Mode::Test).unwrap();
     let wait = Duration::from_millis(1);
     let stripe = StripeSettings {
@@ -300,14 +311,14 @@ pub fn billing(place: &Place, sandbox: &Sandbox, timeout: Duration) -> Billing {
         addresses: Addresses::at(&sandbox.url()),
         retry: RetryRules { tries_max: 2, wait_first: wait, wait_max: wait },
         timeout,
-        limit: BucketLimit { test_per_second: 10_000, live_per_second: 10_000 },
+        limit,
     };
     let settings = BillingSettings {
         stripe,
         public_url: Some("https://shop.example".to_owned()),
         ..BillingSettings::default()
     };
-    Billing::new(settings, place.store.clone()).unwrap()
+    Billing::new(settings, store).unwrap()
 }
 
 /// A worker that is killed after so many steps, with all its connections; whether it was done before.

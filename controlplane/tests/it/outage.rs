@@ -1,4 +1,5 @@
-//! Stripe goes away at each call of each flow and comes back an hour later; the process is killed after each answer of Stripe's.
+//! Stripe goes away at each call of each flow and comes back an hour later; after each answer of Stripe's the process is killed, or has
+//! its connections to the database taken away.
 //!
 //! In: the flows of `flows.rs`. Out: the same end as without trouble, by doing the same again: one product, one price, one charge,
 //! one subscription, one token.
@@ -143,6 +144,66 @@ pub async fn a_process_may_be_killed_after_each_answer(place: Place) {
             }
             assert!(calls < u64::from(CALLS_MAX), "{flow:?} never ends");
         }
+    }
+}
+
+/// After so many answers of Stripe's the process gets none of the database's any more.
+async fn is_cut_off(street: &Street, flow: Flow, case: &Case, calls: u64) -> Trouble {
+    let sandbox = &street.shop.sandbox;
+    let hands = Hands::mortal(&street.shop);
+    let close = Box::pin(hands.store().clone().close());
+    let work = Box::pin(go_on(street, &hands, flow, case));
+    let until = sandbox.calls() + calls;
+    let mut cut = CutOffAfter { work, close: Some(close), sandbox, until, is_cut: false };
+    let outcome = std::future::poll_fn(|context| Pin::new(&mut cut).poll(context)).await;
+    let is_any = cut.is_cut;
+    drop(cut);
+    assert!(is_any || outcome.is_ok(), "{flow:?}: {outcome:?}");
+    street.pass(if flow == Flow::TellsOverage { HOUR } else { LEASES });
+    Trouble { is_any, is_over: false }
+}
+
+pub async fn a_database_may_be_lost_after_each_answer(place: Place) {
+    for flow in FLOWS.iter().copied() {
+        place.clear().await;
+        let street = Street::open(&place).await;
+        let mut number = 0;
+        let (expected, _) = run(&street, flow, &mut number, async |_| Trouble::default()).await;
+        for calls in 1.. {
+            let trouble = async |case: &Case| is_cut_off(&street, flow, case, calls).await;
+            let (end, is_any) = run(&street, flow, &mut number, trouble).await;
+            assert_eq!(end, expected, "{flow:?}, cut off after call {calls}");
+            if !is_any {
+                break;
+            }
+            assert!(calls < u64::from(CALLS_MAX), "{flow:?} never ends");
+        }
+    }
+}
+
+/// Work whose connections to the database are closed as soon as a number of calls was answered.
+struct CutOffAfter<'a, F, C> {
+    work: Pin<Box<F>>,
+    close: Option<Pin<Box<C>>>,
+    sandbox: &'a Sandbox,
+    until: u64,
+    is_cut: bool,
+}
+
+impl<F: Future, C: Future> Future for CutOffAfter<'_, F, C> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.sandbox.calls() >= self.until {
+            self.is_cut = true;
+            // From its first poll on nobody gets a connection; it is over when all that are in use have come back.
+            if let Some(close) = &mut self.close
+                && close.as_mut().poll(context).is_ready()
+            {
+                self.close = None;
+            }
+        }
+        self.work.as_mut().poll(context)
     }
 }
 

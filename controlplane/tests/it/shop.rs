@@ -80,7 +80,7 @@ impl Shop {
             addresses: Addresses::at(&sandbox.url()),
             retry: RetryRules { tries_max: 1, wait_first, wait_max },
             timeout,
-            limit: BucketLimit { test_per_second: 10_000, live_per_second: 10_000 },
+            limit: BucketLimit { test_per_second: 10_000, ..BucketLimit::default() },
         };
         let settings = BillingSettings {
             stripe,
@@ -89,13 +89,18 @@ impl Shop {
             fee: "2.5".parse().unwrap(),
         };
         let billing = Billing::new(settings, place.store.clone()).unwrap();
-        let app = App::new(place.store.clone(), place.keyring.clone(), ApiSettings::default());
-        let router = api::router(app.with_billing(Some(billing.clone())))
-            .merge(pages::router(billing.clone()));
+        let router = Self::router_of(&place, &billing);
         let made = init::init(&place.store, "First", "first@example.com").await.unwrap();
         let owner = Client::new(router.clone(), made.key);
         let publisher = tokio::spawn(place.store.outbox().clone().publish());
         Self { sandbox, billing, router, owner, place, publisher }
+    }
+
+    /// API and pages.
+    pub fn router_of(place: &Place, billing: &Billing) -> Router {
+        let store = billing.store.clone();
+        let app = App::new(store, place.keyring.clone(), ApiSettings::default());
+        api::router(app.with_billing(Some(billing.clone()))).merge(pages::router(billing.clone()))
     }
 
     /// The connected account, ready to sell.
@@ -147,7 +152,7 @@ impl Shop {
         Self::browse(router, request.unwrap()).await
     }
 
-    async fn browse(router: &Router, request: Request<Body>) -> Seen {
+    pub async fn browse(router: &Router, request: Request<Body>) -> Seen {
         let (parts, body) = router.clone().oneshot(request).await.unwrap().into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(bytes.to_vec()).unwrap();

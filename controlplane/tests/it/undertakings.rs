@@ -9,19 +9,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
+use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use stripe_sandbox::Outcome;
 
-use crate::api::{self, ApiSettings, App};
 use crate::billing::settle::Settler;
 use crate::billing::sweep::Sweeper;
 use crate::billing::worker::Worker;
-use crate::billing::{Billing, catalogue, pages};
+use crate::billing::{Billing, catalogue};
 use crate::overage::OverageTeller;
 use crate::storage::Store;
 
 use super::client::{Answer, Client};
 use super::money::dashboard;
+use super::oauth::{Browser, choose};
 use super::place::Place;
 use super::shop::{Shop, price};
 use super::stripe_inbox::Endpoint;
@@ -62,6 +63,9 @@ flows! {
     TellsOverage,
     Sweeps,
     Connects,
+    ConnectsByVersion1,
+    ConnectsExisting,
+    Disconnects,
 }
 
 /// How often a worker looks.
@@ -75,6 +79,8 @@ pub struct Hands {
     billing: Billing,
     router: Router,
     owner: Client,
+    /// Looks at the database whatever becomes of the process.
+    eyes: Store,
     /// Whether it may take what is shown once.
     is_lasting: bool,
 }
@@ -82,22 +88,22 @@ pub struct Hands {
 impl Hands {
     pub fn of(shop: &Shop) -> Self {
         let (billing, router) = (shop.billing.clone(), shop.router.clone());
-        Self { billing, router, owner: shop.owner.clone(), is_lasting: true }
+        let eyes = shop.place.store.clone();
+        Self { billing, router, owner: shop.owner.clone(), eyes, is_lasting: true }
     }
 
     /// One that will be killed.
     pub fn mortal(shop: &Shop) -> Self {
         let store = shop.place.another_store();
         let settler = Settler::new(store.clone(), shop.billing.stripe.clone());
-        let billing = Billing { store: store.clone(), settler, ..shop.billing.clone() };
-        let app = App::new(store, shop.place.keyring.clone(), ApiSettings::default());
-        let router = api::router(app.with_billing(Some(billing.clone())))
-            .merge(pages::router(billing.clone()));
+        let billing = Billing { store, settler, ..shop.billing.clone() };
+        let router = Shop::router_of(&shop.place, &billing);
         let owner = Client::new(router.clone(), shop.owner.key.clone());
-        Self { billing, router, owner, is_lasting: false }
+        Self { billing, router, owner, eyes: shop.place.store.clone(), is_lasting: false }
     }
 
-    fn store(&self) -> &Store {
+    /// Its connections to the database, which may be taken away.
+    pub fn store(&self) -> &Store {
         &self.billing.store
     }
 }
@@ -126,8 +132,11 @@ impl Street {
 /// What a flow is about.
 #[derive(Clone, Debug, Default)]
 pub struct Case {
-    /// The key of an account of its own.
+    /// The key of an account of its own, and what it had at Stripe before.
     stranger: String,
+    stripe_account: String,
+    /// What its owner's browser has: a cookie, and the address that Stripe sent it back to.
+    browser: Arc<Mutex<(String, String)>>,
     site: String,
     small: String,
     large: String,
@@ -141,8 +150,13 @@ pub struct Case {
 /// Makes what a flow needs, all without trouble.
 pub async fn prepare(shop: &Shop, flow: Flow, number: usize) -> Case {
     let mut case = Case { key: format!("key-{number}"), ..Case::default() };
-    if flow == Connects {
+    shop.sandbox.set_accounts_v2(flow != ConnectsByVersion1);
+    if matches!(flow, Connects | ConnectsByVersion1 | ConnectsExisting | Disconnects) {
         case.stranger = shop.place.stranger().await.key;
+        case.stripe_account = shop.sandbox.own_account().unwrap();
+        if flow == Disconnects {
+            connect_existing(&Hands::of(shop), &case).await.unwrap();
+        }
         return case;
     }
     let is_of_plans =
@@ -265,7 +279,9 @@ pub async fn go_on(street: &Street, hands: &Hands, flow: Flow, case: &Case) -> R
     let owner = &hands.owner;
     let path = |what: &str| format!("/v1/subscriptions/{}/{what}", case.subscription);
     match flow {
-        Connects => connect(&street.shop, hands, case).await,
+        Connects | ConnectsByVersion1 => connect(&street.shop, hands, case).await,
+        ConnectsExisting => connect_existing(hands, case).await,
+        Disconnects => disconnect(hands, case).await,
         BringsPlans | Reprices | Retires => {
             let view = owner.post("/v1/billing/sync", json!({ "mode": "test" })).await;
             said(view, 200).and_then(|view| all_brought(&view))
@@ -274,7 +290,7 @@ pub async fn go_on(street: &Street, hands: &Hands, flow: Flow, case: &Case) -> R
             catalogue::sweep_once(&hands.billing).await.map_err(|error| error.to_string())?;
             let sql =
                 format!("SELECT COUNT(*) AS n FROM plan_prices WHERE plan_id = '{}'", case.small);
-            until(hands.store().raw_number(&sql).await == 1)
+            until(hands.eyes.raw_number(&sql).await == 1)
         }
         ChecksOut => {
             let wanted = json!({ "site_id": case.site, "plan_id": case.small, "mode": "test" });
@@ -300,12 +316,12 @@ pub async fn go_on(street: &Street, hands: &Hands, flow: Flow, case: &Case) -> R
         Resumes => said(owner.post(&path("resume"), json!({})).await, 200).map(drop),
         OpensPortal => said(owner.post(&path("portal"), json!({})).await, 200).map(drop),
         TellsOverage => {
-            let store = hands.store().clone();
-            let teller = OverageTeller::new(store.clone(), hands.billing.stripe.clone());
+            let (store, eyes) = (hands.store().clone(), &hands.eyes);
+            let teller = OverageTeller::new(store, hands.billing.stripe.clone());
             teller.tell_all().await.map_err(|error| error.to_string())?;
             let open = "SELECT COUNT(*) AS n FROM overage_books WHERE over_units > told_units";
             let pending = "SELECT COUNT(*) AS n FROM overage_events WHERE status <> 'sent'";
-            until(store.raw_number(open).await + store.raw_number(pending).await == 0)
+            until(eyes.raw_number(open).await + eyes.raw_number(pending).await == 0)
         }
         Sweeps => {
             let sweeper = Sweeper::new(hands.billing.settler.clone());
@@ -315,7 +331,7 @@ pub async fn go_on(street: &Street, hands: &Hands, flow: Flow, case: &Case) -> R
                 "SELECT COUNT(*) AS n FROM stripe_subscriptions WHERE stripe_id = '{}'",
                 case.stripe_id
             );
-            until(hands.store().raw_number(&sql).await == 1)
+            until(hands.eyes.raw_number(&sql).await == 1)
         }
     }
 }
@@ -330,7 +346,8 @@ fn said(answer: Answer, status: u16) -> Result<Json, String> {
         return Ok(answer.json);
     }
     assert_eq!(answer.status, 503, "{}", answer.text);
-    assert_eq!(answer.json["type"], "urn:payfence:problem:stripe_unavailable", "{}", answer.text);
+    let kind = answer.json["type"].as_str().unwrap().rsplit(':').next().unwrap();
+    assert!(matches!(kind, "stripe_unavailable" | "unavailable"), "{}", answer.text);
     assert!(!answer.header("retry-after").is_empty());
     Err(answer.text)
 }
@@ -356,6 +373,45 @@ async fn connect(shop: &Shop, hands: &Hands, case: &Case) -> Result<(), String> 
     until(view["status"] == "ready")
 }
 
+/// The owner's browser comes again as long as it is told to, and its owner begins again where it is not.
+async fn connect_existing(hands: &Hands, case: &Case) -> Result<(), String> {
+    let stranger = Client::new(hands.router.clone(), case.stranger.clone());
+    let (cookie, mut back) = case.browser.lock().clone();
+    let mut browser = Browser::with_cookie(&hands.router, &cookie);
+    for _ in 0..2 {
+        if back.is_empty() {
+            let begun =
+                stranger.post("/v1/stripe/oauth/authorize", json!({ "mode": "test" })).await;
+            let begun = said(begun, 200)?;
+            let at_stripe = browser.go_on(begun["url"].as_str().unwrap()).await;
+            back = choose(&at_stripe, "connect", &case.stripe_account).await;
+            *case.browser.lock() = (browser.cookie.clone(), back.clone());
+        }
+        let seen = browser.get(&back).await;
+        match seen.status.as_u16() {
+            200 => {
+                let view = stranger.get("/v1/stripe/account?mode=test").await;
+                return until(said(view, 200)?["status"] == "ready");
+            }
+            // Its time or its code's is over.
+            404 | 409 => back.clear(),
+            _ => {
+                assert_eq!(seen.status, 503, "{}", seen.text);
+                assert!(seen.text.contains("tries again by itself"), "{}", seen.text);
+                return Err(seen.text);
+            }
+        }
+    }
+    Err("it cannot be connected".to_owned())
+}
+
+async fn disconnect(hands: &Hands, case: &Case) -> Result<(), String> {
+    let stranger = Client::new(hands.router.clone(), case.stranger.clone());
+    let answer = stranger.delete("/v1/stripe/account?mode=test").await;
+    // It was done, and the answer was lost.
+    if answer.status == 404 { Ok(()) } else { said(answer, 200).map(drop) }
+}
+
 async fn take_key(hands: &Hands, case: &Case) -> Result<(), String> {
     let seen = Shop::see_by(&hands.router, &success(case)).await;
     if seen.status != 200 {
@@ -379,7 +435,7 @@ async fn settle(street: &Street, hands: &Hands) -> Result<(), String> {
     let worker = Worker::new(hands.billing.settler.clone(), Arc::default());
     for _ in 0..LOOKS {
         worker.work_once().await.map_err(|error| error.to_string())?;
-        let state = hands.store().inbox_state().await.unwrap();
+        let state = hands.eyes.inbox_state().await.unwrap();
         assert_eq!(state.dead, 0, "what waits is not given up");
         if state.waiting == 0 {
             return Ok(());
@@ -413,6 +469,7 @@ pub async fn census(shop: &Shop) -> BTreeMap<&'static str, i64> {
         ("our tokens", "tokens"),
         ("our claims", "claims"),
         ("our accounts at Stripe", "stripe_accounts"),
+        ("those in force", "stripe_accounts WHERE lost_at_ms IS NULL"),
         ("our reversals", "stripe_reversals"),
         ("our prices in force", "plan_prices WHERE retired_at_ms IS NULL"),
         ("mails of keys", "events WHERE kind = 'key.ready'"),
@@ -441,6 +498,7 @@ pub async fn state(shop: &Shop, case: &Case) -> Json {
         "status": status, "ends": at_stripe["cancel_at_period_end"], "agrees": agrees, "is_of_large": large,
         "parts": at_stripe["items"]["data"].as_array().map(Vec::len),
         "pays_for_large": price == json!(case.large),
+        "may_be_called": shop.sandbox.is_connected(&case.stripe_account),
     })
 }
 

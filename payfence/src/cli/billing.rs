@@ -95,6 +95,17 @@ pub struct BillingArgs {
     pub platform_fee_percent: Option<Percent>,
 }
 
+/// Flags about the secrets of Stripe's webhooks.
+#[derive(Clone, Debug, Default, Args)]
+pub struct StripeWebhookArgs {
+    /// The secrets that Stripe signs webhooks of its test mode with, one whsec_… a line; several while one is rotated out
+    #[arg(long, env = "PAYFENCE_STRIPE_WEBHOOK_SECRET_FILE", value_name = "FILE")]
+    pub stripe_webhook_secret_file: Option<PathBuf>,
+    /// The same of the live mode
+    #[arg(long, env = "PAYFENCE_STRIPE_LIVE_WEBHOOK_SECRET_FILE", value_name = "FILE")]
+    pub stripe_live_webhook_secret_file: Option<PathBuf>,
+}
+
 /// Flags of `dev` by which plans are sold.
 #[derive(Debug, Default, Args)]
 pub struct DevSellingArgs {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use dataplane::config::parse_address;
 
-use super::{BillingArgs, ClickHouseArgs, NotifyArgs};
+use super::{BillingArgs, ClickHouseArgs, NotifyArgs, StripeWebhookArgs};
 
 /// Flags of `controlplane`.
 #[derive(Debug, Default, Args)]
@@ -42,12 +42,9 @@ pub struct ControlplaneArgs {
     /// Let origins be at private, loopback, link-local and metadata addresses
     #[arg(long, env = "PAYFENCE_ALLOW_PRIVATE_ORIGINS")]
     pub allow_private_origins: bool,
-    /// The secrets that Stripe signs webhooks of its test mode with, one whsec_… a line; several while one is rotated out
-    #[arg(long, env = "PAYFENCE_STRIPE_WEBHOOK_SECRET_FILE", value_name = "FILE")]
-    pub stripe_webhook_secret_file: Option<PathBuf>,
-    /// The same of the live mode
-    #[arg(long, env = "PAYFENCE_STRIPE_LIVE_WEBHOOK_SECRET_FILE", value_name = "FILE")]
-    pub stripe_live_webhook_secret_file: Option<PathBuf>,
+    /// What Stripe signs webhooks with
+    #[command(flatten)]
+    pub webhook_secrets: StripeWebhookArgs,
     /// What is needed to sell plans
     #[command(flatten)]
     pub billing: BillingArgs,

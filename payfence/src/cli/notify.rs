@@ -60,4 +60,7 @@ pub struct DoctorArgs {
     /// What a control plane needs of Stripe
     #[command(flatten)]
     pub billing: super::BillingArgs,
+    /// What Stripe signs webhooks with
+    #[command(flatten)]
+    pub webhook_secrets: super::StripeWebhookArgs,
 }

@@ -20,6 +20,7 @@ mod certificates;
 mod database;
 mod journal;
 mod stripe;
+mod stripe_webhooks;
 
 /// What came of looking at one thing.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub fn run(args: DoctorArgs) -> Outcome {
     let node = settings::with_file(args.node, Path::new("."))?;
     let mut findings = examine(&node);
     findings.extend(database::examine(args.database_url.as_deref()));
-    findings.extend(stripe::examine(&args.billing));
+    findings.extend(stripe::examine(&args.billing, &args.webhook_secrets));
     for (thing, finding) in &findings {
         match finding {
             Finding::Well(found) => output::line(format_args!("ok    {thing}: {found}")),

@@ -8,9 +8,10 @@ use std::fs;
 use std::path::Path;
 
 use controlplane::billing::stripe::{Addresses, Mode, SecretKey, SecretKeys, StripeSettings};
+use controlplane::billing::webhooks::WebhookSecrets;
 use controlplane::billing::{BillingSettings, ClientIds};
 
-use crate::cli::BillingArgs;
+use crate::cli::{BillingArgs, StripeWebhookArgs};
 use crate::failure::Failure;
 
 /// What billing is told.
@@ -54,6 +55,31 @@ fn key(file: Option<&Path>, mode: Mode) -> Result<Option<SecretKey>, Failure> {
     let text =
         fs::read_to_string(file).map_err(|error| told(format!("cannot be read: {error}")))?;
     SecretKey::parse(&text, mode).map(Some).map_err(|error| told(error.to_string()))
+}
+
+/// The secrets that webhooks are signed with.
+///
+/// # Errors
+/// When a file cannot be read, or holds something else.
+pub fn webhook_secrets(args: &StripeWebhookArgs) -> Result<WebhookSecrets, Failure> {
+    let read = |file: &Path| {
+        fs::read_to_string(file).map_err(|error| {
+            let file = file.display();
+            Failure::configuration(format!("cannot read the webhook secrets of {file}: {error}"))
+        })
+    };
+    let mut secrets = WebhookSecrets::default();
+    if let Some(file) = &args.stripe_webhook_secret_file {
+        secrets = secrets
+            .with_test(&read(file)?)
+            .map_err(|error| Failure::configuration(format!("{}: {error}", file.display())))?;
+    }
+    if let Some(file) = &args.stripe_live_webhook_secret_file {
+        secrets = secrets
+            .with_live(&read(file)?)
+            .map_err(|error| Failure::configuration(format!("{}: {error}", file.display())))?;
+    }
+    Ok(secrets)
 }
 
 /// An http or https address without path, query and user, and without a slash at the end.

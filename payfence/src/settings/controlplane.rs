@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use controlplane::api::ApiSettings;
-use controlplane::billing::webhooks::WebhookSecrets;
 use controlplane::secrets::Keyring;
 use controlplane::server::Config;
 use controlplane::storage::{AUDIT_DAYS_DEFAULT, DAY_MS, Retention};
@@ -58,7 +57,7 @@ pub fn config(args: &ControlplaneArgs) -> Result<Config, Failure> {
             allow_private_webhooks: args.notify.allow_private_webhooks,
             ..ApiSettings::default()
         },
-        webhook_secrets: Arc::new(webhook_secrets(args)?),
+        webhook_secrets: Arc::new(billing::webhook_secrets(&args.webhook_secrets)?),
     })
 }
 
@@ -92,27 +91,6 @@ fn tls(args: &ControlplaneArgs) -> Result<Option<TlsFiles>, Failure> {
         // Flags ask for both, but of two variables one may be set.
         _ => Err(Failure::configuration("--tls-cert and --tls-key go together; give both or none")),
     }
-}
-
-fn webhook_secrets(args: &ControlplaneArgs) -> Result<WebhookSecrets, Failure> {
-    let read = |file: &Path| {
-        fs::read_to_string(file).map_err(|error| {
-            let file = file.display();
-            Failure::configuration(format!("cannot read the webhook secrets of {file}: {error}"))
-        })
-    };
-    let mut secrets = WebhookSecrets::default();
-    if let Some(file) = &args.stripe_webhook_secret_file {
-        secrets = secrets
-            .with_test(&read(file)?)
-            .map_err(|error| Failure::configuration(format!("{}: {error}", file.display())))?;
-    }
-    if let Some(file) = &args.stripe_live_webhook_secret_file {
-        secrets = secrets
-            .with_live(&read(file)?)
-            .map_err(|error| Failure::configuration(format!("{}: {error}", file.display())))?;
-    }
-    Ok(secrets)
 }
 
 fn keyring(args: &ControlplaneArgs, data_dir: &Path) -> Result<Keyring, Failure> {

@@ -394,6 +394,19 @@ pub fn ask(address: SocketAddr, request: impl AsRef<[u8]>) -> Answer {
     Client::connect(address).ask(request)
 }
 
+/// A request of REST, on a connection of its own, with a key and a body.
+#[track_caller]
+pub fn rest(host: SocketAddr, key: &str, method: &str, path: &str, body: &str) -> Answer {
+    let length = body.len();
+    ask(
+        host,
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        ),
+    )
+}
+
 /// A GET of the standard site with these headers.
 pub fn get(path: &str, headers: &[(&str, &str)]) -> String {
     request("GET", path, headers)

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use super::client::{Answer, ask};
+use super::client::{Answer, ask, rest};
 use super::gateway::can_run;
 use super::wait::{own_address, wait_for};
 
@@ -108,16 +108,8 @@ impl Desk {
     /// Asks the control plane as its administrator.
     #[track_caller]
     pub fn rest(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
-        let (key, host) = (self.key(), self.addresses[2]);
         let body = body.map(|body| body.to_string()).unwrap_or_default();
-        let length = body.len();
-        ask(
-            host,
-            format!(
-                "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\
-                 Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-            ),
-        )
+        rest(self.addresses[2], &self.key(), method, path, &body)
     }
 
     #[track_caller]

@@ -28,6 +28,7 @@ mod decisions;
 mod desync;
 mod dev;
 mod dev_selling;
+mod doctor;
 mod exact;
 mod forwarding;
 mod full_disk;

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use super::client::{Answer, ask};
+use super::client::{Answer, rest};
 use super::gateway::{Gateway, Process, can_run};
 use super::wait::{own_address, wait_for};
 
@@ -108,15 +108,7 @@ impl Plane {
     /// Sends a request with a body; whatever is answered.
     #[track_caller]
     pub fn request(&self, method: &str, path: &str, body: &str) -> Answer {
-        let (key, length) = (&self.key, body.len());
-        let host = self.address;
-        ask(
-            host,
-            format!(
-                "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\
-                 Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-            ),
-        )
+        rest(self.address, &self.key, method, path, body)
     }
 
     /// Makes something.

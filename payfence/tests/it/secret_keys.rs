@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::client::{Answer, ask};
+use super::client::{Answer, rest};
 use super::gateway::Process;
 use super::wait::{own_address, wait_for};
 
@@ -65,16 +65,8 @@ impl Desk {
     }
 
     fn ask(&self, key: &str, method: &str, path: &str, body: &Value) -> Answer {
-        let (host, body) =
-            (self.address, if body.is_null() { String::new() } else { body.to_string() });
-        let length = body.len();
-        ask(
-            host,
-            format!(
-                "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\
-                 Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-            ),
-        )
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        rest(self.address, key, method, path, &body)
     }
 }
 

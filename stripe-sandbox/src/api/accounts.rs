@@ -329,7 +329,21 @@ fn view_v1(account: &Value) -> Value {
 
 fn create_v1(call: &mut Call<'_>) -> Answer {
     let (email, country) = (call.params.text("email")?, call.params.text("country")?);
-    call.params.choice("type", &["standard", "express", "custom", "none"])?;
+    let kind = call.params.choice("type", &["standard", "express", "custom", "none"])?;
+    if kind.is_some() && call.params.has("controller") {
+        return Err(call
+            .params
+            .refused("controller", "You cannot set both `type` and `controller`"));
+    }
+    // The one kind of account there is here; another would be charged, and lose, otherwise.
+    for (path, word) in [
+        ("controller.fees.payer", "account"),
+        ("controller.losses.payments", "stripe"),
+        ("controller.requirement_collection", "stripe"),
+        ("controller.stripe_dashboard.type", "full"),
+    ] {
+        call.params.choice(path, &[word])?;
+    }
     let mut account = new(call.state, email, country);
     account["metadata"] = call.params.metadata("metadata", &json!({}))?;
     open_room(call.state, &account)?;
@@ -424,17 +438,27 @@ pub fn restore(state: &mut State, id: &str) -> Result<(), StripeError> {
     state.put(PLATFORM, &account)
 }
 
-/// An account that exists already and connects by OAuth: its code to redeem.
+/// An account that its owner had before, ready to sell, for which no platform may act.
 ///
 /// # Errors
 /// A full table.
-pub fn authorize(state: &mut State) -> Result<String, StripeError> {
+pub fn own(state: &mut State) -> Result<String, StripeError> {
     let mut account = new(state, Some("owner@example.com".to_owned()), Some("US".to_owned()));
     account["configuration"]["merchant"]["capabilities"]["card_payments"] = capability(true);
     account["_connected"] = json!(false);
     open_room(state, &account)?;
+    Ok(text(&account, "id").to_owned())
+}
+
+/// The owner of an account agrees that the platform may act for it: the code to redeem.
+///
+/// # Errors
+/// No such account, or a full table.
+pub fn authorize(state: &mut State, account: &str) -> Result<String, StripeError> {
+    let account = text(&state.must(PLATFORM, V2, account)?, "id").to_owned();
     let code = state.ids.id("ac");
-    let row = json!({"id": code, "object": "oauth_code", "created": state.moment, "_account": account["id"]});
+    let row =
+        json!({"id": code, "object": "oauth_code", "created": state.moment, "_account": account});
     state.put(PLATFORM, &row)?;
     Ok(code)
 }

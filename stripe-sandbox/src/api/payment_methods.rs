@@ -31,6 +31,8 @@ const TEST_CARDS: &[(&str, Card)] = &[
     ("pm_card_chargeCustomerFail", Card::Declined),
     ("pm_card_visa_chargeDeclined", Card::Declined),
     ("pm_card_authenticationRequired", Card::NeedsAction),
+    ("pm_card_createDispute", Card::Disputed),
+    ("pm_card_createDisputeInquiry", Card::Inquired),
 ];
 
 /// Attaches a test card, or a method that is there, to a customer.

@@ -19,11 +19,13 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/v1/refunds/{id}", &["metadata{}"], update),
     route("GET", "/v1/disputes", LIST, list_disputes),
     route("GET", "/v1/disputes/{id}", &[], |call| call.fetch("dispute")),
+    route("POST", "/v1/disputes/{id}", UPDATE_DISPUTE, update_dispute),
     route("POST", "/v1/disputes/{id}/close", &[], close),
 ];
 
 const CREATE: &[&str] =
     &["amount", "charge", "payment_intent", "reason", "metadata{}", "refund_application_fee"];
+const UPDATE_DISPUTE: &[&str] = &["evidence[uncategorized_text]", "metadata{}", "submit"];
 const LIST: &[&str] = &[
     "charge",
     "payment_intent",
@@ -151,6 +153,28 @@ fn list_disputes(call: &mut Call<'_>) -> Answer {
     call.list("dispute", |dispute| charge(dispute, "charge") && intent(dispute, "payment_intent"))
 }
 
+/// Evidence decides at once where it is one of the words that Stripe's test mode has for that.
+fn update_dispute(call: &mut Call<'_>) -> Answer {
+    let mut dispute = call.fetch("dispute")?;
+    dispute["metadata"] = call.params.metadata("metadata", at(&dispute, "metadata"))?;
+    let evidence = call.params.text("evidence.uncategorized_text")?;
+    let is_submitted = call.params.flag("submit")?.unwrap_or(true);
+    if let Some(evidence) = &evidence {
+        dispute["evidence"]["uncategorized_text"] = json!(evidence);
+        dispute["evidence_details"]["has_evidence"] = json!(true);
+    }
+    call.state.put(&call.account, &dispute)?;
+    let id = text(&dispute, "id").to_owned();
+    match evidence.as_deref().filter(|_| is_submitted) {
+        Some("winning_evidence") => decide(call.state, &call.account, &id, true),
+        Some("losing_evidence") => decide(call.state, &call.account, &id, false),
+        _ => {
+            call.state.change(&call.account, "charge.dispute.updated", &dispute)?;
+            Ok(dispute)
+        }
+    }
+}
+
 fn close(call: &mut Call<'_>) -> Answer {
     let id = call.id().to_owned();
     decide(call.state, &call.account, &id, false)
@@ -195,6 +219,7 @@ pub fn settle_inquiry(
     }
     dispute["status"] = json!(if is_disputed { "needs_response" } else { "warning_closed" });
     if is_disputed {
+        dispute["payment_method_details"]["card"]["case_type"] = json!("chargeback");
         state.change(account, "charge.dispute.updated", &dispute)?;
         state.emit(account, "charge.dispute.funds_withdrawn", &dispute)?;
     } else {
@@ -223,8 +248,9 @@ fn open(
             "submission_count": 0, "submission_method": "not_submitted"},
         "is_charge_refundable": false, "livemode": false, "metadata": {},
         "payment_intent": at(&charge, "payment_intent"),
-        "payment_method_details": {"card": {"brand": "visa", "case_type": "chargeback",
-            "network_reason_code": "10.4"}, "type": "card"},
+        "payment_method_details": {"card": {"brand": "visa",
+            "case_type": if status.starts_with("warning_") { "inquiry" } else { "chargeback" },
+            "network": "visa", "network_reason_code": "10.4"}, "type": "card"},
         "reason": reason, "status": status,
     });
     charge["disputed"] = json!(true);

@@ -4,6 +4,7 @@
 //! Always holds: a failed attempt leaves a failed charge; a payment of a connected account gives the platform its fee.
 
 use super::money;
+use crate::api::refunds;
 use crate::error::StripeError;
 use crate::json::{at, int, or_null, text};
 use crate::state::{PLATFORM, State};
@@ -18,6 +19,10 @@ pub enum Card {
     Declined,
     /// It pays only after its holder has authenticated.
     NeedsAction,
+    /// It pays, and its holder disputes that at once.
+    Disputed,
+    /// It pays, and its bank asks about that at once.
+    Inquired,
 }
 
 impl Card {
@@ -26,6 +31,8 @@ impl Card {
             Self::Good => "good",
             Self::Declined => "declined",
             Self::NeedsAction => "needs_action",
+            Self::Disputed => "disputed",
+            Self::Inquired => "inquired",
         }
     }
 }
@@ -57,6 +64,8 @@ pub fn new_card(
         Card::Good => "4242",
         Card::Declined => "0341",
         Card::NeedsAction => "3155",
+        Card::Disputed => "0259",
+        Card::Inquired => "1976",
     };
     let method = json!({
         "id": state.ids.id("pm"), "object": "payment_method", "allow_redisplay": "unspecified",
@@ -196,6 +205,13 @@ pub fn attempt(
         intent["amount_received"] = at(&intent, "amount").clone();
         intent["last_payment_error"] = Value::Null;
         state.change(account, "payment_intent.succeeded", &intent)?;
+        match text(method, "_card") {
+            "disputed" => {
+                drop(refunds::dispute(state, account, text(&charge, "id"), "fraudulent")?)
+            }
+            "inquired" => drop(refunds::inquire(state, account, text(&charge, "id"))?),
+            _ => {}
+        }
     } else {
         intent["status"] = json!("requires_payment_method");
         intent["last_payment_error"] = json!({

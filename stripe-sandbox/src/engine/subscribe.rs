@@ -157,7 +157,7 @@ pub fn would_pay(state: &State, account: &str, subscription: &Value) -> Result<(
     let method =
         super::payments::method_for(state, account, subscription, text(subscription, "customer"));
     match text(&method, "_card") {
-        "good" => Ok(()),
+        "good" | "disputed" | "inquired" => Ok(()),
         "needs_action" => Err(StripeError::card(
             "authentication_required",
             "Your card was declined. This transaction requires authentication.",

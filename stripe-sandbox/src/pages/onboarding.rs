@@ -71,7 +71,12 @@ pub fn authorize(state: &mut State, posted: bool, params: &Params) -> Page {
         answer.append_pair("error", "access_denied");
         answer.append_pair("error_description", "The user denied your request");
     } else {
-        match accounts::authorize(state) {
+        // Whoever has none yet is given one.
+        let account = match read("account") {
+            none if none.is_empty() => accounts::own(state),
+            account => Ok(account),
+        };
+        match account.and_then(|account| accounts::authorize(state, &account)) {
             Ok(code) => drop(answer.append_pair("code", &code).append_pair("scope", "read_write")),
             Err(error) => {
                 return Page::Show(

@@ -207,3 +207,58 @@ async fn the_portals_page_cancels_resumes_and_takes_another_card() {
     }
     assert_ne!(world.subscription(&subscription).await["default_payment_method"], before);
 }
+
+#[tokio::test]
+async fn without_accounts_v2_an_account_is_made_and_sells_by_v1() {
+    let world = World::new().await;
+    world.sandbox.set_accounts_v2(false);
+    let refused = world.send("POST", "/v2/core/accounts", "{}", &[]).await;
+    let code = refused.body["error"]["code"].as_str();
+    assert_eq!((refused.status, code), (400, Some("accounts_v2_access_blocked")));
+    let controller = "controller[fees][payer]=account&controller[losses][payments]=stripe\
+        &controller[requirement_collection]=stripe&controller[stripe_dashboard][type]=full";
+    for wrong in [
+        format!("{controller}&type=standard"),
+        controller.replace("[payer]=account", "[payer]=application"),
+    ] {
+        assert_eq!(world.send("POST", "/v1/accounts", &wrong, &[]).await.status, 400, "{wrong}");
+    }
+    let account = world.post("/v1/accounts", &format!("country=DE&{controller}")).await;
+    let state = |account: &Value| {
+        let card = account["capabilities"]["card_payments"].as_str().map(str::to_owned);
+        (card, account["charges_enabled"].as_bool())
+    };
+    assert_eq!(state(&account), (Some("inactive".to_owned()), Some(false)));
+    let account = id(&account);
+    let link = format!(
+        "account={account}&type=account_onboarding&refresh_url=http://x/a&return_url=http://x/b"
+    );
+    let link = world.post("/v1/account_links", &link).await;
+    let url = link["url"].as_str().expect("a page");
+    world.client.post(url).body("choice=complete").send().await.expect("an answer");
+    let found = world.get(&format!("/v1/accounts/{account}"), "").await;
+    assert_eq!(state(&found), (Some("active".to_owned()), Some(true)));
+}
+
+/// The owner of an account chooses it at each attempt.
+#[tokio::test]
+async fn an_owner_connects_the_account_that_they_have() {
+    let world = World::new().await;
+    let account = world.sandbox.own_account().expect("room");
+    for _ in 0..2 {
+        assert!(!world.sandbox.is_connected(&account));
+        let base = format!("{}/oauth/authorize", world.sandbox.url());
+        let form = format!(
+            "client_id=ca_sandbox&redirect_uri=http%3A%2F%2Fx%2Fcb&choice=connect&account={account}"
+        );
+        let done = world.client.post(&base).body(form).send().await.expect("an answer");
+        let to = done.headers()["location"].to_str().expect("text").to_owned();
+        let code = to.split("code=").nth(1).and_then(|rest| rest.split('&').next());
+        let redeem = format!("grant_type=authorization_code&code={}", code.expect("a code"));
+        let token = world.post("/oauth/token", &redeem).await;
+        assert_eq!(token["stripe_user_id"], Value::String(account.clone()));
+        assert!(world.sandbox.is_connected(&account));
+        world.sandbox.revoke(&account).expect("access");
+    }
+    assert_eq!(world.sandbox.count("", "v2.core.account"), 1);
+}

@@ -14,6 +14,7 @@ async fn each_fault_is_what_its_name_says() {
         (too_many(Some(true), None), 429, "rate_limit", Some("true"), 0),
         (too_many(Some(false), Some(7)), 429, "rate_limit", Some("false"), 0),
         (Fault::LockTimeout, 429, "lock_timeout", None, 0),
+        (Fault::Forbidden, 403, "", None, 0),
         (Fault::Conflict, 409, "idempotency_key_in_use", None, 0),
         (Fault::Garbage, 502, "", None, 0),
     ] {

@@ -1,6 +1,6 @@
 //! Refunds and disputes.
 
-use crate::world::World;
+use crate::world::{World, id};
 use serde_json::Value;
 
 /// A paid charge of 1900: its id and its intent's.
@@ -57,5 +57,38 @@ async fn a_dispute_is_decided_once() {
         let told = world.told();
         assert_eq!(told.last().map(String::as_str), Some(last));
         assert_eq!(told.contains(&"charge.dispute.funds_reinstated".to_owned()), won);
+    }
+}
+
+/// Cards of Stripe's test mode whose payments are disputed or asked about at once, and words that decide.
+#[tokio::test]
+async fn a_card_can_bring_a_dispute_and_evidence_decides_it() {
+    for (card, evidence, expected) in [
+        ("pm_card_createDispute", "winning_evidence", "won"),
+        ("pm_card_createDispute", "losing_evidence", "lost"),
+        ("pm_card_createDispute", "a letter", "needs_response"),
+        ("pm_card_createDisputeInquiry", "a letter", "warning_needs_response"),
+        ("pm_card_visa", "", ""),
+    ] {
+        let world = World::new().await;
+        let price = world.price("unit_amount=1900&recurring[interval]=month").await;
+        let customer = id(&world.post("/v1/customers", &format!("payment_method={card}")).await);
+        let methods = world.get("/v1/payment_methods", &format!("customer={customer}")).await;
+        let method = id(&methods["data"][0]);
+        let default = format!("invoice_settings[default_payment_method]={method}");
+        world.post(&format!("/v1/customers/{customer}"), &default).await;
+        let form = format!("customer={customer}&items[0][price]={price}");
+        let subscription = world.post("/v1/subscriptions", &form).await;
+        assert_eq!(subscription["status"], "active", "{card}");
+        let disputes = world.get("/v1/disputes", "").await;
+        let Some(dispute) = disputes["data"].get(0) else {
+            assert_eq!(expected, "", "{card}");
+            continue;
+        };
+        let path = format!("/v1/disputes/{}", id(dispute));
+        let draft = format!("evidence[uncategorized_text]={evidence}&submit=false");
+        assert_eq!(world.post(&path, &draft).await["status"], dispute["status"], "a draft");
+        let form = format!("evidence[uncategorized_text]={evidence}");
+        assert_eq!(world.post(&path, &form).await["status"], expected, "{card} {evidence}");
     }
 }

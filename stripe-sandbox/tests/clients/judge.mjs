@@ -92,6 +92,22 @@ try {
   const intent = subscription.latest_invoice.payments.data[0].payment.payment_intent;
   const payments = await stripe.invoicePayments.list({ payment: { type: 'payment_intent', payment_intent: intent } }, at);
   check('from intent to invoice', payments.data[0].invoice === subscription.latest_invoice.id);
+  const charge = (await stripe.paymentIntents.retrieve(intent, { expand: ['latest_charge'] }, at)).latest_charge;
+  const refund = await stripe.refunds.create({ charge: charge.id, amount: 100 }, at);
+  check('refund', refund.status === 'succeeded' && (await stripe.refunds.retrieve(refund.id, {}, at)).charge === charge.id, refund.status);
+  const buyer = await stripe.customers.create({ payment_method: 'pm_card_createDispute' }, at);
+  const card = (await stripe.paymentMethods.list({ customer: buyer.id }, at)).data[0];
+  await stripe.customers.update(buyer.id, { invoice_settings: { default_payment_method: card.id } }, at);
+  const disputed = await stripe.subscriptions.create(
+    { customer: buyer.id, items: [{ price: price.id }], expand: ['latest_invoice.payments'] },
+    at,
+  );
+  const paid = disputed.latest_invoice.payments.data[0].payment.payment_intent;
+  const dispute = (await stripe.disputes.list({ payment_intent: paid }, at)).data[0];
+  const of = await stripe.invoicePayments.list({ payment: { type: 'payment_intent', payment_intent: dispute.payment_intent } }, at);
+  check('from dispute to invoice', of.data[0].invoice === disputed.latest_invoice.id && dispute.status === 'needs_response', dispute.status);
+  const won = await stripe.disputes.update(dispute.id, { evidence: { uncategorized_text: 'winning_evidence' } }, at);
+  check('dispute won', won.status === 'won', won.status);
   const canceled = await stripe.subscriptions.cancel(subscription.id, {}, at);
   check('canceled', canceled.status === 'canceled');
   const events = [];

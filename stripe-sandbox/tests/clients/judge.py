@@ -263,6 +263,69 @@ def money(judge, options, invoice, customer):
     judge.call("application_fees.retrieve", v1.application_fees.retrieve, fees.data[0].id)
 
 
+def sold_by_card(judge, options, price, method):
+    """A subscription that a card of Stripe's test mode has paid for: the charge, and its invoice."""
+    v1 = judge.client.v1
+    customer = v1.customers.create({"email": "d@example.com", "payment_method": method}, options)
+    card = v1.payment_methods.list({"customer": customer.id}, options).data[0]
+    v1.customers.update(customer.id, {"invoice_settings": {"default_payment_method": card.id}}, options)
+    subscription = v1.subscriptions.create({"customer": customer.id, "items": [{"price": price}],
+        "payment_behavior": "error_if_incomplete", "expand": ["latest_invoice.payments"]}, options)
+    intent = subscription.latest_invoice.payments.data[0].payment.payment_intent
+    return v1.payment_intents.retrieve(intent, {"expand": ["latest_charge"]}, options).latest_charge, subscription.latest_invoice
+
+
+def invoice_of(judge, options, intent):
+    """What a refund or a dispute is about, found as the control plane finds it."""
+    payments = judge.call("invoice_payments.list of an intent", judge.client.v1.invoice_payments.list,
+        {"payment": {"type": "payment_intent", "payment_intent": intent}}, options)
+    return payments.data[0].invoice
+
+
+def disputes(judge, options, price):
+    v1 = judge.client.v1
+    for word, evidence, ended in (("won", "winning_evidence", "won"), ("lost", "losing_evidence", "lost"), ("closed", None, "lost")):
+        charge, invoice = sold_by_card(judge, options, price, "pm_card_createDispute")
+        found = judge.call(f"disputes.list {word}", v1.disputes.list, {"charge": charge.id}, options).data[0]
+        check(f"dispute of its charge, {word}", (found.amount, found.status) == (charge.amount, "needs_response"), found)
+        dispute = judge.call(f"disputes.retrieve {word}", v1.disputes.retrieve, found.id,
+            {"expand": ["charge", "payment_intent"]}, options)
+        check(f"dispute to invoice, {word}", invoice_of(judge, options, dispute.payment_intent.id) == invoice.id, dispute)
+        refused(f"a disputed charge is not refunded, {word}", lambda: v1.refunds.create({"charge": charge.id}, options),
+            stripe.InvalidRequestError, "charge_disputed")
+        if evidence is None:
+            judge.call("disputes.close", v1.disputes.close, dispute.id, {}, options)
+        else:
+            judge.call(f"disputes.update {word}", v1.disputes.update, dispute.id,
+                {"evidence": {"uncategorized_text": evidence}, "metadata": {"a": "b"}}, options)
+        check(f"dispute {word}", v1.disputes.retrieve(dispute.id, {}, options).status == ended)
+    charge, _ = sold_by_card(judge, options, price, "pm_card_createDisputeInquiry")
+    inquiry = judge.call("disputes.list inquiry", v1.disputes.list, {"payment_intent": charge.payment_intent}, options).data[0]
+    check("inquiry", inquiry.status == "warning_needs_response", inquiry)
+    told = list(v1.events.list({"types": ["charge.dispute.*"]}, options).auto_paging_iter())
+    has_its_fields("events of disputes", told)
+    kinds = {event.type.removeprefix("charge.dispute.") for event in told}
+    check("events of disputes", kinds == {"created", "funds_withdrawn", "funds_reinstated", "closed"}, kinds)
+
+
+def refunds(judge, options, price):
+    v1 = judge.client.v1
+    charge, invoice = sold_by_card(judge, options, price, "pm_card_visa")
+    part = judge.call("refunds.create part", v1.refunds.create, {"charge": charge.id, "amount": 100, "metadata": {"a": "b"}}, options)
+    judge.call("refunds.update", v1.refunds.update, part.id, {"metadata": {"c": "d"}}, options)
+    rest = judge.call("refunds.create rest", v1.refunds.create, {"charge": charge.id}, options)
+    refused("no more than was paid", lambda: v1.refunds.create({"charge": charge.id}, options),
+        stripe.InvalidRequestError, "charge_already_refunded")
+    listed = judge.call("refunds.list of a charge", v1.refunds.list, {"charge": charge.id}, options)
+    check("both refunds", {one.id for one in listed.data} == {part.id, rest.id}, listed)
+    charge = judge.call("charges.retrieve refunded", v1.charges.retrieve, charge.id, {"expand": ["refunds", "payment_intent"]}, options)
+    check("charge refunded", charge.refunded and charge.amount_refunded == charge.amount, charge)
+    check("refund to invoice", invoice_of(judge, options, charge.payment_intent.id) == invoice.id)
+    told = list(v1.events.list({"types": ["refund.*", "charge.refunded"]}, options).auto_paging_iter())
+    has_its_fields("events of refunds", told)
+    check("events of refunds", {"refund.created", "charge.refunded"} <= {event.type for event in told}, told)
+
+
 def usage(judge, options, meter, customer):
     v1 = judge.client.v1
     now = int(time.time())
@@ -407,6 +470,8 @@ def main():
         subscription, customer = checkout(judge, options, price, metered)
         invoice = subscriptions(judge, options, subscription, customer, dear)
         money(judge, options, invoice, customer)
+        disputes(judge, options, price)
+        refunds(judge, options, price)
         usage(judge, options, meter, customer)
         clocks(judge, options, price)
         events(judge, options)

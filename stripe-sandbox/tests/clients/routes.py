@@ -68,6 +68,7 @@ PARAMETERS = {
     "POST /v1/refunds/{id}": one("refund_update"),
     "GET /v1/disputes": one("dispute_list"),
     "GET /v1/disputes/{id}": None,
+    "POST /v1/disputes/{id}": one("dispute_update"),
     "POST /v1/disputes/{id}/close": None,
     "POST /v1/coupons": one("coupon_create"),
     "GET /v1/coupons": one("coupon_list"),

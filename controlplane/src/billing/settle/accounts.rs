@@ -11,8 +11,6 @@ use crate::billing::stripe::{EventQuery, Mode};
 use crate::storage::{Change, Job, StripeAccount};
 
 const DEAUTHORIZED: &str = "account.application.deauthorized";
-/// What Stripe calls an account that a key may not act for (any more).
-const NOT_OURS: &str = "account_invalid";
 
 /// Whether we may act for an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +72,7 @@ impl Settler {
         };
         let standing = match self.stripe.own_account(&owner.scope()).await {
             Ok(_) => Standing::Ours,
-            Err(error) if error.code() == Some(NOT_OURS) => {
+            Err(error) if error.is_not_ours() => {
                 let known = AccountSettings::of(row).platform;
                 match known.as_deref() == Some(platform) {
                     true => Standing::Lost,

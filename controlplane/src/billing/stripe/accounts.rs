@@ -1,6 +1,6 @@
 //! Connected accounts: making them, sending their owners to set them up, connecting those that exist.
 //!
-//! In: requests of Accounts v2, account links, OAuth. Out: accounts, links, tokens' facts.
+//! In: requests of Accounts v2, account links, OAuth. Out: accounts, links, tokens' facts; by v1 where Stripe has not enabled v2 for the platform.
 //! Always holds: the access token that OAuth answers with is not kept: we call with our own key and the account's id.
 
 use std::collections::BTreeMap;
@@ -177,14 +177,20 @@ impl Stripe {
             key: Some(key),
             ..Call::get("/v2/core/accounts")
         };
-        self.send(&Scope::platform(mode), call).await
+        match self.send(&Scope::platform(mode), call).await {
+            Err(error) if error.is_without_v2() => self.create_account_v1(mode, request, key).await,
+            made => made,
+        }
     }
 
     /// An account as it now is.
     pub async fn account(&self, mode: Mode, id: &str) -> Result<StripeAccountObject, StripeError> {
         let query = json!({ "include": INCLUDE });
         let call = Call::list(format!("/v2/core/accounts/{}", segment(id)?), &query)?;
-        self.send(&Scope::platform(mode), call).await
+        match self.send(&Scope::platform(mode), call).await {
+            Err(error) if error.is_without_v2() => self.account_v1(mode, id).await,
+            found => found,
+        }
     }
 
     /// The account that calls of this scope are made on: the platform's own, or a connected one for as long as we may act for it.
@@ -210,14 +216,26 @@ impl Stripe {
             key: Some(key),
             ..Call::get("/v2/core/account_links")
         };
-        self.send(&Scope::platform(mode), call).await
+        match self.send(&Scope::platform(mode), call).await {
+            Err(error) if error.is_without_v2() => {
+                self.account_link_v1(mode, account, refresh_url, return_url, key).await
+            }
+            made => made,
+        }
     }
 
-    /// Which account a code of OAuth's is for. A code can be used once, so this is not tried again once it was sent.
-    pub async fn oauth_token(&self, mode: Mode, code: &str) -> Result<OauthToken, StripeError> {
+    /// Which account a code of OAuth's is for. A code can be used once: without a key this is not tried again once it was sent, and
+    /// with one Stripe gives the answer that was lost.
+    pub async fn oauth_token(
+        &self,
+        mode: Mode,
+        code: &str,
+        key: Option<&str>,
+    ) -> Result<OauthToken, StripeError> {
         let request = TokenRequest { grant_type: "authorization_code", code };
         let body = Some(Body::form(&request)?);
-        let call = Call { method: Method::POST, body, is_oauth: true, ..Call::get("/oauth/token") };
+        let call =
+            Call { method: Method::POST, body, key, is_oauth: true, ..Call::get("/oauth/token") };
         self.send(&Scope::platform(mode), call).await
     }
 

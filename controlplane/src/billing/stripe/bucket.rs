@@ -1,16 +1,20 @@
-//! How many calls an account of Stripe is sent: one token bucket an account and mode, in this process.
+//! How many calls an account of Stripe is sent: one token bucket an account and mode, and in live mode one for each of its endpoints, too.
 //!
-//! In: whose call; what Stripe said about waiting. Out: the wait until a call may be sent, which is then taken.
+//! In: whose call, to which endpoint; what Stripe said about waiting; how many processes share the allowance. Out: the wait until a call
+//! may be sent, which is then taken.
 //! Always holds: at most [`BUCKETS_MAX`] buckets; nobody waits longer than [`WAIT_MAX`], so what waits is bounded, too; an account is
-//! held for no longer than [`HOLD_MAX`], and its calls begin at the usual pace after it, not all at once.
+//! held for no longer than [`HOLD_MAX`], and its calls begin at its pace after it, not all at once; what was refused as too much is
+//! sent at half the pace, and at the usual one again step by step.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Mode;
+use super::retry::Limited;
 
 /// Buckets at once.
 const BUCKETS_MAX: usize = 10_000;
@@ -20,78 +24,199 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(20);
 /// How long an account may be sent nothing because Stripe said so.
 pub(super) const HOLD_MAX: Duration = Duration::from_secs(60);
 
-/// Calls that an account may be sent.
+/// After so long without another refusal the pace is doubled again.
+const RECOVERY: Duration = Duration::from_secs(10);
+/// How often the pace is halved at most: a sixteenth.
+const HALVINGS_MAX: u32 = 4;
+/// Refusals within this time are one: their calls were sent at one pace.
+const ONE_BURST: Duration = Duration::from_secs(1);
+
+/// Calls that an account may be sent, by all processes together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BucketLimit {
     /// Calls a second in test mode.
     pub test_per_second: u32,
     /// Calls a second in live mode.
     pub live_per_second: u32,
+    /// Calls a second to one endpoint in live mode; in test mode the limit of all is as low.
+    pub endpoint_per_second: u32,
 }
 
 impl Default for BucketLimit {
     fn default() -> Self {
-        // Below Stripe's 25 and 100, since the owner's own programs call, too.
-        Self { test_per_second: 20, live_per_second: 80 }
+        // Below Stripe's 25, 100 and 25, since the owner's own programs call, too.
+        Self { test_per_second: 20, live_per_second: 80, endpoint_per_second: 20 }
     }
 }
 
 /// Whose calls are counted together.
-type Whose = (Mode, Option<String>);
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Whose {
+    mode: Mode,
+    account: Option<String>,
+    /// One endpoint's alone.
+    endpoint: Option<String>,
+}
 
-/// The buckets, each by the moment at which it is full again.
+/// Where a call goes, as far as limits are concerned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target<'a> {
+    pub(super) mode: Mode,
+    pub(super) account: Option<&'a str>,
+    pub(super) method: &'a str,
+    pub(super) path: &'a str,
+}
+
+impl Target<'_> {
+    fn all(&self) -> Whose {
+        let account = self.account.map(ToOwned::to_owned);
+        Whose { mode: self.mode, account, endpoint: None }
+    }
+
+    /// The bucket of the endpoint, where it has one.
+    fn one(&self) -> Option<Whose> {
+        let endpoint = self.mode.is_live().then(|| endpoint_of(self.method, self.path))?;
+        Some(Whose { endpoint: Some(endpoint), ..self.all() })
+    }
+}
+
+/// Method and path with ids left out: words of Stripe's paths have neither digits nor capitals, and ids have.
+fn endpoint_of(method: &str, path: &str) -> String {
+    let is_id = |(at, part): (usize, &str)| {
+        at > 1 && part.bytes().any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
+    };
+    let parts = path.split('/').enumerate();
+    let parts = parts.map(|(at, part)| if is_id((at, part)) { "{id}" } else { part });
+    format!("{method} {}", parts.collect::<Vec<_>>().join("/"))
+}
+
+/// One bucket.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// When it is full again.
+    full_at: Instant,
+    /// How often its pace was halved, and when last.
+    halvings: u32,
+    halved_at: Instant,
+}
+
+impl Bucket {
+    fn new(now: Instant) -> Self {
+        Self { full_at: now, halvings: 0, halved_at: now }
+    }
+
+    /// How often its pace is halved now.
+    fn halvings(&self, now: Instant) -> u32 {
+        let recovered =
+            now.saturating_duration_since(self.halved_at).as_millis() / RECOVERY.as_millis();
+        self.halvings.saturating_sub(u32::try_from(recovered).unwrap_or(u32::MAX))
+    }
+
+    fn is_as_new(&self, now: Instant) -> bool {
+        self.full_at <= now && self.halvings(now) == 0
+    }
+}
+
+/// The buckets.
 #[derive(Debug)]
 pub(super) struct Buckets {
     limit: BucketLimit,
-    full_at: Mutex<HashMap<Whose, Instant>>,
+    /// Processes that call with the same keys, this one included.
+    sharers: AtomicU32,
+    all: Mutex<HashMap<Whose, Bucket>>,
 }
 
 impl Buckets {
     pub(super) fn new(limit: BucketLimit) -> Self {
-        Self { limit, full_at: Mutex::default() }
+        Self { limit, sharers: AtomicU32::new(1), all: Mutex::default() }
     }
 
-    /// Sends the account nothing for so long: Stripe asked for it.
-    pub(super) fn hold(&self, mode: Mode, account: Option<&str>, wait: Duration, now: Instant) {
-        let (_, depth) = self.pace(mode);
-        let until = now + wait.min(HOLD_MAX) + depth;
-        let mut all = self.full_at.lock();
-        // Whoever was answered has a bucket; where it was forgotten meanwhile there is nothing to hold back.
-        if let Some(full_at) = all.get_mut(&(mode, account.map(ToOwned::to_owned))) {
-            *full_at = (*full_at).max(until);
+    /// So many processes share what accounts may be sent.
+    pub(super) fn share_among(&self, processes: u32) {
+        self.sharers.store(processes.max(1), Ordering::Relaxed);
+    }
+
+    /// Stripe refused a call because there were too many.
+    pub(super) fn slow(&self, target: Target<'_>, limited: Limited, now: Instant) {
+        let Some(whose) = meant(target, limited) else { return };
+        let mut all = self.all.lock();
+        // Whoever was answered has a bucket; where it was forgotten meanwhile there is nothing to slow down.
+        let Some(bucket) = all.get_mut(&whose) else { return };
+        let halvings = bucket.halvings(now);
+        if bucket.halvings > 0 && now.saturating_duration_since(bucket.halved_at) < ONE_BURST {
+            return;
+        }
+        bucket.halvings = (halvings + 1).min(HALVINGS_MAX);
+        bucket.halved_at = now;
+        let (_, depth) = self.pace(&whose, bucket.halvings);
+        bucket.full_at = bucket.full_at.max(now + depth);
+    }
+
+    /// Sends the account, or its endpoint, nothing for so long: Stripe asked for it.
+    pub(super) fn hold(&self, target: Target<'_>, limited: Limited, wait: Duration, now: Instant) {
+        let Some(whose) = meant(target, limited) else { return };
+        let mut all = self.all.lock();
+        if let Some(bucket) = all.get_mut(&whose) {
+            let (_, depth) = self.pace(&whose, bucket.halvings(now));
+            bucket.full_at = bucket.full_at.max(now + wait.min(HOLD_MAX) + depth);
         }
     }
 
     /// Time between two calls, and how much of it may be spent at once.
-    fn pace(&self, mode: Mode) -> (Duration, Duration) {
-        let per_second = match mode {
-            Mode::Test => self.limit.test_per_second,
-            Mode::Live => self.limit.live_per_second,
+    fn pace(&self, whose: &Whose, halvings: u32) -> (Duration, Duration) {
+        let per_second = match (whose.mode, &whose.endpoint) {
+            (_, Some(_)) => self.limit.endpoint_per_second,
+            (Mode::Test, None) => self.limit.test_per_second,
+            (Mode::Live, None) => self.limit.live_per_second,
         };
-        let step = Duration::from_secs(1) / per_second.max(1);
+        let sharers = self.sharers.load(Ordering::Relaxed).max(1);
+        let step = Duration::from_secs(1) * sharers / per_second.max(1) * 2_u32.pow(halvings);
         // A quarter of a second's calls may go at once.
         (step, Duration::from_millis(250).max(step))
     }
 
-    /// Takes the next turn, at most [`WAIT_MAX`] from `now`; `None` where none is left by then.
-    pub(super) fn take(&self, mode: Mode, account: Option<&str>, now: Instant) -> Option<Duration> {
-        let (step, depth) = self.pace(mode);
-        let mut all = self.full_at.lock();
-        let whose = (mode, account.map(ToOwned::to_owned));
+    /// Waits until a call may be sent; `None` where that would be later than [`WAIT_MAX`]. The endpoint's turn comes first, so that calls
+    /// which wait for it take nothing of what other endpoints may be sent meanwhile.
+    pub(super) async fn turn(&self, target: Target<'_>) -> Option<()> {
+        let began = Instant::now();
+        for whose in target.one().into_iter().chain([target.all()]) {
+            let now = Instant::now();
+            let left = WAIT_MAX.saturating_sub(now.duration_since(began));
+            let wait = self.take(whose, now, left)?;
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+        }
+        Some(())
+    }
+
+    /// Takes the next turn, at most `wait_max` from `now`; `None` where none is left by then.
+    fn take(&self, whose: Whose, now: Instant, wait_max: Duration) -> Option<Duration> {
+        let mut all = self.all.lock();
         if all.len() >= BUCKETS_MAX && !all.contains_key(&whose) {
-            all.retain(|_, full_at| *full_at > now);
+            all.retain(|_, bucket| !bucket.is_as_new(now));
             if all.len() >= BUCKETS_MAX {
                 return None;
             }
         }
-        let full_at = all.entry(whose).or_insert(now);
-        let next = (*full_at).max(now) + step;
+        let known = all.get(&whose).copied().unwrap_or_else(|| Bucket::new(now));
+        let (step, depth) = self.pace(&whose, known.halvings(now));
+        let next = known.full_at.max(now) + step;
         let wait = next.duration_since(now).saturating_sub(depth);
-        if wait > WAIT_MAX {
+        if wait > wait_max {
             return None;
         }
-        *full_at = next;
+        all.insert(whose, Bucket { full_at: next, ..known });
         Some(wait)
+    }
+}
+
+/// The bucket that a refusal is about; `None` where it is about one object alone.
+fn meant(target: Target<'_>, limited: Limited) -> Option<Whose> {
+    match limited {
+        Limited::Object => None,
+        Limited::Endpoint => Some(target.one().unwrap_or_else(|| target.all())),
+        Limited::Account => Some(target.all()),
     }
 }
 

@@ -16,10 +16,10 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::accounts::OWN_ACCOUNT;
-use super::bucket::{BucketLimit, Buckets, WAIT_MAX};
+use super::bucket::{BucketLimit, Buckets, Target, WAIT_MAX};
 use super::error::{ErrorBody, Refusal};
 use super::form::{Body, form};
-use super::retry::{Ended, is_worth_retrying, retry_after};
+use super::retry::{Ended, Limited, is_worth_retrying, limited, retry_after};
 use super::suspects::Suspects;
 use super::{Mode, RetryRules, SecretKey, SecretKeys, StripeError, VERSION};
 use crate::world::World;
@@ -163,6 +163,8 @@ enum Tried {
         is_worth_retrying: bool,
         /// How long Stripe says to wait.
         retry_after: Option<Duration>,
+        /// What there were too many calls for.
+        limited: Option<Limited>,
     },
 }
 
@@ -211,15 +213,15 @@ impl Stripe {
         let rules = self.inner.settings.retry;
         let (mut tried, mut last) = (0, None);
         loop {
-            if let Err(busy) = self.wait_for_turn(scope).await {
+            if self.inner.buckets.turn(target_of(scope, &call)).await.is_none() {
                 // Of what was sent already more is known than that there is no room.
-                return Err(last.unwrap_or(busy));
+                return Err(last.unwrap_or(StripeError::Busy));
             }
             tried += 1;
             let (error, wait) = match self.try_once(&call, &headers, tried).await {
                 Tried::Answered(body) => return read(&body),
-                Tried::Failed { error, is_worth_retrying, retry_after } => {
-                    self.hold_back(scope, &error, retry_after);
+                Tried::Failed { error, is_worth_retrying, retry_after, limited } => {
+                    self.hold_back(target_of(scope, &call), limited, retry_after);
                     self.suspect(scope, &call, &error);
                     let told = retry_after.unwrap_or_default();
                     if !is_worth_retrying || tried >= rules.tries_max || told > WAIT_MAX {
@@ -236,20 +238,32 @@ impl Stripe {
         }
     }
 
-    /// Where Stripe says how long to wait, the account's other calls wait, too. A lock is one object's alone.
+    /// Where there were too many calls, further ones are sent slower; where Stripe says how long to wait, they wait.
     pub(super) fn hold_back(
         &self,
-        scope: &Scope,
-        error: &StripeError,
+        target: Target<'_>,
+        limited: Option<Limited>,
         retry_after: Option<Duration>,
     ) {
-        if let Some(wait) = retry_after
-            && error.code() != Some("lock_timeout")
-        {
-            let account = scope.stripe_account.as_deref();
-            tracing::debug!(account, ?wait, "Stripe asks for calls to wait");
-            self.inner.buckets.hold(scope.mode, account, wait, Instant::now());
+        let now = Instant::now();
+        if let Some(limited) = limited {
+            tracing::debug!(
+                account = target.account,
+                path = target.path,
+                ?limited,
+                "too many calls to Stripe"
+            );
+            self.inner.buckets.slow(target, limited, now);
         }
+        if let Some(wait) = retry_after {
+            tracing::debug!(account = target.account, ?wait, "Stripe asks for calls to wait");
+            self.inner.buckets.hold(target, limited.unwrap_or(Limited::Account), wait, now);
+        }
+    }
+
+    /// Tells how many processes call Stripe with these keys, this one included: what accounts may be sent is divided among them.
+    pub fn share_among(&self, processes: u32) {
+        self.inner.buckets.share_among(processes);
     }
 
     /// Keeps that somebody is to look whether an account is ours to call. Whoever looks asks for the account itself, and knows.
@@ -271,16 +285,6 @@ impl Stripe {
     /// Keeps that an account is still to be looked at.
     pub fn keep_suspect(&self, mode: Mode, stripe_account: &str) {
         self.inner.suspects.add(mode, stripe_account);
-    }
-
-    async fn wait_for_turn(&self, scope: &Scope) -> Result<(), StripeError> {
-        let account = scope.stripe_account.as_deref();
-        let wait = self.inner.buckets.take(scope.mode, account, Instant::now());
-        let wait = wait.ok_or(StripeError::Busy)?;
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
-        Ok(())
     }
 
     fn headers(&self, scope: &Scope, call: &Call<'_>) -> Result<HeaderMap, StripeError> {
@@ -325,13 +329,13 @@ impl Stripe {
                 // Without a key, a POST that may have arrived is not sent twice.
                 let is_safe =
                     call.key.is_some() || call.method != Method::POST || error.is_connect();
-                tracing::debug!(path = call.path, tried, "Stripe gave no answer");
+                tracing::warn!(method = %call.method, path = call.path, tried, "Stripe gave no answer");
                 return unanswered(chain(&error.without_url()), is_safe);
             }
         };
         let (status, head) = (response.status().as_u16(), response.headers().clone());
         let request_id = text_of(&head, "request-id");
-        tracing::debug!(method = %call.method, path = call.path, status, tried, request_id, "a call to Stripe");
+        log_answer(call, status, tried, request_id.as_deref());
         let body = match body_of(response, ANSWER_BYTES_MAX).await {
             Ok(body) => body,
             Err(reason) => {
@@ -345,21 +349,46 @@ impl Stripe {
     }
 }
 
+/// What changes something is logged by default, so that Stripe can be asked about it by its request id; what only reads is not. That
+/// something is not there (404 to a GET) is an answer like another: flows look before they make.
+fn log_answer(call: &Call<'_>, status: u16, tried: u32, request_id: Option<&str>) {
+    let (method, path) = (&call.method, call.path.as_str());
+    let is_read = *method == Method::GET;
+    match status {
+        200..300 if is_read => {
+            tracing::debug!(%method, path, status, tried, request_id, "a call to Stripe");
+        }
+        404 if is_read => {
+            tracing::debug!(%method, path, status, tried, request_id, "Stripe does not have it");
+        }
+        200..300 => tracing::info!(%method, path, status, tried, request_id, "a call to Stripe"),
+        _ => tracing::warn!(%method, path, status, tried, request_id, "Stripe refused a call"),
+    }
+}
+
+/// Whose limits a call counts against.
+fn target_of<'a>(scope: &'a Scope, call: &'a Call<'_>) -> Target<'a> {
+    let account = scope.stripe_account.as_deref();
+    Target { mode: scope.mode, account, method: call.method.as_str(), path: &call.path }
+}
+
 fn unanswered(reason: String, is_safe: bool) -> Tried {
     let error = StripeError::Unreachable(reason);
     let is_worth_retrying = is_safe && is_worth_retrying(Ended::Unanswered);
-    Tried::Failed { error, is_worth_retrying, retry_after: None }
+    Tried::Failed { error, is_worth_retrying, retry_after: None, limited: None }
 }
 
 fn refused(status: u16, head: &HeaderMap, request_id: Option<String>, body: &[u8]) -> Tried {
     let should_retry = text_of(head, "stripe-should-retry").map(|word| word == "true");
     let retry_after = retry_after(status, text_of(head, "retry-after").as_deref());
+    let reason = text_of(head, "stripe-rate-limited-reason");
     let Ok(parsed) = serde_json::from_slice::<ErrorBody>(body) else {
+        let limited = limited(status, None, reason.as_deref());
         let reason = "an error that is not JSON".to_owned();
         let ended = Ended::Answered { status, should_retry, code: None };
         let error = StripeError::Unreadable { status, reason };
         let is_worth_retrying = is_worth_retrying(ended);
-        return Tried::Failed { error, is_worth_retrying, retry_after };
+        return Tried::Failed { error, is_worth_retrying, retry_after, limited };
     };
     let is_replayed = text_of(head, "idempotent-replayed").is_some_and(|word| word == "true");
     let refusal = Box::new(Refusal {
@@ -371,11 +400,13 @@ fn refused(status: u16, head: &HeaderMap, request_id: Option<String>, body: &[u8
     });
     if refusal.kind == "idempotency_error" && status == 400 {
         let error = StripeError::IdempotencyMismatch(refusal);
-        return Tried::Failed { error, is_worth_retrying: false, retry_after: None };
+        return Tried::Failed { error, is_worth_retrying: false, retry_after: None, limited: None };
     }
-    let ended = Ended::Answered { status, should_retry, code: refusal.code.as_deref() };
+    let code = refusal.code.as_deref();
+    let limited = limited(status, code, reason.as_deref());
+    let ended = Ended::Answered { status, should_retry, code };
     let is_worth_retrying = !is_replayed && is_worth_retrying(ended);
-    Tried::Failed { error: StripeError::Refused(refusal), is_worth_retrying, retry_after }
+    Tried::Failed { error: StripeError::Refused(refusal), is_worth_retrying, retry_after, limited }
 }
 
 fn text_of(head: &HeaderMap, name: &str) -> Option<String> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
+use super::bucket::Target;
 use super::scripted::{Scripted, Step};
 use super::{
     Addresses, BucketLimit, EventQuery, Mode, ProductRequest, RetryRules, Scope, SecretKey,
@@ -12,9 +13,9 @@ use super::{
 };
 use crate::world::System;
 
-const KEY: &str = "sk_test_0123456789abcdef";
+pub(super) const KEY: &str = "sk_test_0123456789abcdef";
 
-fn client(base: &str) -> Stripe {
+pub(super) fn client(base: &str) -> Stripe {
     let settings = StripeSettings {
         keys: SecretKeys { test: SecretKey::parse(KEY, Mode::Test).ok(), live: None },
         addresses: Addresses::at(base),
@@ -24,20 +25,24 @@ fn client(base: &str) -> Stripe {
             wait_max: Duration::from_millis(4),
         },
         timeout: Duration::from_millis(200),
-        limit: BucketLimit { test_per_second: 10_000, live_per_second: 10_000 },
+        limit: BucketLimit {
+            test_per_second: 10_000,
+            live_per_second: 10_000,
+            endpoint_per_second: 10_000,
+        },
     };
     Stripe::new(settings, Arc::new(System)).unwrap()
 }
 
-fn product() -> ProductRequest {
+pub(super) fn product() -> ProductRequest {
     ProductRequest { id: "plan_1".to_owned(), name: "Pro".to_owned(), ..ProductRequest::default() }
 }
 
-fn good() -> Step {
+pub(super) fn good() -> Step {
     Step::json(200, json!({ "id": "plan_1", "name": "Pro", "active": true, "object": "product" }))
 }
 
-fn error(status: u16, error: Json) -> Step {
+pub(super) fn error(status: u16, error: Json) -> Step {
     Step::json(status, json!({ "error": error })).with("request-id", "req_1")
 }
 
@@ -146,19 +151,30 @@ async fn a_call_that_finds_no_room_for_another_try_says_what_it_met() {
     // The account is told to wait while this one is under way.
     let (request, wait) = (product(), Some(Duration::from_secs(60)));
     let made = stripe.create_product(&scope, &request, "pf_key");
-    let held = async { stripe.hold_back(&scope, &StripeError::Busy, wait) };
+    let target = Target { mode: Mode::Test, account: None, method: "POST", path: "/v1/products" };
+    let held = async { stripe.hold_back(target, None, wait) };
     let (made, ()) = tokio::join!(made, held);
     let error = made.unwrap_err();
     assert!(error.is_uncertain(), "{error:?}");
 }
 
 #[tokio::test]
-async fn a_code_of_oauth_is_sent_once() {
-    let (server, base) = Scripted::start([Step::Broken, good()]).await;
-    let outcome = client(&base).oauth_token(Mode::Test, "ac_1").await;
-    assert!(matches!(outcome, Err(StripeError::Unreachable(_))), "{outcome:?}");
-    let [came] = server.came().try_into().unwrap();
-    assert_eq!(came.body, "code=ac_1&grant_type=authorization_code");
+async fn a_code_of_oauth_is_sent_again_with_its_key_alone() {
+    let token = json!({ "stripe_user_id": "acct_1", "livemode": false, "scope": "read_write" });
+    for (key, times) in [(None, 1), (Some("pf_oauth_1"), 2)] {
+        let (server, base) = Scripted::start([Step::Broken, Step::json(200, token.clone())]).await;
+        let outcome = client(&base).oauth_token(Mode::Test, "ac_1", key).await;
+        match key {
+            None => assert!(matches!(outcome, Err(StripeError::Unreachable(_))), "{outcome:?}"),
+            Some(_) => assert_eq!(outcome.unwrap().stripe_user_id, "acct_1"),
+        }
+        let came = server.came();
+        assert_eq!(came.len(), times);
+        for one in came {
+            assert_eq!(one.body, "code=ac_1&grant_type=authorization_code");
+            assert_eq!(one.header("idempotency-key"), key.unwrap_or_default());
+        }
+    }
 }
 
 #[tokio::test]

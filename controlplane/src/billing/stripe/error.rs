@@ -117,13 +117,42 @@ impl StripeError {
         self.code() == Some("resource_already_exists")
     }
 
+    /// Whether it is what Stripe keeps for the idempotency key: nothing else comes with that key for a day.
+    #[must_use]
+    pub fn is_replayed(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.is_replayed)
+    }
+
+    /// Whether the key may not do this, as where a restricted one lacks the right.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.status == 403)
+    }
+
+    /// Whether Stripe has not enabled Accounts v2 for the platform. It says so in words of several forms; the code may be left out.
+    #[must_use]
+    pub fn is_without_v2(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => {
+                self.code() == Some("accounts_v2_access_blocked")
+                    || refusal.message.starts_with("Accounts v2 is not enabled")
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it is an account that our key may not act for (any more).
+    #[must_use]
+    pub fn is_not_ours(&self) -> bool {
+        self.code() == Some("account_invalid")
+    }
+
     /// Whether the owner's account is not ours to call any more.
     #[must_use]
     pub fn is_access_lost(&self) -> bool {
         match self {
             Self::Refused(refusal) => {
-                refusal.code.as_deref() == Some("account_invalid")
-                    || (refusal.status == 403 && refusal.kind != "rate_limit_error")
+                self.is_not_ours() || (refusal.status == 403 && refusal.kind != "rate_limit_error")
             }
             _ => false,
         }

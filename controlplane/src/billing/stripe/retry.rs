@@ -44,6 +44,32 @@ pub(super) fn is_worth_retrying(ended: Ended<'_>) -> bool {
     }
 }
 
+/// What there were too many calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limited {
+    /// All that an account is sent.
+    Account,
+    /// One endpoint.
+    Endpoint,
+    /// One object, as where something else has it locked.
+    Object,
+}
+
+/// What an answer says there were too many calls for; `None` where it says nothing of the kind. `reason` is its
+/// `Stripe-Rate-Limited-Reason`, which is there where Stripe knows.
+pub(super) fn limited(status: u16, code: Option<&str>, reason: Option<&str>) -> Option<Limited> {
+    if status != 429 {
+        return None;
+    }
+    let is_object = code == Some("lock_timeout") || reason == Some("resource-specific");
+    let is_endpoint = reason.is_some_and(|reason| reason.starts_with("endpoint-"));
+    Some(match (is_object, is_endpoint) {
+        (true, _) => Limited::Object,
+        (_, true) => Limited::Endpoint,
+        _ => Limited::Account,
+    })
+}
+
 /// How long an answer says to wait before anything is sent again. Stripe gives whole seconds, with 429 and 503.
 pub(super) fn retry_after(status: u16, header: Option<&str>) -> Option<Duration> {
     let is_meant = matches!(status, 429 | 503);

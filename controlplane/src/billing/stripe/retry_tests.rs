@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Ended, RetryRules, is_worth_retrying, retry_after};
+use super::{Ended, Limited, RetryRules, is_worth_retrying, limited, retry_after};
 
 #[test]
 fn what_stripe_says_wins_and_the_rest_goes_by_status() {
@@ -60,5 +60,23 @@ fn stripe_says_how_long_to_wait_with_two_statuses() {
     ] {
         let expected = expected_s.map(Duration::from_secs);
         assert_eq!(retry_after(status, header), expected, "{status} {header:?}");
+    }
+}
+
+#[test]
+fn too_many_calls_are_too_many_for_something() {
+    for (status, code, reason, expected) in [
+        (429, Some("rate_limit"), None, Some(Limited::Account)),
+        (429, None, Some("global-rate"), Some(Limited::Account)),
+        (429, None, Some("global-concurrency"), Some(Limited::Account)),
+        (429, None, Some("endpoint-rate"), Some(Limited::Endpoint)),
+        (429, None, Some("endpoint-concurrency"), Some(Limited::Endpoint)),
+        (429, None, Some("resource-specific"), Some(Limited::Object)),
+        (429, Some("lock_timeout"), None, Some(Limited::Object)),
+        (429, None, Some("something new"), Some(Limited::Account)),
+        (503, None, Some("global-rate"), None),
+        (200, None, None, None),
+    ] {
+        assert_eq!(limited(status, code, reason), expected, "{status} {code:?} {reason:?}");
     }
 }

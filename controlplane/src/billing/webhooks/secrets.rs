@@ -3,6 +3,10 @@
 //! In: the text of a file, one `whsec_…` a line; several while one is rotated out. Out: [`WebhookSecrets`].
 //! Always holds: a secret is never printed, nor any part of it; a file that holds something else is refused by line.
 
+use serde_json::json;
+
+use super::signature::header_of;
+
 /// Secrets of one mode at once.
 const SECRETS_MAX: usize = 16;
 const PREFIX: &str = "whsec_";
@@ -52,6 +56,18 @@ impl WebhookSecrets {
     pub fn with_live(mut self, text: &str) -> Result<Self, WebhookSecretError> {
         self.live = parse(text)?;
         Ok(self)
+    }
+
+    /// A body that whoever has the same secret takes for Stripe's, and that changes nothing: it is of the other mode, and of nobody. With
+    /// it the header that signs it, by the first secret of the mode; `None` where that has none.
+    #[must_use]
+    pub fn harmless_event(&self, is_live: bool, now_s: i64) -> Option<(String, String)> {
+        let secret = self.of(is_live).first()?;
+        let body =
+            json!({ "id": "evt_payfence_doctor", "object": "event", "type": "payfence.doctor",
+            "livemode": !is_live, "created": now_s, "data": { "object": {} } })
+            .to_string();
+        Some((header_of(secret, now_s, body.as_bytes()), body))
     }
 
     /// Those of a mode.

@@ -85,8 +85,7 @@ fn bytes_of(hex: &str) -> Option<[u8; BYTES]> {
     Some(bytes)
 }
 
-/// The header for a body, for tests.
-#[cfg(test)]
+/// The header for a body.
 pub(crate) fn header_of(secret: &str, at_s: i64, body: &[u8]) -> String {
     let signature = sign(secret, &at_s.to_string(), body);
     let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();

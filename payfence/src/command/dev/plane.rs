@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use super::bank::Bank;
 use super::files;
 use super::supervisor::Supervisor;
-use crate::cli::{ControlplaneArgs, NotifyArgs};
+use crate::cli::{ControlplaneArgs, NotifyArgs, StripeWebhookArgs};
 use crate::command::controlplane::failure;
 use crate::declare::form::Fields;
 use crate::declare::rest::Rest;
@@ -71,7 +71,10 @@ impl Plane {
             listen: Some(listen),
             allow_private_origins: true,
             billing: bank.billing.clone(),
-            stripe_webhook_secret_file: bank.webhook_secret_file.clone(),
+            webhook_secrets: StripeWebhookArgs {
+                stripe_webhook_secret_file: bank.webhook_secret_file.clone(),
+                ..StripeWebhookArgs::default()
+            },
             notify: NotifyArgs {
                 mail: Some(format!("file:{}", mail_directory(data_dir).display())),
                 allow_private_webhooks: true,

@@ -1,34 +1,42 @@
 //! What `doctor` says about Stripe.
 //!
-//! In: the flags about billing. Out: a finding for each key, for the clock, and for the address that Stripe sends webhooks to.
+//! In: the flags about billing. Out: a finding for each key, for its rights, for the clock, and for what webhooks need.
 //! Always holds: nothing is made or changed at Stripe; no key is shown; without flags about billing nothing is asked.
 
 use std::time::Duration;
 
-use controlplane::billing::stripe::{Mode, Scope, Stripe, StripeError, SubscriptionQuery, VERSION};
+use controlplane::billing::stripe::{Mode, RIGHTS, Stripe, StripeError, VERSION};
 use controlplane::world::{System, World as _};
 use dataplane::preflight::Problem;
 use jiff::fmt::rfc2822;
-use link::control::client::{chain, client};
+use link::control::client::client;
 
-use super::Finding;
-use crate::cli::BillingArgs;
+use super::{Finding, stripe_webhooks};
+use crate::cli::{BillingArgs, StripeWebhookArgs};
 use crate::settings;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
 /// Webhooks whose time is further off are refused, seconds.
 const TOLERANCE_S: i64 = 300;
 /// From which a clock is worth a word, seconds.
 const WARNED_S: i64 = 30;
 
+const RIGHTS_REMEDY: &str = "give the restricted key the rights that docs/OPERATIONS.md names (Rights of a restricted key), or use a secret key";
+
 /// Findings about Stripe; none where it is not set up.
-pub fn examine(args: &BillingArgs) -> Vec<(String, Finding)> {
+pub fn examine(args: &BillingArgs, secrets: &StripeWebhookArgs) -> Vec<(String, Finding)> {
+    let remedy = "correct the flag or the file that it names";
+    let secrets = match settings::billing::webhook_secrets(secrets) {
+        Ok(secrets) => secrets,
+        Err(failure) => {
+            return vec![("Stripe webhooks".to_owned(), broken(failure.to_string(), remedy))];
+        }
+    };
     let settings = match settings::billing::settings(args) {
         Ok(None) => return Vec::new(),
         Ok(Some(settings)) => settings,
         Err(failure) => {
-            let remedy = "correct the flag or the file that it names";
             return vec![("Stripe".to_owned(), broken(failure.to_string(), remedy))];
         }
     };
@@ -47,11 +55,16 @@ pub fn examine(args: &BillingArgs) -> Vec<(String, Finding)> {
             Ok(stripe) => {
                 for mode in Mode::ALL.into_iter().filter(|mode| stripe.has(*mode)) {
                     let asked = ask(&stripe, mode).await;
+                    let is_taken = asked.is_ok();
                     findings.push((format!("Stripe key, {mode} mode"), of_key(&asked)));
-                    if let Some(url) = &settings.public_url {
-                        let finding = webhooks(url, mode).await;
-                        findings.push((format!("Stripe webhooks, {mode} mode"), finding));
+                    let Some(url) = &settings.public_url else { continue };
+                    let url = format!("{url}/stripe/webhooks/{mode}");
+                    if is_taken {
+                        let finding = stripe_webhooks::endpoint(&stripe, mode, &url).await;
+                        findings.push((format!("Stripe endpoint, {mode} mode"), finding));
                     }
+                    let finding = stripe_webhooks::reach(&url, mode, &secrets).await;
+                    findings.push((format!("Stripe webhooks, {mode} mode"), finding));
                 }
             }
             Err(error) => findings.push((
@@ -67,15 +80,27 @@ pub fn examine(args: &BillingArgs) -> Vec<(String, Finding)> {
     })
 }
 
-/// The cheapest thing that a key has to be good for.
-async fn ask(stripe: &Stripe, mode: Mode) -> Result<(), StripeError> {
-    let query = SubscriptionQuery { limit: Some(1), ..SubscriptionQuery::default() };
-    stripe.subscriptions(&Scope::platform(mode), &query).await.map(|_| ())
+/// What the key may not read of all that has to be read. Each is one cheap call.
+async fn ask(stripe: &Stripe, mode: Mode) -> Result<Vec<String>, StripeError> {
+    let mut missing = Vec::new();
+    for right in RIGHTS {
+        let Some(path) = right.probe else { continue };
+        if !stripe.may_list(mode, path).await? {
+            missing.push(format!("{} ({})", right.resource, right.access.as_str()));
+        }
+    }
+    Ok(missing)
 }
 
-fn of_key(asked: &Result<(), StripeError>) -> Finding {
+fn of_key(asked: &Result<Vec<String>, StripeError>) -> Finding {
     let error = match asked {
-        Ok(()) => return Finding::Well(format!("taken, with version {VERSION}")),
+        Ok(missing) if missing.is_empty() => {
+            return Finding::Well(format!("taken, with version {VERSION}"));
+        }
+        Ok(missing) => {
+            let what = format!("a restricted key that lacks {}", missing.join(", "));
+            return broken(what, RIGHTS_REMEDY);
+        }
         Err(error) => error,
     };
     let what = error.to_string();
@@ -84,46 +109,11 @@ fn of_key(asked: &Result<(), StripeError>) -> Finding {
             what,
             "make a secret key in the Stripe dashboard (Developers, API keys) and put it into the file",
         ),
-        StripeError::Refused(refusal) if refusal.status == 403 => broken(
-            what,
-            "give the restricted key the rights that docs/OPERATIONS.md names, or use a secret key",
-        ),
+        StripeError::Refused(refusal) if refusal.status == 403 => broken(what, RIGHTS_REMEDY),
         StripeError::Refused(refusal) if refusal.message.contains("ersion") => {
             broken(what, "Stripe does not serve this API version to the account; upgrade payfence")
         }
         _ => broken(what, "let this machine reach Stripe by HTTPS; see https://status.stripe.com"),
-    }
-}
-
-/// Whether this control plane answers where Stripe sends webhooks: it refuses what is not signed.
-async fn webhooks(public_url: &str, mode: Mode) -> Finding {
-    let url = format!("{public_url}/stripe/webhooks/{mode}");
-    let remedy = "have the proxy before the control plane pass POST /stripe/webhooks/… on, and start the control plane with the webhook's secret";
-    let client = match client(None, CONNECT_TIMEOUT) {
-        Ok(client) => client,
-        Err(error) => return broken(error, remedy),
-    };
-    match client.post(&url).timeout(TIMEOUT).body("{}").send().await {
-        Ok(answer) => of_webhooks(&url, answer.status().as_u16()),
-        Err(error) => {
-            let what =
-                format!("{url} cannot be reached from here: {}", chain(&error.without_url()));
-            Finding::Unwise(Problem { what, remedy: remedy.to_owned() })
-        }
-    }
-}
-
-fn of_webhooks(url: &str, status: u16) -> Finding {
-    match status {
-        400 | 401 | 403 => Finding::Well(format!("{url} answers, and refuses what is not signed")),
-        200..300 => broken(
-            format!("{url} takes what is not signed"),
-            "something else than a control plane answers there; correct --public-url or the proxy",
-        ),
-        _ => broken(
-            format!("{url} answers {status}"),
-            "correct --public-url or the proxy, and start the control plane with the webhook's secret",
-        ),
     }
 }
 
@@ -161,7 +151,7 @@ fn of_clock(ahead_s: i64) -> Finding {
     }
 }
 
-fn broken(what: String, remedy: &str) -> Finding {
+pub(super) fn broken(what: String, remedy: &str) -> Finding {
     Finding::Broken(Problem { what, remedy: remedy.to_owned() })
 }
 

@@ -1,7 +1,8 @@
 //! `POST /v1/stripe/oauth/authorize`.
 //!
 //! In: a mode. Out: where the owner of an existing Stripe account allows us to sell through it.
-//! Always holds: the address works once, for a quarter of an hour, and only while the admin key that asked for it is good.
+//! Always holds: the address connects one account, within a quarter of an hour, in the first browser that goes on from it, and only
+//! while the admin key that asked for it is good.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,7 +15,7 @@ use crate::api::extract::Posted;
 use crate::api::gate::{Caller, Kept};
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
-use crate::billing::connect::oauth_begin;
+use crate::billing::oauth::begin;
 use crate::billing::stripe::Mode;
 use crate::domain::permission::Area;
 
@@ -30,12 +31,13 @@ pub struct AuthorizeDraft {
 /// Where to go.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct AuthorizeView {
-    /// A page of Stripe's.
+    /// A page of ours that leads to Stripe's: good for a quarter of an hour, in the first browser that goes on from it.
     url: String,
 }
 
 /// Connect an existing Stripe account
 #[utoipa::path(post, path = "/stripe/oauth/authorize", tag = "billing", request_body = AuthorizeDraft,
+    description = "Answers an address that the owner opens in a browser. What they agree to at Stripe counts in that browser alone; while Stripe is away the address can be opened again.",
     responses((status = 200, description = "Where its owner allows it", body = AuthorizeView), Problems))]
 pub async fn authorize_stripe_account(
     State(app): State<App>,
@@ -45,7 +47,7 @@ pub async fn authorize_stripe_account(
     let grant = app.gate.grant(&caller, Area::Account)?;
     let work = async {
         let (billing, mode) = (app.billing()?, posted.body.mode);
-        let url = oauth_begin(billing, &grant.account_id, &grant.actor, mode).await?;
+        let url = begin(billing, &grant.account_id, &grant.actor, mode).await?;
         Ok(Json(AuthorizeView { url }))
     };
     app.gate.work_once(&grant, posted.key.as_ref(), Kept::Nothing, work).await
