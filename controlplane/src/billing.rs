@@ -22,6 +22,7 @@ pub mod settings;
 pub mod settle;
 pub mod stripe;
 pub mod sweep;
+pub mod waiting;
 pub mod webhooks;
 pub mod worker;
 

@@ -49,8 +49,8 @@ pub use retry::RetryRules;
 pub use secret::{KeyError, SecretKey, SecretKeys};
 pub use subscriptions::{
     Anchor, Cancellation, Invoice, InvoiceLine, InvoiceQuery, ItemChange, PauseCollection,
-    PreviewDetails, PreviewRequest, Subscription, SubscriptionItem, SubscriptionQuery,
-    SubscriptionUpdate,
+    PendingUpdate, PreviewDetails, PreviewRequest, Subscription, SubscriptionItem,
+    SubscriptionQuery, SubscriptionUpdate,
 };
 
 use serde::{Deserialize, Deserializer, Serialize};
