@@ -26,6 +26,7 @@ mod ended;
 mod engine;
 mod entitlements;
 mod expiry;
+mod fees;
 mod flows;
 mod front;
 mod guesses;
@@ -181,6 +182,9 @@ cases! {
         what_stripe_has_is_shown;
     previews:
         each_is_what_the_invoice_asks_for;
+    fees:
+        a_sites_own_comes_before_the_accounts,
+        what_is_no_share_is_refused;
     drift:
         what_was_changed_at_stripe_is_found_and_mended;
     caps:
