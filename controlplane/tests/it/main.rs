@@ -51,6 +51,7 @@ mod postgres;
 mod previews;
 mod quota;
 mod reconcile;
+mod reversals;
 mod revoked;
 mod roles;
 mod samples;
@@ -185,6 +186,8 @@ cases! {
     fees:
         a_sites_own_comes_before_the_accounts,
         what_is_no_share_is_refused;
+    reversals:
+        refunds_and_disputes_are_listed;
     drift:
         what_was_changed_at_stripe_is_found_and_mended;
     caps:
