@@ -2,8 +2,8 @@
 //!
 //! In: what the database holds. Out: plain structs.
 //! Always holds: each row that names something of Stripe carries its mode, `test` or `live`, and, where that may be replaced by
-//! another, the connected account that has it; what opens a claim is kept as a
-//! hash and left out of the audit log, as is the page on which an invoice is paid. Times are Unix milliseconds, `settings`, `terms`, `drift` and `facts` are JSON text.
+//! another, the connected account that has it; what opens a claim is kept as a hash and left out of the audit log, as is the page on
+//! which an invoice is paid. Times are Unix milliseconds, `settings`, `terms`, `drift`, `facts` and `unpaid_invoice` are JSON text.
 
 use sea_orm::ActiveModelBehavior;
 use serde_json::Value as Json;

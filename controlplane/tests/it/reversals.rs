@@ -15,6 +15,11 @@ async fn listed(front: &Front, query: &str) -> Vec<Json> {
     list.json["data"].as_array().unwrap().clone()
 }
 
+/// Some of an entry's fields.
+fn fields(one: &Json, names: &[&str]) -> Json {
+    names.iter().map(|name| one[*name].clone()).collect()
+}
+
 pub async fn refunds_and_disputes_are_listed(place: Place) {
     let front = Front::open(&place).await;
     assert_eq!(listed(&front, "").await, [] as [Json; 0]);
@@ -32,35 +37,14 @@ pub async fn refunds_and_disputes_are_listed(place: Place) {
     let all = listed(&front, "").await;
     let rows = front.shop.subscriptions().await;
     let second = rows.iter().find(|row| row.id != first).unwrap().id.clone();
-    let is = |one: &Json, names: &[&str]| -> Vec<Json> {
-        names.iter().map(|name| one[*name].clone()).collect()
-    };
     let names = ["kind", "status", "amount", "currency", "amount_shown", "mode"];
-    assert_eq!(
-        is(&all[0], &names),
-        [
-            json!("dispute"),
-            json!("needs_response"),
-            json!(500),
-            json!("usd"),
-            json!("5.00 USD"),
-            json!("test")
-        ]
-    );
-    assert_eq!(
-        is(&all[1], &names),
-        [
-            json!("refund"),
-            json!("partial"),
-            json!(120),
-            json!("usd"),
-            json!("1.20 USD"),
-            json!("test")
-        ]
-    );
+    let expected = json!(["dispute", "needs_response", 500, "usd", "5.00 USD", "test"]);
+    assert_eq!(fields(&all[0], &names), expected);
+    let expected = json!(["refund", "partial", 120, "usd", "1.20 USD", "test"]);
+    assert_eq!(fields(&all[1], &names), expected);
     let names = ["subscription_id", "stripe_id", "charge_id"];
-    assert_eq!(is(&all[0], &names), [&*second, &*dispute, &*disputed].map(|id| json!(id)));
-    assert_eq!(is(&all[1], &names), [&*first, &*refunded, &*refunded].map(|id| json!(id)));
+    assert_eq!(fields(&all[0], &names), json!([second, dispute, disputed]));
+    assert_eq!(fields(&all[1], &names), json!([first, refunded, refunded]));
     assert!(all.iter().all(|one| one["invoice_id"].is_string()), "{all:?}");
     assert!(all[0]["opened_at"].is_string() && all[1]["opened_at"].is_null(), "{all:?}");
     for (query, expected) in [

@@ -216,10 +216,10 @@ impl Bought {
             return Ok(Moved::Unpaid);
         }
         if known.pending_plan_id.is_some() {
-            let text = "the payment was refused, or wants a word with the card's holder, so nothing was changed or charged: the plan stays, \
-                        and the smaller plan that waits for the period's end goes on waiting; have the customer change their card (POST \
-                        /v1/subscriptions/{id}/portal) and ask again, or take the smaller plan back first (a change to the plan in force), \
-                        after which a move up can wait a day for its payment";
+            let text = "the payment was refused, or wants a word with the card's holder, so nothing was changed or charged: the plan \
+                        stays, and the smaller plan that waits for the period's end goes on waiting; have the customer change their \
+                        card (POST /v1/subscriptions/{id}/portal) and ask again, or take the smaller plan back first (a change to \
+                        the plan in force), after which a move up can wait a day for its payment";
             return Err(BillingError::PaymentRefused(text.replace("{id}", &self.row.id)));
         }
         // It was asked for before, and Stripe said again what it had said then.

@@ -62,8 +62,9 @@ pub async fn archive_plan(
     let waiting = waiting.await?;
     if waiting > 0 {
         return Err(Problem::conflict(format!(
-            "{waiting} subscriptions wait to be moved to this plan, at the end of their period or when it is paid (`stripe.pending_downgrade` \
-             and `stripe.pending_upgrade` say which); move them elsewhere with POST /v1/subscriptions/{{id}}/change, or wait"
+            "{waiting} subscriptions wait to be moved to this plan, at the end of their period or when it is paid \
+             (`stripe.pending_downgrade` and `stripe.pending_upgrade` say which); move them elsewhere with POST \
+             /v1/subscriptions/{{id}}/change, or wait"
         )));
     }
     let after = Plan { archived_at_ms: Some(change.now_ms()), ..before.clone() };
