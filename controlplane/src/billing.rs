@@ -24,6 +24,7 @@ pub mod settle;
 pub mod sharers;
 pub mod stripe;
 pub mod sweep;
+pub mod waiting;
 pub mod webhooks;
 pub mod worker;
 

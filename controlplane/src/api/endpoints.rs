@@ -21,6 +21,7 @@ pub mod members;
 pub mod nodes;
 pub mod plans;
 pub mod resources;
+pub mod reversals;
 pub mod sites;
 pub mod stripe;
 pub mod stripe_events;
@@ -165,6 +166,7 @@ fn stripe_events() -> OpenApiRouter<App> {
         .routes(routes!(list::list_stripe_events))
         .routes(routes!(get::get_stripe_event))
         .routes(routes!(replay::replay_stripe_event))
+        .routes(routes!(reversals::list::list_reversals))
         .routes(routes!(list_sweeps::list_stripe_sweeps, ask_sweep::ask_stripe_sweep))
 }
 

@@ -299,7 +299,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
 
 /// Entries of a list where the caller does not say.
 pub const LIMIT_DEFAULT: u64 = 20;
-const LIMIT_MAX: u64 = 100;
+/// How many entries a list may be asked for at once.
+pub const LIMIT_MAX: u64 = 100;
 
 /// The part of a list that is asked for.
 ///

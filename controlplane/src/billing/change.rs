@@ -5,7 +5,7 @@
 
 mod moves;
 
-pub use moves::Preview;
+pub use moves::{Moved, Preview};
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use super::settle::{Owner, SettleError};
 use super::stripe::{
     Cancellation, Mode, PortalRequest, Scope, Subscription as Fetched, SubscriptionUpdate,
 };
-use super::{Billing, BillingError, BillingResult, calls};
+use super::{Billing, BillingError, BillingResult, calls, waiting};
 use crate::ids::new_id;
 use crate::overage::OverageTeller;
-use crate::storage::{StorageError, StripeSubscription, Subscription, column};
+use crate::storage::{Lease, StorageError, StripeSubscription, Subscription, column};
 
 /// How often and after what pause a worker is waited for that writes down the same subscription: five seconds in all.
 const BUSY_LOOKS: u32 = 100;
@@ -90,6 +90,8 @@ impl Bought {
                     let text = "overage cannot be told to Stripe just now, and no invoice comes after the last one";
                     return Err(StorageError::Unavailable(text.to_owned()).into());
                 }
+                // Nobody is to pay for a plan that they do not get any more.
+                self.give_up(billing, &fetched).await?;
                 let request = Cancellation { invoice_now: Some(true), prorate: None };
                 let id = &self.known.stripe_id;
                 match billing.stripe.cancel_subscription(&self.scope, id, request).await {
@@ -182,7 +184,7 @@ impl Bought {
         is_there: impl Fn(&Fetched) -> bool,
     ) -> BillingResult<()> {
         let (store, id) = (&billing.store, &self.known.stripe_id);
-        let purpose = format!("{what}/{id}");
+        let purpose = self.purpose(what);
         let key = calls::again_or_anew(store, &self.account_id, &purpose, request).await?;
         let outcome = billing.stripe.update_subscription(&self.scope, id, request, &key).await;
         if let Err(error) = &outcome
@@ -195,22 +197,47 @@ impl Bought {
         settle(billing, &self.account_id, &purpose, outcome).await.map(drop)
     }
 
+    /// What a call is for, as [`calls`] knows it.
+    fn purpose(&self, what: &str) -> String {
+        format!("{what}/{}", self.known.stripe_id)
+    }
+
+    /// Gives up a move that waits for its payment; false where it was paid just before.
+    async fn give_up(&self, billing: &Billing, fetched: &Fetched) -> BillingResult<bool> {
+        let key = new_id("pf", &**billing.store.world());
+        Ok(waiting::give_up(&billing.stripe, &self.scope, fetched, &key).await?)
+    }
+
     /// Writes down here what Stripe has now.
     async fn look(&self, billing: &Billing) -> BillingResult<()> {
-        let owner = Owner {
+        let lease = self.alone(billing).await?;
+        self.look_under(billing, &lease).await
+    }
+
+    async fn look_under(&self, billing: &Billing, lease: &Lease) -> BillingResult<()> {
+        let (owner, id) = (self.owner(), &self.known.stripe_id);
+        Ok(billing.settler.look_under(&owner, id, lease).await.map(drop)?)
+    }
+
+    /// The right to be the only one who writes down, or changes, what Stripe has of it.
+    async fn alone(&self, billing: &Billing) -> BillingResult<Lease> {
+        let (owner, id) = (self.owner(), &self.known.stripe_id);
+        for _ in 0..BUSY_LOOKS {
+            match billing.settler.take(&owner, id).await {
+                // What Stripe tells of the same change comes at the same time; it may have fetched just before.
+                Err(SettleError::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
+                outcome => return Ok(outcome?),
+            }
+        }
+        Ok(billing.settler.take(&owner, id).await?)
+    }
+
+    fn owner(&self) -> Owner {
+        Owner {
             account_id: self.account_id.clone(),
             mode: self.scope.mode,
             stripe_account: self.scope.stripe_account.clone().unwrap_or_default(),
-        };
-        let id = &self.known.stripe_id;
-        for _ in 0..BUSY_LOOKS {
-            match billing.settler.look_at_subscription(&owner, id).await {
-                // What Stripe tells of the same change comes at the same time; it may have fetched just before.
-                Err(SettleError::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
-                outcome => return Ok(outcome.map(drop)?),
-            }
         }
-        Ok(billing.settler.look_at_subscription(&owner, id).await.map(drop)?)
     }
 }
 

@@ -13,7 +13,9 @@ use super::calls::CallError;
 use super::stripe::{AccountLink, AccountRequest, Mode, Scope, StripeAccountObject, StripeError};
 use super::{Billing, BillingError, BillingResult, Percent, calls, catalogue};
 use crate::ids::new_id;
-use crate::storage::{Actor, Change, StorageError, StorageResult, StripeAccount, column};
+use crate::storage::{
+    Actor, Change, Site, StorageError, StorageResult, StripeAccount, TenantRow as _, column,
+};
 
 /// What an owner is told whose account Stripe does not show us.
 const NOT_SHOWN: &str = "Stripe does not let this control plane act for the account; disconnect it and connect it again";
@@ -63,7 +65,7 @@ pub fn fee(billing: &Billing, row: &StripeAccount, site_id: &str) -> Percent {
 /// Sets what the platform takes of an account's payments, or of one site's; `None` for the operator's default.
 ///
 /// # Errors
-/// When there is no account, or the database cannot be asked.
+/// When there is no account or no such site of it, or the database cannot be asked.
 pub async fn set_fee(
     billing: &Billing,
     account_id: &str,
@@ -72,6 +74,11 @@ pub async fn set_fee(
     site_id: Option<&str>,
     fee: Option<u32>,
 ) -> BillingResult<StripeAccount> {
+    if let Some(id) = site_id
+        && billing.store.tenant(account_id).get::<Site>(id).await?.is_none()
+    {
+        return Err(BillingError::NotFound("site"));
+    }
     let row = billing.connected(account_id, mode).await?;
     let row = row.ok_or(BillingError::NotConnected(mode))?;
     let mut change = billing.store.change(account_id, actor).await?;

@@ -27,6 +27,9 @@ pub enum BillingError {
     /// Not as things are.
     #[error("{0}")]
     Conflict(String),
+    /// What it costs was not paid.
+    #[error("{0}")]
+    PaymentRefused(String),
     /// There is none.
     #[error("no such {0}")]
     NotFound(&'static str),
@@ -101,6 +104,9 @@ impl From<BillingError> for Problem {
                 Self::new(StatusCode::CONFLICT, "stripe_not_connected", error.to_string())
             }
             BillingError::Conflict(detail) => Self::conflict(detail),
+            BillingError::PaymentRefused(detail) => {
+                Self::new(StatusCode::PAYMENT_REQUIRED, "payment_refused", detail)
+            }
             BillingError::NotFound(what) => Self::not_found(what),
             BillingError::Field(field, message) => Self::field(field, message),
             BillingError::Storage(error) => error.into(),

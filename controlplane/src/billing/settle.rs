@@ -10,8 +10,9 @@ mod accounts;
 mod catalogue;
 pub mod checkout;
 mod disputes;
-mod failure;
 mod notices;
+mod owed;
+mod put_back;
 mod reversals;
 pub mod state;
 mod subscription;
@@ -19,6 +20,7 @@ mod together;
 
 pub use accounts::Standing;
 pub use disputes::is_held;
+pub use owed::UnpaidInvoice;
 pub use subscription::choose_plan;
 pub use together::TOGETHER_MAX;
 
@@ -197,19 +199,19 @@ impl Settler {
         }
     }
 
-    /// Settles a subscription that nobody told of: one that we changed ourselves.
+    /// Settles a subscription that nobody told of, one that we changed ourselves, under its lease, which is given back.
     ///
     /// # Errors
-    /// As [`Settler::settle`]; `Busy` while another does.
-    pub async fn look_at_subscription(
+    /// As [`Settler::settle`].
+    pub async fn look_under(
         &self,
         owner: &Owner,
         id: &str,
+        lease: &Lease,
     ) -> Result<Settled, SettleError> {
-        let lease = self.take(owner, id).await?;
-        let under = Under { subscription: Some(&lease), job: None };
+        let under = Under { subscription: Some(lease), job: None };
         let settled = self.subscription(owner, id, None, under).await;
-        self.let_go(&lease, &settled).await;
+        self.let_go(lease).await;
         settled
     }
 
@@ -231,21 +233,24 @@ impl Settler {
         let lease = self.take(owner, id).await?;
         let under = Under { subscription: Some(&lease), job: Some(job) };
         let settled = self.subscription(owner, id, None, under).await;
-        self.let_go(&lease, &settled).await;
+        self.let_go(&lease).await;
         settled
     }
 
-    /// The right to settle a subscription.
-    async fn take(&self, owner: &Owner, id: &str) -> Result<Lease, SettleError> {
+    /// The right to settle a subscription, and to change it where nobody may settle it in between.
+    ///
+    /// # Errors
+    /// `Busy` while another has it; when the database cannot be asked.
+    pub async fn take(&self, owner: &Owner, id: &str) -> Result<Lease, SettleError> {
         let name = owner.lease_name(&format!("subscription/{id}"));
         self.store.lease(&name, self.lease_ms).await?.ok_or(SettleError::Busy)
     }
 
     /// Gives a lease back where no change did.
-    async fn let_go<T>(&self, lease: &Lease, outcome: &Result<T, SettleError>) {
+    pub async fn let_go(&self, lease: &Lease) {
         // Mostly it went with the change already. One that cannot be given back ends by itself.
         if let Err(error) = self.store.release(lease).await {
-            tracing::debug!(%error, is_settled = outcome.is_ok(), "a lease is left to end");
+            tracing::debug!(%error, "a lease is left to end");
         }
     }
 

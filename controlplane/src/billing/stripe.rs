@@ -52,8 +52,8 @@ pub use rights::{Access, RIGHTS, Right, WebhookEndpoint};
 pub use secret::{KeyError, SecretKey, SecretKeys};
 pub use subscriptions::{
     Anchor, Cancellation, Invoice, InvoiceLine, InvoiceQuery, ItemChange, PauseCollection,
-    PreviewDetails, PreviewRequest, Subscription, SubscriptionItem, SubscriptionQuery,
-    SubscriptionUpdate,
+    PendingUpdate, PreviewDetails, PreviewRequest, Subscription, SubscriptionItem,
+    SubscriptionQuery, SubscriptionUpdate,
 };
 
 use serde::{Deserialize, Deserializer, Serialize};

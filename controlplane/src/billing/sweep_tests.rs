@@ -72,8 +72,15 @@ fn what_differs_is_worth_settling() {
         StripeSubscription { price_id: Some("price_2".to_owned()), ..same.clone() },
         StripeSubscription { period_end_ms: Some(1), ..same.clone() },
         StripeSubscription { cancel_at_ms: Some(1), ..same.clone() },
+        StripeSubscription { upgrade_until_ms: Some(1), ..same.clone() },
     ];
     for row in differing {
         assert!(is_worth_settling(Some(&row), &fetched), "{row:?}");
     }
+    let mut begun = fetched.clone();
+    begun.metadata.insert("payfence_waits".to_owned(), "price_0 price_1 2".to_owned());
+    assert!(is_worth_settling(Some(&same), &begun), "a move that nobody ended");
+    begun.status = "canceled".to_owned();
+    let over = StripeSubscription { stripe_status: "canceled".to_owned(), ..same };
+    assert!(!is_worth_settling(Some(&over), &begun), "of one that is over nothing can be changed");
 }

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::api::endpoints::subscriptions::view_of;
+use crate::api::endpoints::subscriptions::view::plain_view_of;
 use crate::api::time::{shown, shown_opt};
 use crate::storage::{Subscription, Token};
 
@@ -207,7 +207,7 @@ impl Event {
     #[must_use]
     pub(super) fn about(kind: EventKind, row: &Subscription, more: Map<String, Json>) -> Self {
         let mut data = more;
-        let view = serde_json::to_value(view_of(row)).unwrap_or_default();
+        let view = plain_view_of(row);
         data.insert("subscription".to_owned(), view);
         Self { kind, subscription_id: Some(row.id.clone()), data: Json::Object(data) }
     }

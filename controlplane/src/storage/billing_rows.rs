@@ -2,8 +2,8 @@
 //!
 //! In: what the database holds. Out: plain structs.
 //! Always holds: each row that names something of Stripe carries its mode, `test` or `live`, and, where that may be replaced by
-//! another, the connected account that has it; what opens a claim is kept as a
-//! hash and left out of the audit log. Times are Unix milliseconds, `settings`, `terms`, `drift` and `facts` are JSON text.
+//! another, the connected account that has it; what opens a claim is kept as a hash and left out of the audit log, as is the page on
+//! which an invoice is paid. Times are Unix milliseconds, `settings`, `terms`, `drift`, `facts` and `unpaid_invoice` are JSON text.
 
 use sea_orm::ActiveModelBehavior;
 use serde_json::Value as Json;
@@ -56,6 +56,10 @@ rows! {
         period_end_ms: Option<i64>,
         cancel_at_ms: Option<i64>,
         pending_plan_id: Option<String>,
+        upgrade_plan_id: Option<String>,
+        upgrade_until_ms: Option<i64>,
+        #[serde(skip)]
+        unpaid_invoice: Option<String>,
         mailed_attempt: Option<String>,
         facts: String,
         fetched_at_ms: i64,

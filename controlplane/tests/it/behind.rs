@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tempfile::tempdir;
+use tempfile::{TempDir, tempdir};
 
+use super::client::Client;
 use super::place::Place;
-use super::samples;
+use super::samples::{self, Ids};
 use super::sync::another_token;
-use super::sync_node::{Node, Serving, issue, until};
+use super::sync_node::{Issued, Node, Serving, issue, until};
 use crate::sync::bounds::Bounds;
 use crate::sync::changes::Encoded;
 use crate::sync::feed::Feed;
@@ -33,16 +34,33 @@ const FORGETFUL: Bounds = Bounds {
 /// More than any case's bound.
 const CHANGES: usize = 10;
 
+/// A control plane that keeps nothing, a node that has its base, and one that is still to come.
+struct Forgetting {
+    owner: Client,
+    ids: Ids,
+    serving: Serving,
+    early: Node,
+    late: Issued,
+    folders: [TempDir; 2],
+}
+
+impl Forgetting {
+    async fn begin(place: &Place) -> Self {
+        let owner = place.owner().await;
+        let ids = samples::make(&owner).await;
+        let first = another_token(&owner, &ids).await;
+        let (early, late) = (issue(&owner, place, "n1").await, issue(&owner, place, "n2").await);
+        let serving = Serving::within(place, FORGETFUL).await;
+        let folders = [tempdir().unwrap(), tempdir().unwrap()];
+        let early = Node::start(&[&serving.url], &early.token, 1, folders[0].path());
+        early.wait("the base", |node| node.token(&first) == Some(false)).await;
+        Self { owner, ids, serving, early, late, folders }
+    }
+}
+
 /// The defect that this file began with: what follows the base is no longer in memory, and the base is the one the node has.
 pub async fn a_node_follows_from_a_base_that_changes_have_left_behind(place: Place) {
-    let owner = place.owner().await;
-    let ids = samples::make(&owner).await;
-    let first = another_token(&owner, &ids).await;
-    let (early, late) = (issue(&owner, &place, "n1").await, issue(&owner, &place, "n2").await);
-    let serving = Serving::within(&place, FORGETFUL).await;
-    let folders = [tempdir().unwrap(), tempdir().unwrap()];
-    let early = Node::start(&[&serving.url], &early.token, 1, folders[0].path());
-    early.wait("the base", |node| node.token(&first) == Some(false)).await;
+    let Forgetting { owner, ids, serving, early, late, folders } = Forgetting::begin(&place).await;
     let body = json!({ "subscription_id": ids["subscription_id"] });
     let revoked = owner.post("/v1/tokens", body).await.expect(201);
     let text = revoked.json["secret"].as_str().unwrap().to_owned();
@@ -66,15 +84,8 @@ pub async fn a_node_follows_from_a_base_that_changes_have_left_behind(place: Pla
 
 /// The entries after the base are pruned, too: what is there is of no use, and another is made.
 pub async fn a_node_whose_changes_are_forgotten_takes_a_newer_base(place: Place) {
-    let owner = place.owner().await;
-    let ids = samples::make(&owner).await;
-    let first = another_token(&owner, &ids).await;
-    let (early, late) = (issue(&owner, &place, "n1").await, issue(&owner, &place, "n2").await);
-    let serving = Serving::within(&place, FORGETFUL).await;
-    let folders = [tempdir().unwrap(), tempdir().unwrap()];
-    let early = Node::start(&[&serving.url], &early.token, 1, folders[0].path());
-    early.wait("the base", |node| node.token(&first) == Some(false)).await;
-    let mut last = first;
+    let Forgetting { owner, ids, serving, early, late, folders } = Forgetting::begin(&place).await;
+    let mut last = String::new();
     for _ in 0..CHANGES {
         last = another_token(&owner, &ids).await;
     }

@@ -315,7 +315,8 @@ pub async fn each_plans_meter_is_told_what_was_used_under_it(place: Place) {
     let owner =
         Owner { account_id: at.account.clone(), mode: Mode::Test, stripe_account: account.clone() };
     let settler = &at.shop.billing.settler;
-    settler.look_at_subscription(&owner, &paid.stripe_id).await.unwrap();
+    let lease = settler.take(&owner, &paid.stripe_id).await.unwrap();
+    settler.look_under(&owner, &paid.stripe_id, &lease).await.unwrap();
     at.tell().await;
     expected.push((large.clone(), 2_000, 2_100, "sent".to_owned()));
     assert_eq!(at.told_to().await, expected);

@@ -42,7 +42,7 @@ impl Front {
     }
 
     /// What a plan is in the connected account, once it was asked for by the pricing page.
-    async fn begin_with(&self, plan: &str) -> (String, String) {
+    pub async fn begin_with(&self, plan: &str) -> (String, String) {
         self.submit("/pay/shop/checkout", &format!("plan={plan}")).await.expect(200);
         let newest = self.owner.get("/v1/checkouts?limit=1").await.expect(200);
         let text = |name: &str| newest.json["data"][0][name].as_str().unwrap().to_owned();

@@ -26,6 +26,7 @@ mod ended;
 mod engine;
 mod entitlements;
 mod expiry;
+mod fees;
 mod flows;
 mod front;
 mod guesses;
@@ -49,8 +50,10 @@ mod parts;
 mod place;
 #[allow(dead_code, reason = "the tests of payfence need more of it")]
 mod postgres;
+mod previews;
 mod quota;
 mod reconcile;
+mod reversals;
 mod revoked;
 mod roles;
 mod samples;
@@ -70,6 +73,7 @@ mod sync_node;
 mod tenancy;
 mod tls;
 mod undertakings;
+mod upgrades;
 mod usage;
 mod webhooks;
 
@@ -176,7 +180,22 @@ cases! {
         another_way_down_costs_nothing,
         a_downgrade_at_stripe_was_credited,
         a_price_that_is_gone_is_waited_for,
-        a_move_up_is_done_again;
+        a_move_up_is_done_again,
+        a_move_up_that_is_refused_is_put_back_wherever_it_breaks_off;
+    upgrades:
+        one_that_is_not_paid_at_once_waits,
+        one_that_is_never_paid_is_given_up,
+        the_newest_wish_counts,
+        one_that_waits_ends_with_the_subscription,
+        one_that_is_refused_ends_no_downgrade,
+        what_stripe_has_is_shown;
+    previews:
+        each_is_what_the_invoice_asks_for;
+    fees:
+        a_sites_own_comes_before_the_accounts,
+        what_is_no_share_is_refused;
+    reversals:
+        refunds_and_disputes_are_listed;
     drift:
         what_was_changed_at_stripe_is_found_and_mended;
     caps:

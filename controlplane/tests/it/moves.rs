@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use stripe_sandbox::{Fault, Outcome, Planned};
+use stripe_sandbox::{Card, Fault, Outcome, Planned};
 
 use super::money::{DAY, MONTH, Shop};
 use super::place::Place;
 use super::story::{BEGAN_S, Stopped};
 use crate::billing::BillingError;
-use crate::billing::change::{Bought, Preview, When, find};
+use crate::billing::change::{Bought, Moved, Preview, When, find};
 
 /// What plans cost, in the order of what they allow: small, middle, large, huge.
 const AMOUNTS: [i64; 4] = [500, 900, 2_000, 6_000];
@@ -75,14 +75,14 @@ impl Moving {
         let preview = self.preview(to).await;
         assert_eq!(preview.when, when);
         for _ in 0..2 {
-            assert_eq!(self.try_go(to, Some(preview.at_s)).await.unwrap(), when);
+            assert_eq!(self.try_go(to, Some(preview.at_s)).await.unwrap(), Moved::Done(when));
         }
         let due = preview.invoice.map_or(0, |invoice| invoice.amount_due);
         assert_eq!(self.invoiced().iter().sum::<i64>() - before, due, "as previewed");
         self.shop.tell_all().await;
     }
 
-    async fn try_go(&self, to: usize, at_s: Option<i64>) -> Result<When, BillingError> {
+    async fn try_go(&self, to: usize, at_s: Option<i64>) -> Result<Moved, BillingError> {
         self.bought().await.move_to(&self.shop.billing, &self.plans[to], at_s).await
     }
 
@@ -99,6 +99,13 @@ impl Moving {
         let mut all = self.shop.sandbox.objects(&self.shop.stripe_account, "invoice");
         all.sort_by_key(|one| one["created"].as_i64());
         all.iter().map(|one| one["total"].as_i64().unwrap()).collect()
+    }
+
+    /// What was charged, in all.
+    fn charged(&self) -> i64 {
+        let charges = self.shop.sandbox.objects(&self.shop.stripe_account, "charge");
+        let paid = charges.iter().filter(|charge| charge["paid"] == true);
+        paid.map(|charge| charge["amount"].as_i64().unwrap()).sum()
     }
 
     /// The share of an amount that the period has left, as Stripe rounds it.
@@ -218,4 +225,49 @@ pub async fn a_move_up_is_done_again(place: Place) {
         at.forward(MONTH).await;
         assert_eq!(at.plans().await, (LARGE, None));
     }
+}
+
+/// The process may lose Stripe at any call of a move up that the card does not pay: what waited waits again once all is told, and
+/// nothing is charged.
+pub async fn a_move_up_that_is_refused_is_put_back_wherever_it_breaks_off(place: Place) {
+    let at = Moving::open(&place).await;
+    let account = at.shop.stripe_account.clone();
+    let subscription = at.shop.known().await.stripe_id;
+    let fetched = at.shop.sandbox.object(&account, "subscription", &subscription).unwrap();
+    let customer = fetched["customer"].as_str().unwrap().to_owned();
+    let paid = || {
+        let charges = at.shop.sandbox.objects(&account, "charge");
+        charges.iter().filter(|charge| charge["paid"] == true).count()
+    };
+    at.go(SMALL, When::PeriodEnd).await;
+    let mut broken = 0;
+    for fault in [Fault::ErrorBefore, Fault::ErrorAfter, Fault::ResetAfter] {
+        for skipped in 0.. {
+            at.shop.sandbox.set_card(&account, &customer, Card::Declined).unwrap();
+            let before = at.shop.sandbox.faults_made();
+            let away = Planned { after: skipped, ..Planned::next(fault.clone(), "", 2) };
+            at.shop.sandbox.plan_fault(away);
+            let outcome = at.try_go(HUGE, None).await;
+            at.shop.sandbox.clear_faults();
+            at.shop.tell_all().await;
+            at.shop.tell_all().await;
+            assert!(outcome.is_err(), "{fault:?} after {skipped}: {outcome:?}");
+            assert_eq!(at.plans().await, (LARGE, Some(SMALL)), "{fault:?} after {skipped}");
+            let known = at.shop.known().await;
+            assert_eq!((known.upgrade_plan_id, known.unpaid_invoice), (None, None));
+            assert_eq!(paid(), 1, "{fault:?} after {skipped}");
+            if at.shop.sandbox.faults_made() == before {
+                assert!(matches!(&outcome, Err(BillingError::PaymentRefused(_))), "{outcome:?}");
+                break;
+            }
+            broken += 1;
+        }
+    }
+    assert!(broken > 15, "{broken} calls of a move up");
+    at.shop.sandbox.set_card(&account, &customer, Card::Good).unwrap();
+    let due = at.up(LARGE, HUGE).await;
+    let before = at.charged();
+    at.try_go(HUGE, None).await.unwrap();
+    at.shop.tell_all().await;
+    assert_eq!((at.plans().await, at.charged() - before), ((HUGE, None), due));
 }

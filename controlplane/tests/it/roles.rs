@@ -86,6 +86,7 @@ const RIGHTS: &[(&str, &str, &[&str])] = &[
             "list_stripe_events",
             "get_stripe_event",
             "list_stripe_sweeps",
+            "list_reversals",
             "list_subscriptions",
             "get_subscription",
             "list_adjustments",

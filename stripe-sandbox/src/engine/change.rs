@@ -222,21 +222,25 @@ fn share_line(item: &Value, when: i64, period: (i64, i64), words: &str) -> Optio
 pub fn carry_out(
     state: &mut State,
     account: &str,
-    plan: Plan,
+    mut plan: Plan,
     behavior: Behavior,
 ) -> Result<Value, StripeError> {
     let id = text(&plan.subscription, "id").to_owned();
-    let old = state.must(account, "subscription", &id)?;
     let due: i64 = plan.lines.iter().map(|line| line.amount).sum();
+    if behavior == Behavior::Error && plan.invoice_now && due > 0 {
+        let old = state.must(account, "subscription", &id)?;
+        subscribe::would_pay(state, account, &old)?;
+    }
+    // Of two changes the second replaces one that waits, and the invoice of that is void.
+    drop_pending(state, account, &id)?;
+    plan.subscription["pending_update"] = Value::Null;
+    let old = state.must(account, "subscription", &id)?;
     if !plan.invoice_now {
         for line in &plan.lines {
             let pending = line.to_pending(state, &plan.subscription);
             state.create(account, "invoiceitem.created", &pending)?;
         }
         return finish(state, account, &plan.subscription, plan.resets);
-    }
-    if behavior == Behavior::Error && due > 0 {
-        subscribe::would_pay(state, account, &old)?;
     }
     let waits = behavior == Behavior::Pending && due > 0;
     let draft = Draft {
@@ -288,8 +292,11 @@ fn wait_for_payment(
 ) -> Result<(), StripeError> {
     let mut waiting = old.clone();
     waiting["latest_invoice"] = json!(invoice);
+    let trial_end = at(old, "trial_end").as_i64().filter(|end| *end > state.moment);
+    let ends = [Some(subscribe::period_of(old).1), trial_end].into_iter().flatten();
+    let expires = ends.fold(state.moment + PENDING_S, i64::min);
     waiting["pending_update"] = json!({
-        "billing_cycle_anchor": at(new, "billing_cycle_anchor"), "expires_at": state.moment + PENDING_S,
+        "billing_cycle_anchor": at(new, "billing_cycle_anchor"), "expires_at": expires,
         "subscription_items": at(new, "items.data"), "trial_end": null, "trial_from_plan": null,
         "_invoice": invoice, "_subscription": new,
     });
@@ -336,14 +343,39 @@ pub fn apply_pending(
 /// # Errors
 /// A full table.
 pub fn pending_expires(state: &mut State, account: &str, id: &str) -> Result<(), StripeError> {
-    let Some(mut subscription) = state.get(account, "subscription", id) else { return Ok(()) };
+    let Some(subscription) = state.get(account, "subscription", id) else { return Ok(()) };
     let expires = at(&subscription, "pending_update.expires_at").as_i64();
     if expires.is_none_or(|at| at > state.moment) {
         return Ok(());
     }
-    let invoice = text(&subscription, "pending_update._invoice").to_owned();
+    drop_pending(state, account, id)
+}
+
+/// Forgets a pending update, if there is one; its invoice is void.
+fn drop_pending(state: &mut State, account: &str, id: &str) -> Result<(), StripeError> {
+    let subscription = state.must(account, "subscription", id)?;
+    match text(&subscription, "pending_update._invoice") {
+        "" => Ok(()),
+        invoice => invoicing::give_up(state, account, invoice, "void").map(drop),
+    }
+}
+
+/// An invoice was voided: the pending update that waited for it is forgotten.
+///
+/// # Errors
+/// A full table.
+pub fn invoice_voided(
+    state: &mut State,
+    account: &str,
+    invoice: &Value,
+) -> Result<(), StripeError> {
+    let mut subscription = invoicing::subscription_of(state, account, invoice);
+    if subscription.is_null()
+        || text(&subscription, "pending_update._invoice") != text(invoice, "id")
+    {
+        return Ok(());
+    }
     subscription["pending_update"] = Value::Null;
     state.put(account, &subscription)?;
-    invoicing::give_up(state, account, &invoice, "void")?;
     state.emit(account, "customer.subscription.pending_update_expired", &subscription)
 }

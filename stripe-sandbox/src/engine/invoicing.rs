@@ -5,7 +5,7 @@
 //! taxes that are not in them; a negative total goes to the customer's balance, which the next invoice draws on.
 
 use super::lines::{self, Line};
-use super::{money, payments, settle, tax, usage};
+use super::{change, money, payments, settle, tax, usage};
 use crate::agenda::Due;
 use crate::error::StripeError;
 use crate::json::{at, entries, flag, int, or_null, text};
@@ -254,5 +254,8 @@ pub fn give_up(
         payments::cancel(state, account, &invoice)?;
     }
     state.change(account, event, &invoice)?;
+    if status == "void" {
+        change::invoice_voided(state, account, &invoice)?;
+    }
     Ok(invoice)
 }

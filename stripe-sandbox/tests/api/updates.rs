@@ -148,18 +148,75 @@ async fn a_change_whose_payment_fails_fares_as_it_was_asked_to() {
     }
 }
 
+impl Changed {
+    /// Moves to a price with a card that is declined; the subscription, which waits.
+    async fn wait_for(&self, price: &str) -> Value {
+        let subscription = self.world.subscription(&self.subscription).await;
+        let customer = subscription["customer"].as_str().expect("a customer");
+        self.world.sandbox.set_card("", customer, Card::Declined).expect("a customer");
+        let form = format!(
+            "items[0][id]={}&items[0][price]={price}&proration_behavior=always_invoice&payment_behavior=pending_if_incomplete",
+            self.item
+        );
+        self.world.post(&format!("/v1/subscriptions/{}", self.subscription), &form).await
+    }
+
+    /// The price, whether a change waits, the status of an invoice.
+    async fn stands(&self, invoice: &str) -> (String, bool, String) {
+        let found = self.world.subscription(&self.subscription).await;
+        let invoice = self.world.get(&format!("/v1/invoices/{invoice}"), "").await;
+        let price = id(&found["items"]["data"][0]["price"]);
+        let status = invoice["status"].as_str().expect("a status").to_owned();
+        (price, found["pending_update"].is_object(), status)
+    }
+}
+
+#[tokio::test]
+async fn a_pending_update_goes_with_its_invoice() {
+    let changed = half_way().await;
+    let before = changed.stands(&latest(&changed.wait_for(&changed.dear).await)).await.0;
+    // Another change takes its place, and the invoice of the first is void.
+    let first = latest(&changed.world.subscription(&changed.subscription).await);
+    let waiting = changed.wait_for(&changed.year).await;
+    assert_eq!(changed.stands(&first).await, (before.clone(), true, "void".to_owned()));
+    let second = latest(&waiting);
+    assert_ne!(first, second);
+    // Whoever voids the invoice takes the change back.
+    changed.world.post(&format!("/v1/invoices/{second}/void"), "").await;
+    assert_eq!(changed.stands(&second).await, (before.clone(), false, "void".to_owned()));
+    let told = changed.world.told();
+    let kind = "customer.subscription.pending_update_expired";
+    assert_eq!(told.iter().filter(|told| *told == kind).count(), 2);
+    // So does a change that bills nothing.
+    let third = latest(&changed.wait_for(&changed.dear).await);
+    let form =
+        format!("items[0][id]={}&items[0][price]={before}&proration_behavior=none", changed.item);
+    changed.world.post(&format!("/v1/subscriptions/{}", changed.subscription), &form).await;
+    assert_eq!(changed.stands(&third).await, (before, false, "void".to_owned()));
+}
+
+#[tokio::test]
+async fn a_pending_update_does_not_outlast_the_period() {
+    let changed = half_way().await;
+    let (_, end) = period(&changed.world.subscription(&changed.subscription).await);
+    changed.world.sandbox.advance_to(end - 3600);
+    let waiting = changed.wait_for(&changed.dear).await;
+    assert_eq!(waiting["pending_update"]["expires_at"], end);
+    let invoice = latest(&waiting);
+    let before = changed.stands(&invoice).await.0;
+    changed.world.pass(3600);
+    assert_eq!(changed.stands(&invoice).await, (before, false, "void".to_owned()));
+}
+
+fn latest(subscription: &Value) -> String {
+    subscription["latest_invoice"].as_str().expect("an invoice").to_owned()
+}
+
 #[tokio::test]
 async fn a_pending_update_that_is_not_paid_is_forgotten() {
-    let Changed { world, subscription, item, dear, .. } = half_way().await;
-    let customer = world.subscription(&subscription).await["customer"]
-        .as_str()
-        .expect("a customer")
-        .to_owned();
-    world.sandbox.set_card("", &customer, Card::Declined).expect("a customer");
-    let form = format!(
-        "items[0][id]={item}&items[0][price]={dear}&proration_behavior=always_invoice&payment_behavior=pending_if_incomplete"
-    );
-    world.post(&format!("/v1/subscriptions/{subscription}"), &form).await;
+    let changed = half_way().await;
+    changed.wait_for(&changed.dear).await;
+    let Changed { world, subscription, .. } = changed;
     world.pass(23 * 3600 + 1);
     let found =
         world.get(&format!("/v1/subscriptions/{subscription}"), "expand[]=latest_invoice").await;

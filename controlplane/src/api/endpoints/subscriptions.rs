@@ -1,6 +1,6 @@
 //! Subscriptions: what their endpoints share.
 //!
-//! In: rows and drafts. Out: views, checks.
+//! In: rows and drafts. Out: drafts, checks.
 //! Always holds: site, customer and reference stay, since use is counted under them; plan and site belong together.
 
 pub mod archive;
@@ -14,13 +14,14 @@ pub mod portal;
 pub mod preview;
 pub mod resume;
 pub mod update;
+pub mod view;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::fields::{check_reference, instant_ms};
 use crate::api::problem::{Problem, is_taken};
-use crate::api::time::{shown, shown_opt};
+use crate::api::time::shown_opt;
 use crate::domain::policy_text::Fault;
 use crate::notify::{Event, enqueue};
 use crate::storage::{Change, Plan, StorageError, Subscription};
@@ -86,23 +87,6 @@ pub struct SubscriptionDraft {
     pub period_anchor: Option<String>,
 }
 
-/// A subscription as it is shown.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct SubscriptionView {
-    /// Its id.
-    id: String,
-    #[serde(flatten)]
-    draft: SubscriptionDraft,
-    /// Since when it is archived.
-    archived_at: Option<String>,
-    /// Grows with every change.
-    version: i64,
-    /// When it was made.
-    created_at: String,
-    /// When it was changed last.
-    updated_at: String,
-}
-
 /// What a row says.
 #[must_use]
 pub fn draft_of(row: &Subscription) -> SubscriptionDraft {
@@ -114,19 +98,6 @@ pub fn draft_of(row: &Subscription) -> SubscriptionDraft {
         status: SubscriptionStatus::of(&row.status),
         past_due_since: shown_opt(row.past_due_since_ms),
         period_anchor: shown_opt(row.period_anchor_ms),
-    }
-}
-
-/// A subscription as it is shown.
-#[must_use]
-pub fn view_of(row: &Subscription) -> SubscriptionView {
-    SubscriptionView {
-        id: row.id.clone(),
-        draft: draft_of(row),
-        archived_at: shown_opt(row.archived_at_ms),
-        version: row.version,
-        created_at: shown(row.created_at_ms),
-        updated_at: shown(row.updated_at_ms),
     }
 }
 

@@ -3,9 +3,10 @@
 //! In: a plan of the same site. Out: Stripe's invoice as it would be; the same at Stripe, written down here.
 //! Always holds: a plan that allows as much or more counts at once, one that allows less from the period's end, so nobody is blocked by
 //! it in the middle; what is left of a period is paid once. A smaller price is put there without a credit, so while it waits, what was
-//! paid is another price. Stripe keeps which ([`PAID`]), in the call that puts the smaller one there; moves up are reckoned from it.
+//! paid is another price. Stripe keeps which ([`waiting`]), in the call that puts the smaller one there; moves up are reckoned from it.
+//! A move up counts when it is paid; until then, and where it never is, everything stays as it was, a smaller plan that waits included.
 
-use std::collections::BTreeMap;
+use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
 use super::{Bought, When, is_over};
 use crate::billing::catalogue::{self, Offer};
@@ -16,14 +17,11 @@ use crate::billing::stripe::{
     Invoice, InvoiceLine, ItemChange, PreviewDetails, PreviewRequest, Subscription as Fetched,
     SubscriptionItem, SubscriptionUpdate,
 };
-use crate::billing::{Billing, BillingError, BillingResult};
+use crate::billing::waiting::{self, Notes, paid_price, parts, waiting_price};
+use crate::billing::{Billing, BillingError, BillingResult, calls};
 use crate::domain::site::PlanDraft;
 use crate::ids::new_id;
-use crate::storage::{Plan, PlanPrice, Tenant};
-
-/// The metadata of a subscription that waits for a smaller price: the price that was paid, the one that took its place without a
-/// credit, the second until which the first was paid; with spaces between. Of another price or period it says nothing.
-const PAID: &str = "payfence_paid";
+use crate::storage::{Lease, Plan, PlanPrice, StripeSubscription, Tenant, column};
 
 /// What moving to a plan would do.
 #[derive(Clone, Debug)]
@@ -36,12 +34,22 @@ pub struct Preview {
     pub at_s: i64,
 }
 
+/// What came of a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// It is done, and counts then.
+    Done(When),
+    /// It waits for its payment, which was refused or wants a word with the card's holder; until then nothing has changed.
+    Unpaid,
+}
+
 /// What is needed to move to a plan.
 struct Move {
     when: When,
     price: PlanPrice,
     items: Vec<ItemChange>,
     way: Way,
+    fetched: Fetched,
 }
 
 /// How it is paid.
@@ -50,10 +58,17 @@ enum Way {
     Done,
     /// What is left of the period is billed at once.
     Invoiced,
-    /// What is left of the period is paid; [`PAID`] as it is to be, empty for none.
-    Free(String),
-    /// The same as invoiced, after the parts that were paid are put back, and their price.
-    Restored(Vec<ItemChange>, String),
+    /// What is left of the period is paid; what is noted of it.
+    Free(Notes),
+    /// The same as invoiced, after what was paid is put back in the place of what waits.
+    Restored(Restored),
+}
+
+/// What was paid, to be put back.
+struct Restored {
+    items: Vec<ItemChange>,
+    price_id: String,
+    notes: Notes,
 }
 
 impl Bought {
@@ -63,13 +78,17 @@ impl Bought {
     /// When the plan is none that can be moved to, or Stripe or the database cannot be asked.
     pub async fn preview(&self, billing: &Billing, plan_id: &str) -> BillingResult<Preview> {
         let to = self.plan_move(billing, plan_id).await?;
+        if matches!(to.way, Way::Invoiced | Way::Restored(_)) {
+            // An invoice that begins a period anew has what was used until then, and the move itself tells it first.
+            self.tell_left(billing).await?;
+        }
         let at_s = billing.store.world().now_ms() / 1_000;
         let invoice = match to.way {
             Way::Done | Way::Free(_) => None,
             Way::Invoiced => Some(self.invoice_of(billing, to.items, at_s).await?),
-            Way::Restored(paid, _) => {
+            Way::Restored(paid) => {
                 let toward = self.invoice_of(billing, to.items, at_s).await?;
-                let back = self.invoice_of(billing, paid, at_s).await?;
+                let back = self.invoice_of(billing, paid.items, at_s).await?;
                 Some(reckoned_from(toward, back))
             }
         };
@@ -95,49 +114,144 @@ impl Bought {
         Ok(billing.stripe.preview_invoice(&self.scope, &request, &key).await?)
     }
 
-    /// Moves to another plan of the same site; with the moment of a preview, for what that said.
+    /// Moves to another plan of the same site; with the moment of a preview, for what that said. A move that waits for its payment is
+    /// given up for it.
     ///
     /// # Errors
-    /// As [`Bought::preview`]; when the payment is refused. Done again, it goes on.
+    /// As [`Bought::preview`]; when the payment is refused while a smaller plan waits, which goes on waiting. Done again, it goes on.
     pub async fn move_to(
         &self,
         billing: &Billing,
         plan_id: &str,
         at_s: Option<i64>,
-    ) -> BillingResult<When> {
+    ) -> BillingResult<Moved> {
         let to = self.plan_move(billing, plan_id).await?;
         if !matches!(to.way, Way::Done) {
             self.tell_left(billing).await?;
         }
+        if matches!(to.way, Way::Restored(_)) {
+            let lease = self.alone(billing).await?;
+            let done = self.move_from_paid(billing, plan_id, at_s, &lease).await;
+            if done.is_err() {
+                // What was begun is put back by whoever looks next.
+                billing.settler.let_go(&lease).await;
+            }
+            return done;
+        }
         let (what, price_id) = (format!("move/{plan_id}"), to.price.price_id.as_deref());
-        let mut items = to.items;
-        let is_invoiced = match to.way {
-            Way::Done => false,
-            Way::Invoiced => true,
-            Way::Free(note) => {
-                self.put(billing, &what, items.clone(), price_id, note).await?;
-                false
-            }
-            Way::Restored(paid, paid_price) => {
-                let (what, price_id) = (format!("restore/{plan_id}"), Some(paid_price.as_str()));
-                self.put(billing, &what, paid, price_id, String::new()).await?;
-                items = parts(&self.fetch(billing).await?, &to.price);
-                true
-            }
-        };
-        if is_invoiced {
-            let request = SubscriptionUpdate {
-                items,
-                proration_behavior: Some("always_invoice".to_owned()),
-                proration_date: at_s,
-                // A plan that is not paid for is not given: the change waits at Stripe for its payment.
-                payment_behavior: Some("pending_if_incomplete".to_owned()),
-                ..SubscriptionUpdate::default()
-            };
-            self.update(billing, &what, &request, |fetched| has(fetched, price_id)).await?;
+        self.replace_waiting(billing, &to.fetched, &what).await?;
+        match to.way {
+            Way::Done | Way::Restored(_) => {}
+            Way::Invoiced => self.bill(billing, &what, to.items, price_id, at_s).await?,
+            Way::Free(notes) => self.put(billing, &what, to.items, price_id, notes).await?,
         }
         self.look(billing).await?;
-        Ok(to.when)
+        self.outcome(billing, plan_id, &to.price, to.when).await
+    }
+
+    /// Moves up while a smaller plan waits, under the subscription's lease: whoever found what was paid in its place meanwhile would put
+    /// the smaller one back. Where the move is not paid, looking does that.
+    async fn move_from_paid(
+        &self,
+        billing: &Billing,
+        plan_id: &str,
+        at_s: Option<i64>,
+        lease: &Lease,
+    ) -> BillingResult<Moved> {
+        let to = self.plan_move(billing, plan_id).await?;
+        let Way::Restored(paid) = to.way else { return Err(meanwhile()) };
+        let (what, price_id) = (format!("move/{plan_id}"), to.price.price_id.as_deref());
+        self.replace_waiting(billing, &to.fetched, &what).await?;
+        let restore = format!("restore/{plan_id}");
+        // Whatever became of the same calls before, it is not there now; Stripe would only say again what it said then.
+        self.forget(billing, &restore).await?;
+        self.forget(billing, &what).await?;
+        self.put(billing, &restore, paid.items, Some(&paid.price_id), paid.notes).await?;
+        let fetched = self.fetch(billing).await?;
+        let is_held = billing.store.extend(lease, billing.settler.lease_ms()).await?;
+        // From anything else than what was paid it would be billed wrongly.
+        if !is_held || !has(&fetched, Some(&paid.price_id)) {
+            return Err(meanwhile());
+        }
+        let items = parts(&fetched, &to.price);
+        self.bill(billing, &what, items, price_id, at_s).await?;
+        self.look_under(billing, lease).await?;
+        self.outcome(billing, plan_id, &to.price, to.when).await
+    }
+
+    /// Gives up a move that waits for its payment, since the newest wish counts; where it is the same one, it is another call.
+    async fn replace_waiting(
+        &self,
+        billing: &Billing,
+        fetched: &Fetched,
+        what: &str,
+    ) -> BillingResult<()> {
+        if fetched.pending_update.is_none() {
+            return Ok(());
+        }
+        if self.give_up(billing, fetched).await? {
+            return self.forget(billing, what).await;
+        }
+        let text = "the move that waited for its payment was paid just now; look at the subscription, and ask again if it is to move still";
+        Err(BillingError::Conflict(text.to_owned()))
+    }
+
+    /// What came of a move, by what was written down of it since.
+    async fn outcome(
+        &self,
+        billing: &Billing,
+        plan_id: &str,
+        price: &PlanPrice,
+        when: When,
+    ) -> BillingResult<Moved> {
+        let tenant = billing.store.tenant(&self.account_id);
+        let known = tenant.one::<StripeSubscription>(|query| {
+            query.filter(column::StripeSubscription::SubscriptionId.eq(self.row.id.as_str()))
+        });
+        let known = known.await?.ok_or(BillingError::NotFound("subscription"))?;
+        if known.price_id == price.price_id {
+            return Ok(Moved::Done(when));
+        }
+        if known.upgrade_plan_id.as_deref() == Some(plan_id) {
+            return Ok(Moved::Unpaid);
+        }
+        if known.pending_plan_id.is_some() {
+            let text = "the payment was refused, or wants a word with the card's holder, so nothing was changed or charged: the plan \
+                        stays, and the smaller plan that waits for the period's end goes on waiting; have the customer change their \
+                        card (POST /v1/subscriptions/{id}/portal) and ask again, or take the smaller plan back first (a change to \
+                        the plan in force), after which a move up can wait a day for its payment";
+            return Err(BillingError::PaymentRefused(text.replace("{id}", &self.row.id)));
+        }
+        // It was asked for before, and Stripe said again what it had said then.
+        self.forget(billing, &format!("move/{plan_id}")).await?;
+        Err(meanwhile())
+    }
+
+    /// Has a call get another key the next time.
+    async fn forget(&self, billing: &Billing, what: &str) -> BillingResult<()> {
+        Ok(calls::forget(&billing.store, &self.account_id, &self.purpose(what)).await?)
+    }
+
+    /// Changes parts at Stripe and bills what is left of the period at once.
+    async fn bill(
+        &self,
+        billing: &Billing,
+        what: &str,
+        items: Vec<ItemChange>,
+        price_id: Option<&str>,
+        at_s: Option<i64>,
+    ) -> BillingResult<()> {
+        let request = SubscriptionUpdate {
+            items,
+            proration_behavior: Some("always_invoice".to_owned()),
+            proration_date: at_s,
+            // A plan that is not paid for is not given: the change waits at Stripe for its payment.
+            payment_behavior: Some("pending_if_incomplete".to_owned()),
+            ..SubscriptionUpdate::default()
+        };
+        let is_there =
+            |fetched: &Fetched| has(fetched, price_id) || fetched.pending_update.is_some();
+        self.update(billing, what, &request, is_there).await
     }
 
     /// Changes parts at Stripe without billing anything, and what is noted of them.
@@ -147,12 +261,12 @@ impl Bought {
         what: &str,
         items: Vec<ItemChange>,
         price_id: Option<&str>,
-        note: String,
+        notes: Notes,
     ) -> BillingResult<()> {
         let request = SubscriptionUpdate {
             items,
             proration_behavior: Some("none".to_owned()),
-            metadata: BTreeMap::from([(PAID.to_owned(), note)]),
+            metadata: notes.metadata(),
             ..SubscriptionUpdate::default()
         };
         self.update(billing, what, &request, |fetched| has(fetched, price_id)).await
@@ -187,11 +301,11 @@ impl Bought {
             self.refuse_shared_meter(&tenant, &fetched, &price).await?;
         }
         let way = match is_done {
-            true => Way::Done,
-            false => self.way(&tenant, &fetched, licensed, (when, &price)).await?,
+            true if !waiting::is_begun(&fetched) => Way::Done,
+            _ => self.way(&tenant, &fetched, licensed, (when, &price)).await?,
         };
         let items = parts(&fetched, &price);
-        Ok(Move { when, price, items, way })
+        Ok(Move { when, price, items, way, fetched })
     }
 
     async fn way(
@@ -202,28 +316,45 @@ impl Bought {
         (when, price): (When, &PlanPrice),
     ) -> BillingResult<Way> {
         let new = price.price_id.as_deref().unwrap_or_default();
-        let paid = paid_price(fetched, licensed);
+        let there = licensed.price.id.as_str();
+        // What a move up that broke off left: what was paid is there, and what waited is to be there again.
+        let waits = waiting_price(fetched);
+        let paid = paid_price(fetched).or_else(|| waits.map(|_| there));
         let end_s = licensed.current_period_end.unwrap_or_default();
         if when == When::PeriodEnd {
-            let paid = paid.unwrap_or(&licensed.price.id);
-            return Ok(Way::Free(format!("{paid} {new} {end_s}")));
+            return Ok(Way::Free(Notes::paid(paid.unwrap_or(there), new, end_s)));
+        }
+        if Some(new) == paid || new == there {
+            return Ok(Way::Free(Notes::default()));
         }
         // Of a trial nothing is paid.
         let Some(paid) = paid.filter(|_| fetched.status != "trialing") else {
             return Ok(Way::Invoiced);
         };
-        if paid == new {
-            return Ok(Way::Free(String::new()));
-        }
-        let row = catalogue::plan_of_price(tenant, paid, self.scope.mode).await?;
-        match row.filter(|row| row.retired_at_ms.is_none()) {
-            Some(row) => Ok(Way::Restored(parts(fetched, &row), paid.to_owned())),
-            None => {
-                let text = "the price that this period was paid at is no longer sold, so what is left of it cannot be credited; move when \
-                            the period is over";
-                Err(BillingError::Conflict(text.to_owned()))
-            }
-        }
+        let waits = waits.unwrap_or(there);
+        let text = "the price that this period was paid at is no longer sold, so what is left of it cannot be credited; move when the \
+                    period is over";
+        let row = self.sold(tenant, paid, text).await?;
+        let text = "the price of the smaller plan that waits is no longer sold, so it could not be put back if the payment were refused; \
+                    take it back first, with a change to the plan in force, and move up then";
+        self.sold(tenant, waits, text).await?;
+        Ok(Way::Restored(Restored {
+            items: parts(fetched, &row),
+            price_id: paid.to_owned(),
+            notes: Notes::waits(waits, paid, end_s),
+        }))
+    }
+
+    /// What a price is of, while it is sold: Stripe puts no other one into a subscription.
+    async fn sold(
+        &self,
+        tenant: &Tenant<'_>,
+        price_id: &str,
+        otherwise: &str,
+    ) -> BillingResult<PlanPrice> {
+        let row = catalogue::plan_of_price(tenant, price_id, self.scope.mode).await?;
+        let row = row.filter(|row| row.retired_at_ms.is_none());
+        row.ok_or_else(|| BillingError::Conflict(otherwise.to_owned()))
     }
 
     async fn refuse_shared_meter(
@@ -273,12 +404,9 @@ fn has(fetched: &Fetched, price_id: Option<&str>) -> bool {
     fetched.licensed().map(|item| item.price.id.as_str()) == price_id
 }
 
-/// The price that the running period was paid at, where a smaller one took its place without a credit.
-fn paid_price<'a>(fetched: &'a Fetched, licensed: &SubscriptionItem) -> Option<&'a str> {
-    let mut note = fetched.metadata.get(PAID)?.split(' ');
-    let (paid, new, end_s) = (note.next()?, note.next()?, note.next()?);
-    let is_now = new == licensed.price.id && end_s.parse().ok() == licensed.current_period_end;
-    is_now.then_some(paid)
+fn meanwhile() -> BillingError {
+    let text = "the subscription was changed at Stripe meanwhile; look at it, and send the request again if it is to move still";
+    BillingError::Conflict(text.to_owned())
 }
 
 /// What would be paid from what was paid to what is wanted: Stripe reckons from the price that is there, which is neither, so the way
@@ -307,25 +435,4 @@ fn reckoned_from(toward: Invoice, back: Invoice) -> Invoice {
         }
     }
     invoice
-}
-
-/// The parts as they are to be; each names the part that it changes, or Stripe would add one.
-fn parts(fetched: &Fetched, price: &PlanPrice) -> Vec<ItemChange> {
-    let licensed = fetched.licensed().map(|item| item.id.clone());
-    let mut items =
-        vec![ItemChange { id: licensed, price: price.price_id.clone(), ..ItemChange::default() }];
-    match (fetched.metered(), &price.metered_price_id) {
-        (None, None) => {}
-        (Some(item), None) => items.push(ItemChange {
-            id: Some(item.id.clone()),
-            deleted: Some(true),
-            ..ItemChange::default()
-        }),
-        (item, Some(metered)) => items.push(ItemChange {
-            id: item.map(|item| item.id.clone()),
-            price: Some(metered.clone()),
-            ..ItemChange::default()
-        }),
-    }
-    items
 }

@@ -9,7 +9,7 @@
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde_json::json;
 
-use super::failure::Failure;
+use super::owed::{self, Owed};
 use super::subscription::{fill, known, overwrite, priced_plan};
 use super::{Owner, SettleError, Settled, Settler, Under, is_missing, state};
 use crate::billing::stripe::{CheckoutSession, Mode, Subscription as Fetched};
@@ -66,7 +66,7 @@ struct Bought<'a> {
     checkout: Checkout,
     session: &'a CheckoutSession,
     fetched: Fetched,
-    failure: Failure,
+    owed: Owed,
 }
 
 impl Settler {
@@ -115,7 +115,7 @@ impl Settler {
         let lease = self.take(owner, id).await?;
         let under = Under { subscription: Some(&lease), job };
         let given = self.give_session(owner, checkout, &session, id, under).await;
-        self.let_go(&lease, &given).await;
+        self.let_go(&lease).await;
         given
     }
 
@@ -147,8 +147,8 @@ impl Settler {
         // Under the lease, or one fetched before another's would be written after it.
         let fetched = self.stripe.subscription(&owner.scope(), id).await?;
         let known = known(&self.store.tenant(&owner.account_id), owner.mode, id).await?;
-        let failure = self.failure(owner, &fetched, known.as_ref()).await?;
-        self.give(owner, Bought { checkout, session, fetched, failure }, under).await
+        let owed = self.owed(owner, &fetched, known.as_ref()).await?;
+        self.give(owner, Bought { checkout, session, fetched, owed }, under).await
     }
 
     /// A subscription that is not known and names a checkout: the session's event was lost, or comes later.
@@ -174,8 +174,8 @@ impl Settler {
         if !is_its || !self.is_paid(owner, &session).await? {
             return Ok(Settled::Nothing(NOT_PAID));
         }
-        let failure = self.failure(owner, &fetched, None).await?;
-        let bought = Bought { checkout, session: &session, fetched, failure };
+        let owed = self.owed(owner, &fetched, None).await?;
+        let bought = Bought { checkout, session: &session, fetched, owed };
         self.give(owner, bought, under).await?;
         Ok(Settled::Written)
     }
@@ -241,7 +241,7 @@ impl Settler {
         let mut change = self.change(owner).await?;
         let before = lock(&change, &bought.checkout).await?;
         let row = match known(&change.tenant(), owner.mode, &bought.fetched.id).await? {
-            Some(_) => overwrite(&mut change, owner, &bought.fetched, bought.failure).await?,
+            Some(_) => overwrite(&mut change, owner, &bought.fetched, &bought.owed).await?,
             None => make(&mut change, owner, &before, &bought).await?,
         };
         let claim_id = claim(&mut change, &before, &row).await?;
@@ -285,7 +285,7 @@ async fn make(
         customer_id,
         reference: id,
         status: status.word(),
-        past_due_since_ms: state::past_due_since_ms(fetched, None, bought.failure.at_s),
+        past_due_since_ms: state::past_due_since_ms(fetched, None, bought.owed.at_s),
         period_anchor_ms: state::anchor_ms(fetched),
         ..Subscription::default()
     };
@@ -298,6 +298,7 @@ async fn make(
         ..StripeSubscription::default()
     };
     fill(&mut facts, fetched);
+    owed::keep(&mut facts, &bought.owed);
     change.insert(facts).await?;
     if let Some(event) = Event::of_subscription(None, &row) {
         notify::enqueue(change, event).await?;

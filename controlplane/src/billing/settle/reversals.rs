@@ -129,7 +129,7 @@ impl Settler {
         let lease = self.take(owner, id).await?;
         let under = Under { subscription: Some(&lease), job: None };
         let settled = self.subscription(owner, id, None, under).await;
-        self.let_go(&lease, &settled).await;
+        self.let_go(&lease).await;
         if settled? == Settled::Nothing(NOT_PAID) {
             return Err(SettleError::TooEarly);
         }

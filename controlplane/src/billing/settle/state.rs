@@ -86,6 +86,12 @@ pub fn cancel_at_ms(fetched: &Fetched) -> Option<i64> {
     fetched.ended_at.or(fetched.cancel_at).map(ms).or_else(at_end)
 }
 
+/// Until when a change waits for its payment, Unix milliseconds; none where none does.
+#[must_use]
+pub fn upgrade_until_ms(fetched: &Fetched) -> Option<i64> {
+    fetched.pending_update.as_ref()?.expires_at.map(ms)
+}
+
 /// Which plan applies: a plan that allows as much or more at once, one that allows less when the period is over, so that
 /// nobody is blocked by it in the middle.
 #[must_use]

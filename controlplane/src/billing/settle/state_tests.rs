@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::{
     Known, PlanChoice, Terms, allows_as_much, anchor_ms, cancel_at_ms, past_due_since_ms, period,
-    plan, status,
+    plan, status, upgrade_until_ms,
 };
 use crate::billing::stripe::Subscription as Fetched;
 use crate::domain::site::PlanDraft;
@@ -70,6 +70,21 @@ fn periods_are_those_of_the_licensed_item_from_stripes_anchor() {
     for (more, expected) in cases {
         assert_eq!(cancel_at_ms(&fetched(more.clone())), expected, "{more}");
     }
+}
+
+#[test]
+fn a_change_that_waits_is_read_by_its_prices_and_its_end() {
+    assert_eq!(upgrade_until_ms(&fetched(json!({ "pending_update": null }))), None);
+    let items =
+        json!([{ "price": { "id": "price_1" } }, { "price": "price_2" }, { "price": null }]);
+    let waits =
+        fetched(json!({ "pending_update": { "expires_at": 1_900, "subscription_items": items } }));
+    assert_eq!(upgrade_until_ms(&waits), Some(1_900_000));
+    let pending = waits.pending_update.unwrap();
+    assert_eq!(pending.price_ids().collect::<Vec<_>>(), ["price_1", "price_2"]);
+    let none =
+        fetched(json!({ "pending_update": { "expires_at": 1, "subscription_items": null } }));
+    assert_eq!(none.pending_update.unwrap().price_ids().count(), 0);
 }
 
 fn quota(requests: u64, per: &str) -> PlanDraft {

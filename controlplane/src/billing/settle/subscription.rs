@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::checkout::CHECKOUT_KEY;
 use super::disputes::{self, is_held};
-use super::failure::Failure;
+use super::owed::{self, Owed};
 use super::state::{self, Known, Terms};
 use super::{Owner, SettleError, Settled, Settler, Under, is_missing, notices};
 use crate::billing::stripe::{Mode, Subscription as Fetched};
@@ -56,7 +56,8 @@ impl Settler {
                 None => Ok(Settled::Nothing("it was not bought here")),
             };
         };
-        let failure = self.failure(owner, &fetched, Some(&facts)).await?;
+        let fetched = self.put_back(owner, fetched).await?;
+        let owed = self.owed(owner, &fetched, Some(&facts)).await?;
         let price = fetched.licensed().map(|item| item.price.id.as_str());
         if facts.price_id.as_deref() != price {
             // What was used under the old plan is its meter's, whoever made the move.
@@ -73,7 +74,7 @@ impl Settler {
         let repaid = self.repaid(owner, &facts.subscription_id, &fetched).await?;
         let mut change = self.change(owner).await?;
         disputes::end(&mut change, &repaid).await?;
-        let written = overwrite(&mut change, owner, &fetched, failure).await?;
+        let written = overwrite(&mut change, owner, &fetched, &owed).await?;
         notices::tell(&mut change, owner, &written, &fetched, &notices).await?;
         under.commit(change).await?;
         Ok(Settled::Written)
@@ -100,7 +101,7 @@ pub(super) async fn overwrite(
     change: &mut Change,
     owner: &Owner,
     fetched: &Fetched,
-    failure: Failure,
+    owed: &Owed,
 ) -> Result<Subscription, SettleError> {
     let missing = || SettleError::Permanent("our row of the subscription is gone".to_owned());
     let facts = known(&change.tenant(), owner.mode, &fetched.id).await?.ok_or_else(missing)?;
@@ -111,16 +112,18 @@ pub(super) async fn overwrite(
     })?;
     let choice = choose_plan(&change.tenant(), &row, &facts, fetched).await?;
     let was_past_due = facts.stripe_status == "past_due";
-    let known_ms = row.past_due_since_ms.filter(|_| was_past_due && !failure.is_another);
+    let known_ms = row.past_due_since_ms.filter(|_| was_past_due && !owed.is_another);
     let mut after = row.clone();
     after.status = status.word();
     after.plan_id = choice.plan_id;
-    after.past_due_since_ms = state::past_due_since_ms(fetched, known_ms, failure.at_s);
+    after.past_due_since_ms = state::past_due_since_ms(fetched, known_ms, owed.at_s);
     // One that Stripe says nothing more of keeps its periods.
     after.period_anchor_ms = state::anchor_ms(fetched).or(row.period_anchor_ms);
     let mut now = facts.clone();
     fill(&mut now, fetched);
     now.pending_plan_id = choice.pending_plan_id;
+    now.upgrade_plan_id = upgrade(&change.tenant(), &row, owner.mode, fetched).await?;
+    owed::keep(&mut now, owed);
     if now != facts {
         now.fetched_at_ms = change.now_ms();
         change.update(&facts, now).await?;
@@ -150,6 +153,7 @@ pub(super) fn fill(row: &mut StripeSubscription, fetched: &Fetched) {
     row.period_start_ms = start_ms.or(row.period_start_ms);
     row.period_end_ms = end_ms.or(row.period_end_ms);
     row.cancel_at_ms = state::cancel_at_ms(fetched);
+    row.upgrade_until_ms = state::upgrade_until_ms(fetched);
     row.facts = json!({
         "customer": fetched.customer,
         "created": fetched.created,
@@ -158,7 +162,6 @@ pub(super) fn fill(row: &mut StripeSubscription, fetched: &Fetched) {
         "cancel_at_period_end": fetched.cancel_at_period_end,
         "ended_at": fetched.ended_at,
         "pause_collection": fetched.pause_collection,
-        "has_pending_update": fetched.pending_update.is_some(),
     })
     .to_string();
 }
@@ -203,14 +206,38 @@ pub(super) async fn priced_plan(
     fetched: &Fetched,
     site_id: &str,
 ) -> Result<Option<String>, StorageError> {
-    let Some(item) = fetched.licensed() else { return Ok(None) };
+    match fetched.licensed() {
+        Some(item) => plan_with(tenant, mode, &[item.price.id.as_str()], site_id).await,
+        None => Ok(None),
+    }
+}
+
+/// The plan of this site that one of these prices is of.
+async fn plan_with(
+    tenant: &Tenant<'_>,
+    mode: Mode,
+    price_ids: &[&str],
+    site_id: &str,
+) -> Result<Option<String>, StorageError> {
     let price = tenant.one::<PlanPrice>(|query| {
         query
-            .filter(column::PlanPrice::PriceId.eq(item.price.id.as_str()))
+            .filter(column::PlanPrice::PriceId.is_in(price_ids.iter().copied()))
             .filter(column::PlanPrice::Mode.eq(mode.as_str()))
             .filter(column::PlanPrice::SiteId.eq(site_id))
     });
     Ok(price.await?.map(|row| row.plan_id))
+}
+
+/// The plan that waits for its payment; none where none does, or it is none of ours.
+async fn upgrade(
+    tenant: &Tenant<'_>,
+    row: &Subscription,
+    mode: Mode,
+    fetched: &Fetched,
+) -> Result<Option<String>, StorageError> {
+    let Some(pending) = &fetched.pending_update else { return Ok(None) };
+    let price_ids: Vec<&str> = pending.price_ids().collect();
+    plan_with(tenant, mode, &price_ids, &row.site_id).await
 }
 
 /// The site's settings of money.

@@ -45,6 +45,25 @@ pub struct PauseCollection {
     pub resumes_at: Option<i64>,
 }
 
+/// A change that waits until its invoice, the subscription's newest, is paid.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PendingUpdate {
+    /// Unix seconds; when Stripe gives it up.
+    #[serde(default)]
+    pub expires_at: Option<i64>,
+    /// The parts as they would be.
+    #[serde(default)]
+    pub subscription_items: Option<Vec<Json>>,
+}
+
+impl PendingUpdate {
+    /// What the parts would cost: prices, which stand there whole or by their ids.
+    pub fn price_ids(&self) -> impl Iterator<Item = &str> {
+        let prices = self.subscription_items.iter().flatten().map(|item| &item["price"]);
+        prices.filter_map(|price| price.as_str().or_else(|| price["id"].as_str()))
+    }
+}
+
 /// A subscription.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Subscription {
@@ -87,7 +106,7 @@ pub struct Subscription {
     pub latest_invoice: Option<String>,
     /// A change that waits for its payment.
     #[serde(default)]
-    pub pending_update: Option<Json>,
+    pub pending_update: Option<PendingUpdate>,
     /// Ours.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
@@ -353,6 +372,19 @@ impl Stripe {
         query: &InvoiceQuery,
     ) -> Result<ListOf<Invoice>, StripeError> {
         self.send(scope, Call::list("/v1/invoices", query)?).await
+    }
+
+    /// Makes an open invoice one that is not to be paid; a change that waits for it is given up with it.
+    pub async fn void_invoice(
+        &self,
+        scope: &Scope,
+        id: &str,
+        key: &str,
+    ) -> Result<Invoice, StripeError> {
+        #[derive(Serialize)]
+        struct Nothing {}
+        let path = format!("/v1/invoices/{}/void", segment(id)?);
+        self.send(scope, Call::post(path, &Nothing {}, key)?).await
     }
 
     /// What a change would cost. It makes nothing, so its key need not be stored.

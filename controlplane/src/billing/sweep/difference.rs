@@ -6,6 +6,7 @@
 use crate::billing::settle::checkout::CHECKOUT_KEY;
 use crate::billing::settle::state;
 use crate::billing::stripe::{Mode, Subscription as Fetched};
+use crate::billing::waiting;
 use crate::storage::{Arrived, StripeSubscription};
 
 /// The type of hints that a sweep gives.
@@ -21,6 +22,8 @@ pub fn is_worth_settling(row: Option<&StripeSubscription>, fetched: &Fetched) ->
         || (start_ms.is_some() && row.period_start_ms != start_ms)
         || (end_ms.is_some() && row.period_end_ms != end_ms)
         || row.cancel_at_ms != state::cancel_at_ms(fetched)
+        || row.upgrade_until_ms != state::upgrade_until_ms(fetched)
+        || waiting::is_begun(fetched)
 }
 
 /// An event of our own; the same for one sweep, however often a page is read.

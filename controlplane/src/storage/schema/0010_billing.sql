@@ -34,7 +34,8 @@ CREATE TABLE stripe_subscriptions (
     {ROW},
     subscription_id TEXT NOT NULL REFERENCES subscriptions (id), mode TEXT NOT NULL, stripe_account TEXT NOT NULL,
     stripe_id TEXT NOT NULL, stripe_status TEXT NOT NULL, item_id TEXT, price_id TEXT, metered_item_id TEXT, period_start_ms BIGINT,
-    period_end_ms BIGINT, cancel_at_ms BIGINT, pending_plan_id TEXT, mailed_attempt TEXT, facts TEXT NOT NULL, fetched_at_ms BIGINT NOT NULL
+    period_end_ms BIGINT, cancel_at_ms BIGINT, pending_plan_id TEXT, upgrade_plan_id TEXT, upgrade_until_ms BIGINT,
+    unpaid_invoice TEXT, mailed_attempt TEXT, facts TEXT NOT NULL, fetched_at_ms BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX stripe_subscriptions_subscription ON stripe_subscriptions (subscription_id);
 CREATE UNIQUE INDEX stripe_subscriptions_stripe ON stripe_subscriptions (account_id, stripe_id, mode);

@@ -20,6 +20,7 @@ CREATE TABLE stripe_reversals (
     opened_at_s BIGINT, repaid_at_ms BIGINT
 );
 CREATE UNIQUE INDEX stripe_reversals_stripe ON stripe_reversals (account_id, stripe_id, mode);
+CREATE INDEX stripe_reversals_account ON stripe_reversals (account_id, key);
 CREATE INDEX stripe_reversals_subscription ON stripe_reversals (subscription_id, key);
 CREATE TABLE stripe_sweeps (
     {ROW},

@@ -1,10 +1,10 @@
 //! `DELETE /v1/sites/{site_id}/plans/{plan_id}`.
 //!
 //! In: an id. Out: the plan, archived.
-//! Always holds: a plan with subscriptions that are not archived stays.
+//! Always holds: a plan with subscriptions that are not archived stays, and so does one that subscriptions wait to be moved to.
 
 use axum::extract::State;
-use sea_orm::{ColumnTrait as _, QueryFilter as _};
+use sea_orm::{ColumnTrait as _, Condition, QueryFilter as _};
 
 use super::{PlanView, view_of};
 use crate::api::App;
@@ -14,8 +14,9 @@ use crate::api::extract::{IfMatch, Named};
 use crate::api::gate::Caller;
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
+use crate::billing::payers::OVER;
 use crate::domain::permission::Area;
-use crate::storage::{Plan, Subscription, column};
+use crate::storage::{Plan, StripeSubscription, Subscription, column};
 
 /// Archive a plan
 #[utoipa::path(delete, path = "/sites/{site_id}/plans/{plan_id}", tag = "plans",
@@ -47,6 +48,23 @@ pub async fn archive_plan(
     if in_use > 0 {
         return Err(Problem::conflict(format!(
             "{in_use} subscriptions are on this plan; move or archive them first"
+        )));
+    }
+    let tenant = change.tenant();
+    let waiting = tenant.count::<StripeSubscription>(|query| {
+        let waits = Condition::any()
+            .add(column::StripeSubscription::PendingPlanId.eq(plan_id.as_str()))
+            .add(column::StripeSubscription::UpgradePlanId.eq(plan_id.as_str()));
+        query
+            .filter(waits)
+            .filter(column::StripeSubscription::StripeStatus.is_not_in(OVER.iter().copied()))
+    });
+    let waiting = waiting.await?;
+    if waiting > 0 {
+        return Err(Problem::conflict(format!(
+            "{waiting} subscriptions wait to be moved to this plan, at the end of their period or when it is paid \
+             (`stripe.pending_downgrade` and `stripe.pending_upgrade` say which); move them elsewhere with POST \
+             /v1/subscriptions/{{id}}/change, or wait"
         )));
     }
     let after = Plan { archived_at_ms: Some(change.now_ms()), ..before.clone() };

@@ -7,7 +7,8 @@
 use axum::extract::State;
 
 use super::bought::refuse_while_charged;
-use super::{SubscriptionView, lock_live, tell, view_of};
+use super::view::{SubscriptionView, shown_of};
+use super::{lock_live, tell};
 use crate::api::App;
 use crate::api::answer::Shown;
 use crate::api::extract::{IfMatch, Named};
@@ -34,6 +35,7 @@ pub async fn archive_subscription(
     let after = Subscription { archived_at_ms: Some(change.now_ms()), ..before.clone() };
     let row = change.update(&before, after).await?;
     tell(&mut change, Some(&before), &row).await?;
+    let shown = shown_of(&change.tenant(), &caller, &row).await?;
     change.commit().await?;
-    Ok(Shown { view: view_of(&row), version: row.version })
+    Ok(shown)
 }

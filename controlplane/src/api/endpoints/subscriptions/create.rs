@@ -6,7 +6,8 @@
 use axum::extract::State;
 use axum::response::Response;
 
-use super::{SubscriptionDraft, SubscriptionView, explain_taken, fill, share_plan, tell, view_of};
+use super::view::{SubscriptionView, view_of};
+use super::{SubscriptionDraft, explain_taken, fill, share_plan, tell};
 use crate::api::App;
 use crate::api::answer::Made;
 use crate::api::extract::Posted;
@@ -50,6 +51,7 @@ pub async fn create_subscription(
     }
     tell(&mut change, None, &row).await?;
     let location = format!("/v1/subscriptions/{}", row.id);
-    let made = Made { view: view_of(&row), version: row.version, location, secret: None };
+    let view = view_of(&row, None, &caller);
+    let made = Made { view, version: row.version, location, secret: None };
     made.commit(change).await
 }

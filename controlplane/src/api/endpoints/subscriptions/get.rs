@@ -5,7 +5,7 @@
 
 use axum::extract::State;
 
-use super::{SubscriptionView, view_of};
+use super::view::{SubscriptionView, shown_of};
 use crate::api::App;
 use crate::api::answer::Shown;
 use crate::api::extract::Named;
@@ -29,5 +29,5 @@ pub async fn get_subscription(
         .get::<Subscription>(&subscription_id)
         .await?
         .ok_or_else(|| Problem::not_found("subscription"))?;
-    Ok(Shown { view: view_of(&row), version: row.version })
+    shown_of(&tenant, &caller, &row).await
 }

@@ -9,7 +9,7 @@ use sea_orm::{ColumnTrait as _, QueryFilter as _, QuerySelect as _, QueryTrait a
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{SubscriptionView, view_of};
+use super::view::{SubscriptionView, known_of, view_of};
 use crate::api::App;
 use crate::api::answer::List;
 use crate::api::extract::{Asked, LIMIT_DEFAULT, window};
@@ -88,5 +88,8 @@ pub async fn list_subscriptions(
         }
         query
     });
-    List::of(page.await?, |row| Ok(view_of(row))).map(Json)
+    let page = page.await?;
+    let known = known_of(&tenant, page.as_ref().map_or(&[][..], |page| &page.rows)).await?;
+    let of = |row: &Subscription| known.iter().find(|known| known.subscription_id == row.id);
+    List::of(page, |row| Ok(view_of(row, of(row), &caller))).map(Json)
 }

@@ -9,13 +9,12 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::bought::writable;
+use super::bought::work_on;
 use crate::api::App;
 use crate::api::extract::{Named, Posted};
 use crate::api::gate::{Caller, Kept};
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
-use crate::billing::change::find;
 
 /// Where the customer comes back to.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -43,15 +42,14 @@ pub async fn open_portal(
     Named(subscription_id): Named<String>,
     posted: Posted<PortalDraft>,
 ) -> Result<Response, Problem> {
-    let (billing, grant) = writable(&app, &caller, &subscription_id).await?;
     let return_url = posted.body.return_url;
     let is_web = |url: &String| url.starts_with("https://") || url.starts_with("http://");
     if return_url.as_ref().is_some_and(|url| !is_web(url) || url.len() > 2_000) {
         return Err(Problem::field("return_url", "expected an http or https address"));
     }
-    let work = async {
-        let bought = find(billing, &grant.account_id, &subscription_id).await?;
-        Ok(Json(PortalView { url: bought.portal(billing, return_url).await? }))
-    };
-    app.gate.work_once(&grant, posted.key.as_ref(), Kept::Nothing, work).await
+    let once = (posted.key.as_ref(), Kept::Nothing);
+    work_on(&app, &caller, &subscription_id, once, async |taken| {
+        Ok(Json(PortalView { url: taken.bought.portal(&taken.billing, return_url).await? }))
+    })
+    .await
 }

@@ -9,14 +9,14 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::bought::writable;
+use super::bought::work_on;
 use super::move_plan::MoveDraft;
 use crate::api::App;
 use crate::api::extract::{Named, Posted};
 use crate::api::gate::{Caller, Kept};
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
-use crate::billing::change::{Preview, When, find};
+use crate::billing::change::{Preview, When};
 use crate::billing::money;
 
 /// A line of what would be paid.
@@ -55,13 +55,11 @@ pub async fn preview_plan(
     Named(subscription_id): Named<String>,
     posted: Posted<MoveDraft>,
 ) -> Result<Response, Problem> {
-    let (billing, grant) = writable(&app, &caller, &subscription_id).await?;
-    let work = async {
-        let bought = find(billing, &grant.account_id, &subscription_id).await?;
-        let preview = bought.preview(billing, &posted.body.plan_id).await?;
-        Ok(Json(preview_of(preview)))
-    };
-    app.gate.work_once(&grant, posted.key.as_ref(), Kept::Answer, work).await
+    let (plan_id, once) = (posted.body.plan_id, (posted.key.as_ref(), Kept::Answer));
+    work_on(&app, &caller, &subscription_id, once, async |taken| {
+        Ok(Json(preview_of(taken.bought.preview(&taken.billing, &plan_id).await?)))
+    })
+    .await
 }
 
 fn preview_of(preview: Preview) -> PreviewView {

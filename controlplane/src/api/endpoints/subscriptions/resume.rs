@@ -9,15 +9,13 @@ use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::bought::writable;
-use super::{SubscriptionView, view_of};
+use super::bought::work_on;
+use super::view::SubscriptionView;
 use crate::api::App;
-use crate::api::answer::Shown;
 use crate::api::extract::{Named, Posted};
 use crate::api::gate::{Caller, Kept};
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
-use crate::billing::change::find;
 
 /// Nothing to say.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
@@ -34,13 +32,10 @@ pub async fn resume_subscription(
     Named(subscription_id): Named<String>,
     posted: Posted<ResumeDraft>,
 ) -> Result<Response, Problem> {
-    let (billing, grant) = writable(&app, &caller, &subscription_id).await?;
-    let work = async {
-        let bought = find(billing, &grant.account_id, &subscription_id).await?;
-        bought.resume(billing).await?;
-        let row = bought.row(billing).await?;
-        app.gate.note(&grant, &row, json!("resume")).await?;
-        Ok(Shown { view: view_of(&row), version: row.version })
-    };
-    app.gate.work_once(&grant, posted.key.as_ref(), Kept::Answer, work).await
+    let once = (posted.key.as_ref(), Kept::Answer);
+    work_on(&app, &caller, &subscription_id, once, async |taken| {
+        taken.bought.resume(&taken.billing).await?;
+        taken.shown(&app, &caller, json!("resume")).await
+    })
+    .await
 }

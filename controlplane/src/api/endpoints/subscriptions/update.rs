@@ -7,9 +7,8 @@
 use axum::extract::State;
 
 use super::bought::refuse_by_hand;
-use super::{
-    SubscriptionDraft, SubscriptionView, draft_of, fill, lock_live, share_plan, tell, view_of,
-};
+use super::view::{SubscriptionView, shown_of};
+use super::{SubscriptionDraft, draft_of, fill, lock_live, share_plan, tell};
 use crate::api::App;
 use crate::api::answer::Shown;
 use crate::api::extract::{IfMatch, Named, Patched};
@@ -54,6 +53,7 @@ pub async fn update_subscription(
     fill(&mut after, &draft)?;
     let row = change.update(&before, after).await?;
     tell(&mut change, Some(&before), &row).await?;
+    let shown = shown_of(&change.tenant(), &caller, &row).await?;
     change.commit().await?;
-    Ok(Shown { view: view_of(&row), version: row.version })
+    Ok(shown)
 }
