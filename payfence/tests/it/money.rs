@@ -16,7 +16,7 @@ use super::client::{Answer, ask, get};
 use super::gateway::Gateway;
 use super::origin::Origin;
 use super::plane::Plane;
-use super::wait::{DEADLINE, own_address, timed, unix_s, wait_for};
+use super::wait::{DEADLINE, own_address, time_left, timed, unix_s, wait_for};
 
 /// Until the month ends that something is bought for: time for all that comes before.
 const MONTH_LEFT_S: i64 = 40;
@@ -190,10 +190,39 @@ fn flags(folder: &Path, bank: &Bank) -> Vec<String> {
     flags.map(str::to_owned).to_vec()
 }
 
-fn reconcile(plane: &Plane, bank: &Bank) -> Vec<String> {
+/// What `payfence reconcile` ended with and printed, all that is older than a moment included.
+fn reconcile(plane: &Plane, bank: &Bank) -> (Option<i32>, String) {
     let data = plane.folder().display().to_string();
-    let command = ["reconcile", "--data-dir", &data].map(str::to_owned).to_vec();
-    [command, flags(plane.folder(), bank)].concat()
+    let command = ["reconcile", "--data-dir", &data, "--settled", "0"].map(str::to_owned).to_vec();
+    let command = [command, flags(plane.folder(), bank)].concat();
+    let ended = plane.run(&command.iter().map(String::as_str).collect::<Vec<_>>());
+    (ended.status.code(), String::from_utf8_lossy(&ended.stdout).into_owned())
+}
+
+/// Waits until all agree, and so often was each compared.
+#[track_caller]
+fn agree(plane: &Plane, bank: &Bank, compared: &str) {
+    let mut last = (None, String::new());
+    let ended = time_left(DEADLINE);
+    while ended() {
+        last = reconcile(plane, bank);
+        let (code, text) = &last;
+        if *code == Some(0) && text.contains(compared) {
+            assert!(text.ends_with("1 subscriptions compared, 0 differences\n"), "{text}");
+            return;
+        }
+    }
+    panic!("no agreement with {compared}: {last:?}");
+}
+
+/// Makes a row wrong and right again; what is wrong is found, once.
+#[track_caller]
+fn finds(plane: &Plane, bank: &Bank, wrong: &str, right: &str, found: &str) {
+    plane.falsify(wrong);
+    let (code, text) = reconcile(plane, bank);
+    assert_eq!(code, Some(1), "{wrong}: {text}");
+    assert!(text.contains(found) && text.ends_with(" 1 differences\n"), "{wrong}: {text}");
+    plane.falsify(right);
 }
 
 /// A control plane that sells a basic plan of `origin`, with its owner's account at Stripe, where it is `now_s`.
@@ -256,6 +285,7 @@ fn from_nothing_to_a_key_and_on_to_the_end() {
     let Some((plane, bank)) = open(origin.address, bought_s(month_ends_s)) else { return };
     let plans = format!("/v1/sites/{}/plans", plane.site_id);
     let pro = plane.post(&plans, plan("pro", 8, 3_000));
+    let pro_id = pro["id"].as_str().expect("an id");
     let node = plane.node("n1");
 
     let buyer = buy(&plane, &bank, &node);
@@ -295,6 +325,20 @@ fn from_nothing_to_a_key_and_on_to_the_end() {
     wait_status(&plane, &subscription, "active");
     buyer.wait("ok");
 
+    let all = "log/ledger 2, ledger/entitlement 1, ledger/stripe 0, entitlement/stripe 1\n";
+    agree(&plane, &bank, all);
+    let limit = |from: u64, to: u64| {
+        let quota = |requests: u64| format!("'\"requests\":{requests}'");
+        let (from, to) = (quota(from), quota(to));
+        format!("UPDATE plans SET settings = REPLACE(settings, {from}, {to}) WHERE id = '{pro_id}'")
+    };
+    finds(&plane, &bank, &limit(8, 9), &limit(9, 8), "\tledger/entitlement\t8\t9\t");
+    let status = |word: &str| {
+        format!("UPDATE subscriptions SET status = '{word}' WHERE id = '{subscription}'")
+    };
+    let (wrong, right) = (status("past_due"), status("active"));
+    finds(&plane, &bank, &wrong, &right, "\tentitlement/stripe\tpast_due\tactive\t");
+
     plane.post(&of_it("/cancel"), json!({}));
     bank.settle();
     buyer.expect(1, "ok");
@@ -309,12 +353,16 @@ fn from_nothing_to_a_key_and_on_to_the_end() {
     let gone = applied(&plane, &file);
     assert!(gone.contains(&format!("subscription {subscription}: archived")), "{gone}");
 
-    let mut last = String::new();
-    wait_for("agreement of log, ledger, entitlement and Stripe", || {
-        let ended =
-            plane.run(&reconcile(&plane, &bank).iter().map(String::as_str).collect::<Vec<_>>());
-        last = String::from_utf8_lossy(&ended.stdout).into_owned();
-        ended.status.success().then_some(())
-    });
-    assert_eq!(last.lines().filter(|line| line.contains(&subscription)).count(), 0, "{last}");
+    // Both months' use; the limit of what is archived is nobody's any more.
+    agree(
+        &plane,
+        &bank,
+        "log/ledger 2, ledger/entitlement 0, ledger/stripe 0, entitlement/stripe 1\n",
+    );
+    // One decision is missing.
+    let usage = |by: &str| {
+        let one = "(SELECT MAX(rowid) FROM usage_days WHERE charge > 0)";
+        format!("UPDATE usage_days SET charge = charge {by} WHERE rowid = {one}")
+    };
+    finds(&plane, &bank, &usage("- 1"), &usage("+ 1"), "\tlog/ledger\t");
 }

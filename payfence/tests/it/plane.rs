@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use super::client::{Answer, ask};
 use super::gateway::{Gateway, Process, can_run};
-use super::wait::{own_address, wait_for};
+use super::wait::{DEADLINE, own_address, wait_for};
 
 /// A running control plane with one site, plan and customer.
 pub struct Plane {
@@ -176,6 +178,20 @@ impl Plane {
     pub fn apply(&self, text: &str, arguments: &[&str]) -> Output {
         self.write("policy.toml", text);
         self.run(&[&["apply", "policy.toml"], arguments].concat())
+    }
+
+    /// Changes a row behind the back of whoever serves, as nothing but a defect or a backup does.
+    #[track_caller]
+    pub fn falsify(&self, sql: &str) {
+        let file = self.folder.path().join("controlplane.db");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let changed = runtime.expect("a runtime").block_on(async {
+            let options = SqliteConnectOptions::new().filename(file).busy_timeout(DEADLINE);
+            let mut connection = options.connect().await.expect("the database");
+            let changed = sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await;
+            changed.unwrap_or_else(|error| panic!("{sql}: {error}")).rows_affected()
+        });
+        assert_eq!(changed, 1, "one row is changed by {sql}");
     }
 
     /// A new subscription with a token.
