@@ -8,12 +8,15 @@
 //! Without io_uring nothing here can run: plain `cargo test` then says so and leaves the tests out; under `./test`
 //! (`PAYFENCE_TEST_FULL`) they fail.
 
+mod bank;
+mod buyer;
 mod certificates;
 mod client;
 mod gateway;
 mod origin;
 mod plane;
 mod policy;
+mod stripe_api;
 mod tls;
 mod wait;
 mod way;

@@ -180,9 +180,9 @@ impl Plane {
         self.run(&[&["apply", "policy.toml"], arguments].concat())
     }
 
-    /// Changes a row behind the back of whoever serves, as nothing but a defect or a backup does.
+    /// Changes or makes one row behind the back of whoever serves.
     #[track_caller]
-    pub fn falsify(&self, sql: &str) {
+    pub fn change_row(&self, sql: &str) {
         let file = self.folder.path().join("controlplane.db");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let changed = runtime.expect("a runtime").block_on(async {
@@ -224,12 +224,18 @@ impl Plane {
         let mut gateway = self.launch_node_over(way, name, &["--allow-private-origins"]);
         gateway.wait_ready();
         // What it began with may be a little older than what was last changed.
+        self.wait_node(name);
+        gateway
+    }
+
+    /// Waits until a node has all that was changed.
+    #[track_caller]
+    pub fn wait_node(&self, name: &str) {
         wait_for("a node with all that was changed", || {
             let nodes = self.get("/v1/nodes");
             let node = nodes["data"].as_array()?.iter().find(|node| node["name"] == name)?;
             (node["lag"] == 0).then_some(())
         });
-        gateway
     }
 
     /// A node of its own name, which may not serve yet.
