@@ -23,6 +23,7 @@ mod way;
 
 mod analytics;
 mod apply;
+mod billing_commands;
 mod connection_limits;
 mod control;
 mod cors;
