@@ -2,7 +2,8 @@
 //!
 //! In: the built binary, a database, Stripe's stand-in in this process with Stripe's limit of calls. Out: how soon its webhooks are answered,
 //! when all that follows is written, how much was asked of Stripe.
-//! Always holds: a run fails where a webhook was refused, an event was given up, or a subscription has not the period that it has at Stripe.
+//! Always holds: a run fails where a webhook was refused, an event was given up, a subscription has not the period that it has at
+//! Stripe, or a bound was missed: of answers to webhooks, of calls to Stripe.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -49,6 +50,9 @@ pub struct Options {
     /// once is followed by the next as soon as it is answered.
     #[arg(long, default_value_t = 60)]
     seconds: u32,
+    /// What 99 of a hundred webhooks are answered within, in milliseconds.
+    #[arg(long, default_value_t = 100.0)]
+    answer_ms: f64,
     /// The PayFence to measure.
     #[arg(long, default_value = "target/release/payfence")]
     payfence: PathBuf,
@@ -67,6 +71,11 @@ const ROWS_EACH: usize = 500;
 const MINUTE_S: usize = 60;
 /// A renewal's invoice is a draft for an hour.
 const DRAFT_S: u64 = 3_600;
+/// Figures that have a bound.
+const MOST_CALLS: &str = "most calls in a second";
+const MOST_CALLS_OF_ACCOUNT: &str = "most calls in a second for one account";
+const MOST_CALLS_AT_ENDPOINT: &str = "most calls in a second for one account at one endpoint";
+const REFUSED: &str = "calls refused with 429";
 /// What a control plane is told of by Stripe: the types of a renewal that it does something for.
 const TYPES: [&str; 5] = [
     "customer.subscription.updated",
@@ -125,7 +134,35 @@ pub fn run(options: &Options) -> Result<()> {
     write(&options.out, &figures)?;
     println!("{}\nWritten to {}.", render::figures(&figures), options.out.display());
     runtime.block_on(scene.sandbox.shutdown());
+    let missed = missed(&figures.rows, &bounds(options));
+    ensure!(missed.is_empty(), "missed: {}", missed.join("; "));
     Ok(())
+}
+
+/// What is promised: the end of a figure's name, and the most that it may be.
+fn bounds(options: &Options) -> [(&'static str, f64); 5] {
+    let calls = f64::from(options.calls);
+    [
+        ("webhook to its answer, p99", options.answer_ms),
+        (MOST_CALLS, calls),
+        (MOST_CALLS_OF_ACCOUNT, calls),
+        (MOST_CALLS_AT_ENDPOINT, calls),
+        (REFUSED, 0.0),
+    ]
+}
+
+/// Figures past their bounds, and bounds that no figure has.
+fn missed(rows: &[Row], bounds: &[(&str, f64)]) -> Vec<String> {
+    let mut missed = Vec::new();
+    for (name, most) in bounds {
+        let mut of_it = rows.iter().filter(|row| row.name.ends_with(name)).peekable();
+        if of_it.peek().is_none() {
+            missed.push(format!("{name}: there is no figure"));
+        }
+        let past = of_it.filter(|row| row.value.is_nan() || row.value > *most);
+        missed.extend(past.map(|row| format!("{}: {} > {most} {}", row.name, row.value, row.unit)));
+    }
+    missed
 }
 
 fn row(name: impl Into<String>, value: f64, unit: &str) -> Row {
@@ -331,8 +368,14 @@ impl Scene<'_> {
             rows.push(row(named(&format!("event kept until it is settled, {word}")), lag, "s"));
         }
         rows.push(row(named("calls to Stripe"), load.calls as f64, ""));
-        rows.push(row(named("most calls in a second"), f64::from(load.most_in_a_second), "/s"));
-        rows.push(row(named("calls refused with 429"), load.refused as f64, ""));
+        for (what, most) in [
+            (MOST_CALLS, load.most_in_a_second),
+            (MOST_CALLS_OF_ACCOUNT, load.most_of_an_account),
+            (MOST_CALLS_AT_ENDPOINT, load.most_at_an_endpoint),
+        ] {
+            rows.push(row(named(what), f64::from(most), "/s"));
+        }
+        rows.push(row(named(REFUSED), load.refused as f64, ""));
         Ok(rows)
     }
 
@@ -364,3 +407,7 @@ impl Scene<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "renewals_tests.rs"]
+mod tests;

@@ -25,19 +25,57 @@ use crate::storage::{Site, StorageError, StorageResult, Store, Subscription};
 const BATCH: u64 = 500;
 /// Differences that a report holds; more are counted.
 const DIFFERENCES_MAX: usize = 10_000;
-/// What changed within this is still on its way, milliseconds.
+/// What changed within this is still on its way where nothing else is said, milliseconds.
 const SETTLED_MS: i64 = 120_000;
 const DAY_MS: i64 = 86_400_000;
 /// How often it is looked whether a day has begun.
 const POLL: Duration = Duration::from_secs(600);
 
 /// What to reconcile.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
     /// One site, by id or slug; all where there is none.
     pub site: Option<String>,
     /// One period, by its id; all that the ledger has where there is none.
     pub period: Option<i64>,
+    /// What changed within this is still on its way and is left out, milliseconds.
+    pub settled_ms: i64,
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self { site: None, period: None, settled_ms: SETTLED_MS }
+    }
+}
+
+/// What is compared with what, as reports call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pair {
+    /// Units that the decision log has charged, and units that the ledger has as used.
+    LogLedger,
+    /// The limit that nodes report, and the one that the entitlement has.
+    LedgerEntitlement,
+    /// Overage, and what Stripe was told of it and has counted.
+    LedgerStripe,
+    /// What subscribers are given, and what Stripe says that they pay for.
+    EntitlementStripe,
+}
+
+impl Pair {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::LogLedger, Self::LedgerEntitlement, Self::LedgerStripe, Self::EntitlementStripe];
+
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LogLedger => "log/ledger",
+            Self::LedgerEntitlement => "ledger/entitlement",
+            Self::LedgerStripe => "ledger/stripe",
+            Self::EntitlementStripe => "entitlement/stripe",
+        }
+    }
 }
 
 /// Something that does not agree.
@@ -49,8 +87,8 @@ pub struct Difference {
     pub subscription: String,
     /// The period's id, where it is about one.
     pub period: Option<i64>,
-    /// What was compared: `log/ledger`, `ledger/entitlement`, `ledger/stripe`, `entitlement/stripe`.
-    pub what: &'static str,
+    /// What was compared.
+    pub pair: Pair,
     /// What the first says.
     pub first: String,
     /// What the second says.
@@ -64,6 +102,8 @@ pub struct Difference {
 pub struct Report {
     /// Subscriptions that were looked at.
     pub checked: u64,
+    /// How often each pair was compared: of a subscription of which everything is on its way, or nobody knows anything, none is.
+    pub compared: BTreeMap<Pair, u64>,
     /// What does not agree, [`DIFFERENCES_MAX`] at most.
     pub differences: Vec<Difference>,
     /// How many do not agree.
@@ -201,15 +241,15 @@ impl Reconciler {
                 let period = signed(books.period.id.0);
                 let ended_ms = books.period.end_s.saturating_mul(1_000);
                 let is_running = books.period.id == account.current.id;
-                let is_settled = since_ms(*at_ms) > SETTLED_MS
-                    || (!is_running && since_ms(ended_ms) > SETTLED_MS);
+                let is_settled = since_ms(*at_ms) > scope.settled_ms
+                    || (!is_running && since_ms(ended_ms) > scope.settled_ms);
                 if is_settled && scope.period.is_none_or(|asked| asked == period) {
                     log_and_ledger(&subject, books, logged, report);
                 }
             }
         }
         if scope.period.is_none() {
-            self.ledger_and_entitlement(&subject, report).await?;
+            self.ledger_and_entitlement(&subject, scope, report).await?;
         }
         self.told_and_stripe(&subject, scope, report).await
     }
@@ -228,6 +268,9 @@ fn log_and_ledger(
     let reference = &subject.subscription.reference;
     let charges = logged.sites.get(&subject.site.id);
     let known = charges.map_or(Known::Nothing, |log| log.of(reference, period, age_ms));
+    if known != Known::Nothing {
+        report.compared(Pair::LogLedger);
+    }
     let charged = match known {
         Known::All(units) => units,
         Known::Between(least, most) if used < least || used > most => {
@@ -257,16 +300,20 @@ fn log_and_ledger(
     };
     if charged != used {
         let (first, second) = (charged.to_string(), used.to_string());
-        report.add(subject, Some(period), "log/ledger", first, second, cause);
+        report.add(subject, Some(period), Pair::LogLedger, first, second, cause);
     }
 }
 
 impl Report {
+    fn compared(&mut self, pair: Pair) {
+        *self.compared.entry(pair).or_default() += 1;
+    }
+
     fn add(
         &mut self,
         subject: &Subject<'_>,
         period: Option<i64>,
-        what: &'static str,
+        pair: Pair,
         first: String,
         second: String,
         cause: impl Into<String>,
@@ -279,7 +326,7 @@ impl Report {
             site: subject.site.slug.clone(),
             subscription: subject.subscription.id.clone(),
             period,
-            what,
+            pair,
             first,
             second,
             cause: cause.into(),

@@ -60,6 +60,10 @@ fn lines_taken_and_refused() {
     check("payfence apply p.toml --admin-key pfa_x", false);
     check("payfence export --control-url https://c.example:8082 --control-ca ca.pem", true);
     check("payfence export --control-url http://c.example:8082", false);
+    check("payfence reconcile --site shop --period 1 --settled 0", true);
+    check("payfence reconcile --settled 86400", true);
+    check("payfence reconcile --settled 86401", false);
+    check("payfence reconcile --settled -1", false);
     check("payfence token new", true);
     check("payfence token new --test", true);
     check("payfence token check pf_x", true);

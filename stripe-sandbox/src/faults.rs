@@ -6,7 +6,7 @@
 use crate::ids::Ids;
 use crate::json::text;
 use serde_json::Value;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// What goes wrong with an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +102,10 @@ pub struct Load {
     pub refused: u64,
     /// The most in one second, refused ones included.
     pub most_in_a_second: u32,
+    /// The same for one account.
+    pub most_of_an_account: u32,
+    /// The same for one account at one endpoint.
+    pub most_at_an_endpoint: u32,
 }
 
 /// What becomes of one delivery.
@@ -125,12 +129,16 @@ pub struct Faults {
     pub load: Load,
     second: i64,
     in_second: u32,
+    /// By account, and by account and endpoint.
+    in_second_of: BTreeMap<(String, &'static str), u32>,
     /// Requests that a fault befell, so far.
     pub made: u64,
 }
 
 /// Faults planned at once, at most.
 const PLANNED_MAX: usize = 1000;
+/// Accounts and endpoints of one second that are counted apart, at most.
+const COUNTED_MAX: usize = 10_000;
 
 impl Faults {
     /// Plans a fault; beyond a thousand the oldest is dropped.
@@ -170,17 +178,38 @@ impl Faults {
         Some(fault)
     }
 
-    /// Whether this request is over the limit of its second.
-    pub fn over_limit(&mut self, limit: u32, now: i64) -> bool {
+    /// Whether this request for an account at an endpoint is over the limit of its second.
+    pub fn over_limit(
+        &mut self,
+        limit: u32,
+        now: i64,
+        account: &str,
+        endpoint: &'static str,
+    ) -> bool {
         if now != self.second {
             (self.second, self.in_second) = (now, 0);
+            self.in_second_of.clear();
         }
+        let of_account = self.count_of(account, "");
+        let of_endpoint = self.count_of(account, endpoint);
+        self.load.most_of_an_account = self.load.most_of_an_account.max(of_account);
+        self.load.most_at_an_endpoint = self.load.most_at_an_endpoint.max(of_endpoint);
         self.in_second = self.in_second.saturating_add(1);
         let is_over = limit > 0 && self.in_second > limit;
         self.load.calls += 1;
         self.load.refused += u64::from(is_over);
         self.load.most_in_a_second = self.load.most_in_a_second.max(self.in_second);
         is_over
+    }
+
+    /// One more call in this second.
+    fn count_of(&mut self, account: &str, endpoint: &'static str) -> u32 {
+        if self.in_second_of.len() >= COUNTED_MAX {
+            return 0;
+        }
+        let count = self.in_second_of.entry((account.to_owned(), endpoint)).or_default();
+        *count = count.saturating_add(1);
+        *count
     }
 
     /// What becomes of an event's delivery.

@@ -67,8 +67,28 @@ fn deliveries_fare_as_the_faults_say() {
 #[test]
 fn a_second_has_its_limit() {
     let mut faults = Faults::default();
-    let over: Vec<bool> = (0..4).map(|_| faults.over_limit(3, 7)).collect();
+    let over: Vec<bool> = (0..4).map(|_| faults.over_limit(3, 7, "a", "/v1/x")).collect();
     assert_eq!(over, [false, false, false, true]);
-    assert!(!faults.over_limit(3, 8), "another second");
-    assert!((0..100).all(|_| !faults.over_limit(0, 9)), "no limit");
+    assert!(!faults.over_limit(3, 8, "a", "/v1/x"), "another second");
+    assert!((0..100).all(|_| !faults.over_limit(0, 9, "a", "/v1/x")), "no limit");
+}
+
+#[test]
+fn calls_are_counted_by_account_and_endpoint() {
+    let mut faults = Faults::default();
+    let calls = [
+        (1, "a", "/v1/x", 2),
+        (1, "b", "/v1/x", 5),
+        (1, "b", "/v1/y", 1),
+        (2, "a", "/v1/x", 4),
+        (2, "a", "/v1/y", 3),
+    ];
+    for (second, account, endpoint, times) in calls {
+        for _ in 0..times {
+            faults.over_limit(0, second, account, endpoint);
+        }
+    }
+    let load = faults.load;
+    let most = [load.most_in_a_second, load.most_of_an_account, load.most_at_an_endpoint];
+    assert_eq!((load.calls, most), (15, [8, 7, 5]));
 }

@@ -74,7 +74,9 @@ pub fn serve(state: &mut State, request: &Request<'_>) -> Reply {
         return reply;
     }
     let limit = state.config.rate_limit_per_s;
-    let reply = if state.faults.over_limit(limit, crate::clock::wall()) {
+    let account = request.header("stripe-account").unwrap_or_default();
+    let endpoint = routes::find(request.method, request.path).map_or("", |(route, _)| route.path);
+    let reply = if state.faults.over_limit(limit, crate::clock::wall(), account, endpoint) {
         limited(&request_id)
     } else {
         checked(state, request, &request_id, fault.as_ref())

@@ -1,12 +1,13 @@
 //! Finding what Stripe did not tell: the reconciler.
 //!
 //! In: connected accounts, a schedule, and whoever asks. Out: events that never came and subscriptions that differ, in the
-//! inbox, where they are settled like all others.
+//! inbox, where they are settled like all others; plans marked with what their owner changed at Stripe.
 //! Always holds: one control plane sweeps at a time, by a lease; a sweep goes on after a restart where it was; a pass reads
 //! at most [`PAGES_MAX`] pages of each account, so that a large one holds no other up, and no faster than the client's rate
-//! limit. It writes nothing but hints.
+//! limit. It writes nothing but hints and marks.
 
 mod accounts;
+mod catalogue;
 mod difference;
 
 use std::time::Duration;
@@ -35,6 +36,8 @@ const ACCOUNTS_PAGE: u64 = 100;
 const EVENTS_EVERY_MS: i64 = 15 * 60_000;
 /// How often every subscription is compared.
 const SUBSCRIPTIONS_EVERY_MS: i64 = 6 * 3_600_000;
+/// How often every plan is: of products and prices events tell sooner, of meters none are asked for.
+const CATALOGUE_EVERY_MS: i64 = 24 * 3_600_000;
 /// How far back Stripe lists events, seconds.
 const EVENTS_KEPT_S: i64 = 30 * 86_400;
 /// What is listed once more, seconds: an event may be seen somewhat after it was made.
@@ -84,14 +87,16 @@ pub const TYPES: [&[&str]; 2] = [
     ],
 ];
 
-/// Words for the two kinds of sweeps.
+/// Words for the kinds of sweeps.
 pub mod kind {
     /// What Stripe says happened.
     pub const EVENTS: &str = "events";
     /// What Stripe says is.
     pub const SUBSCRIPTIONS: &str = "subscriptions";
-    /// Both.
-    pub const ALL: [&str; 2] = [EVENTS, SUBSCRIPTIONS];
+    /// What Stripe has of plans.
+    pub const CATALOGUE: &str = "catalogue";
+    /// All of them.
+    pub const ALL: [&str; 3] = [EVENTS, SUBSCRIPTIONS, CATALOGUE];
 }
 
 /// What sweeps.
@@ -198,6 +203,7 @@ impl Sweeper {
             }
             let page = match sweep.kind.as_str() {
                 kind::EVENTS => self.events(&mut sweep, mode, &scope).await,
+                kind::CATALOGUE => self.catalogue(&mut sweep, mode).await,
                 _ => self.subscriptions(&mut sweep, mode, &scope).await,
             };
             match page {
@@ -341,6 +347,7 @@ impl Sweeper {
 fn is_due(sweep: &StripeSweep, now_ms: i64) -> bool {
     let every_ms = match sweep.kind.as_str() {
         kind::EVENTS => EVENTS_EVERY_MS,
+        kind::CATALOGUE => CATALOGUE_EVERY_MS,
         _ => SUBSCRIPTIONS_EVERY_MS,
     };
     let Some(finished_ms) = sweep.finished_at_ms else { return true };

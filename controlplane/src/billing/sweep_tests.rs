@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::difference::is_worth_settling;
-use super::{EVENTS_EVERY_MS, TYPES, is_due, kind, place};
+use super::{CATALOGUE_EVERY_MS, EVENTS_EVERY_MS, TYPES, is_due, kind, place};
 use crate::billing::stripe::Subscription as Fetched;
 use crate::billing::webhooks::envelope;
 use crate::storage::{StripeSubscription, StripeSweep};
@@ -14,10 +14,13 @@ fn sweeps_are_due_when_unfinished_asked_for_or_old() {
         finished_at_ms: Some(NOW_MS - ago_ms),
         ..StripeSweep::default()
     };
+    let plans = |ago_ms: i64| StripeSweep { kind: kind::CATALOGUE.to_owned(), ..finished(ago_ms) };
     let cases = [
         ("never", StripeSweep::default(), true),
         ("just now", finished(1), false),
         ("long ago", finished(EVENTS_EVERY_MS), true),
+        ("plans yesterday", plans(CATALOGUE_EVERY_MS), true),
+        ("plans today", plans(CATALOGUE_EVERY_MS - 1), false),
         ("broke off", StripeSweep { began_at_ms: Some(NOW_MS), ..finished(1) }, true),
         ("asked", StripeSweep { asked_at_ms: Some(NOW_MS), ..finished(1) }, true),
         ("asked before", StripeSweep { asked_at_ms: Some(NOW_MS - 2), ..finished(1) }, false),

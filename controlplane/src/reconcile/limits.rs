@@ -4,7 +4,7 @@
 //! Always holds: compared is only what a node has reported since the last change of subscription and plan, when it had time to
 //! take that up.
 
-use super::{Reconciler, Report, SETTLED_MS, Subject, signed};
+use super::{Pair, Reconciler, Report, Scope, Subject, signed};
 use crate::api::endpoints::adjustments::in_force;
 use crate::api::endpoints::entitlements::{plan_and_period, total};
 use crate::storage::{StorageError, StorageResult};
@@ -13,6 +13,7 @@ impl Reconciler {
     pub(super) async fn ledger_and_entitlement(
         &self,
         subject: &Subject<'_>,
+        scope: &Scope,
         report: &mut Report,
     ) -> StorageResult<()> {
         let row = subject.subscription;
@@ -30,20 +31,21 @@ impl Reconciler {
         let adjusted = total(&adjustments.map_err(|_| broken("adjustments"))?);
         let changed_ms = row.updated_at_ms.max(known.plan.updated_at_ms);
         let period_ms = account.current.start_s.saturating_mul(1_000);
-        if *at_ms < changed_ms.max(period_ms).saturating_add(SETTLED_MS) {
+        if *at_ms < changed_ms.max(period_ms).saturating_add(scope.settled_ms) {
             return Ok(());
         }
         let ours = known.draft.quota.map(|quota| {
             i64::try_from(quota.requests).unwrap_or(i64::MAX).saturating_add(adjusted).max(0)
         });
         let theirs = account.terms.limit.map(signed);
+        report.compared(Pair::LedgerEntitlement);
         if ours != theirs {
             let cause = "nodes have not taken up the last change: look at the lag of GET /v1/nodes and at what they rejected";
             let shown = |limit: Option<i64>| {
                 limit.map_or("unlimited".to_owned(), |units| units.to_string())
             };
             let period = Some(signed(account.current.id.0));
-            report.add(subject, period, "ledger/entitlement", shown(theirs), shown(ours), cause);
+            report.add(subject, period, Pair::LedgerEntitlement, shown(theirs), shown(ours), cause);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use sea_orm::{ColumnTrait as _, QueryFilter as _, QueryOrder as _};
 
-use super::{Reconciler, Report, Subject};
+use super::{Pair, Reconciler, Report, Subject};
 use crate::api::endpoints::subscriptions::SubscriptionStatus;
 use crate::billing::payers::{OVER, Payer, scope_of, stripe_customer};
 use crate::billing::settle::{SettleError, is_held, state};
@@ -59,7 +59,7 @@ impl Reconciler {
             report.add(
                 subject,
                 Some(event.period_id),
-                "ledger/stripe",
+                Pair::LedgerStripe,
                 units,
                 "0".to_owned(),
                 cause,
@@ -94,6 +94,7 @@ impl Reconciler {
                 return Ok(());
             }
         };
+        report.compared(Pair::EntitlementStripe);
         let row = subject.subscription;
         let tenant = self.store.tenant(&row.account_id);
         let is_held = match is_held(&tenant, row).await {
@@ -119,7 +120,7 @@ impl Reconciler {
             } else {
                 "an event of Stripe's did not come or waits among the dead letters; fetch it again with POST /v1/stripe/events/…/replay"
             };
-            report.add(subject, None, "entitlement/stripe", ours.to_owned(), theirs, cause);
+            report.add(subject, None, Pair::EntitlementStripe, ours.to_owned(), theirs, cause);
         }
         Ok(())
     }
@@ -153,6 +154,7 @@ impl Reconciler {
                 return Ok(());
             }
         };
+        report.compared(Pair::LedgerStripe);
         // All that was told of those minutes, of other periods and subscriptions too.
         let told = self.store.overage_sent(last, from_s, until_s).await?;
         // Whole units far below 2^53.
@@ -168,7 +170,7 @@ impl Reconciler {
              its event errors in the Stripe dashboard, and charge the rest by an invoice item"
         };
         let (first, second) = (told.to_string(), format!("{counted:.0}"));
-        report.add(subject, Some(last.period_id), "ledger/stripe", first, second, cause);
+        report.add(subject, Some(last.period_id), Pair::LedgerStripe, first, second, cause);
         Ok(())
     }
 }
@@ -218,7 +220,7 @@ async fn shared(
         let cause = "another subscription of this customer at Stripe has the plan, so the meter counts both and Stripe bills the sum to each; \
                      cancel one of them and buy it again with a checkout, which takes another customer at Stripe";
         let (first, second) = ("one meter each".to_owned(), format!("both on {stripe_id}"));
-        report.add(subject, None, "ledger/stripe", first, second, cause);
+        report.add(subject, None, Pair::LedgerStripe, first, second, cause);
     }
     Ok(())
 }
@@ -228,6 +230,9 @@ fn told(subject: &Subject<'_>, book: &OverageBook, report: &mut Report) {
     let is_final = subject.now_ms.div_euclid(1_000) >= book.period_end_s.saturating_add(FINAL_S);
     let is_capped = book.error.as_deref() == Some(crate::overage::CAPPED);
     let is_free = book.error.as_deref() == Some(crate::overage::FREE);
+    if is_final {
+        report.compared(Pair::LedgerStripe);
+    }
     if !is_final || book.over_units <= book.told_units || is_capped || is_free {
         return;
     }
@@ -236,5 +241,5 @@ fn told(subject: &Subject<'_>, book: &OverageBook, report: &mut Report) {
         None => "overage waits to be told; Stripe may be away".to_owned(),
     };
     let (first, second) = (book.over_units.to_string(), book.told_units.to_string());
-    report.add(subject, Some(book.period_id), "ledger/stripe", first, second, cause);
+    report.add(subject, Some(book.period_id), Pair::LedgerStripe, first, second, cause);
 }

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use super::catalogue::buy;
 use super::place::Place;
 use super::shop::{Shop, price};
-use crate::reconcile::{NoDecisions, Reconciler, Scope};
+use crate::reconcile::{NoDecisions, Pair, Reconciler, Scope};
 
 /// How many subscriptions there are of a kind.
 async fn listed(shop: &Shop, bought: &str) -> usize {
@@ -86,7 +86,7 @@ pub async fn what_is_archived_and_charged_is_found(place: Place) {
         let (store, stripe) = (shop.place.store.clone(), shop.billing.stripe.clone());
         let reconciler = Reconciler::new(store, Some(stripe), Box::new(NoDecisions));
         let found = reconciler.run(&Scope::default()).await.unwrap().differences;
-        let found = found.into_iter().filter(|each| each.what == "entitlement/stripe");
+        let found = found.into_iter().filter(|each| each.pair == Pair::EntitlementStripe);
         found.map(|each| (each.first, each.second, each.cause)).collect::<Vec<_>>()
     };
     assert_eq!(found().await, []);

@@ -18,7 +18,7 @@ use super::webhooks::Moved;
 use crate::billing::settle::Owner;
 use crate::billing::stripe::Mode;
 use crate::overage::{OverageTeller, flush};
-use crate::reconcile::{NoDecisions, Reconciler, Scope};
+use crate::reconcile::{NoDecisions, Pair, Reconciler, Scope};
 use crate::storage::{OverageEvent, PlanPrice, Store, StripeSubscription, Subscription};
 
 const HOUR_S: i64 = 3_600;
@@ -354,7 +354,9 @@ pub async fn what_the_meter_counted_is_compared_by_period(place: Place) {
         let store = at.shop.place.store.clone();
         let reconciler = Reconciler::new(store, Some(stripe), Box::new(NoDecisions));
         let report = reconciler.run(&scope).await.unwrap();
-        let found = report.differences.into_iter().filter(|each| each.what == "ledger/stripe");
+        let is_compared = report.compared.contains_key(&Pair::LedgerStripe);
+        assert_eq!(is_compared, scope.period != Some(1), "{report:?}");
+        let found = report.differences.into_iter().filter(|each| each.pair == Pair::LedgerStripe);
         found.map(|each| (each.period, each.first, each.second, each.cause)).collect::<Vec<_>>()
     };
     assert_eq!(compare(Scope::default()).await, []);
@@ -371,7 +373,7 @@ pub async fn what_the_meter_counted_is_compared_by_period(place: Place) {
         event.event_name, event.at_s, event.stripe_customer_id
     );
     at.shop.call(&at.stripe_account, "billing/meter_events", &other).await;
-    let scope = |period| Scope { site: None, period: Some(period) };
+    let scope = |period| Scope { period: Some(period), ..Scope::default() };
     let found = compare(scope(event.period_id)).await;
     assert_eq!((found.len(), found[0].2.as_str()), (1, "150"));
     assert!(found[0].3.contains("somebody else"), "{found:?}");

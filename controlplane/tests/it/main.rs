@@ -19,6 +19,7 @@ mod decision_rows;
 mod decisions;
 mod disputes;
 mod drift;
+mod drift_told;
 mod dropped;
 mod ended;
 #[path = "../../../link/tests/clickhouse/engine.rs"]
@@ -198,6 +199,11 @@ cases! {
         refunds_and_disputes_are_listed;
     drift:
         what_was_changed_at_stripe_is_found_and_mended;
+    drift_told:
+        what_owners_change_is_marked_until_they_change_it_back,
+        what_cannot_be_changed_back_is_marked_until_it_is_mended,
+        many_changes_of_a_plan_are_one_look,
+        what_nobody_told_of_is_found_within_a_day;
     caps:
         no_invoice_has_more_overage_than_the_cap,
         what_ends_at_once_is_told_first,

@@ -1,5 +1,6 @@
 //! What does not agree is found, with its cause; what does is left alone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -20,7 +21,7 @@ use crate::billing::stripe::{
     Addresses, Mode, RetryRules, SecretKey, SecretKeys, Stripe, StripeSettings,
 };
 use crate::reconcile::{
-    Answer, Asked, Charges, DecisionLog, Known, NoDecisions, Reconciler, Report, Scope, daily,
+    Answer, Asked, Charges, DecisionLog, Known, NoDecisions, Pair, Reconciler, Report, Scope, daily,
 };
 use crate::storage::{OTHERS, ReadDecisions, Retention};
 use crate::world::System;
@@ -62,7 +63,7 @@ async fn run(place: &Place, decisions: Box<dyn DecisionLog>, stripe: Option<Stri
 
 fn found(report: &Report) -> Vec<(&str, &str, &str)> {
     let all = report.differences.iter();
-    all.map(|each| (each.what, each.first.as_str(), each.second.as_str())).collect()
+    all.map(|each| (each.pair.as_str(), each.first.as_str(), each.second.as_str())).collect()
 }
 
 pub async fn log_ledger_and_entitlement_are_compared(place: Place) {
@@ -70,9 +71,16 @@ pub async fn log_ledger_and_entitlement_are_compared(place: Place) {
     report_use(500, Some(Some(1_005))).await;
     let early = run(&place, Box::new(Fixed(1)), None).await;
     assert_eq!(found(&early), [], "use of this minute is on its way");
+    assert_eq!((early.checked, early.compared.len()), (1, 0), "{early:?}");
     settle(&place).await;
     let clean = run(&place, Box::new(Fixed(500)), None).await;
     assert_eq!((found(&clean).len(), clean.count, clean.checked), (0, 0, 1), "{clean:?}");
+    let once = [(Pair::LogLedger, 1), (Pair::LedgerEntitlement, 1)];
+    assert_eq!(clean.compared, BTreeMap::from(once));
+    // Ten minutes ago, for whoever wants to wait an hour.
+    let hour = Scope { settled_ms: 3_600_000, ..Scope::default() };
+    let patient = Reconciler::new(place.store.clone(), None, Box::new(Fixed(400)));
+    assert_eq!(found(&patient.run(&hour).await.unwrap()), [], "it is on its way for an hour");
     assert!(clean.unavailable.iter().any(|what| what.contains("Stripe")));
     for (charged, cause) in [(400, "not shipped"), (600, "has not heard")] {
         let report = run(&place, Box::new(Fixed(charged)), None).await;
@@ -88,7 +96,8 @@ pub async fn log_ledger_and_entitlement_are_compared(place: Place) {
         assert_eq!(report.count, 0, "{report:?}");
         assert!(report.unavailable.iter().any(|what| what.contains("decision log")));
     }
-    let of = |site: &str| Scope { site: Some(site.to_owned()), period: Some(1) };
+    let of =
+        |site: &str| Scope { site: Some(site.to_owned()), period: Some(1), ..Scope::default() };
     let reconciler = Reconciler::new(place.store.clone(), None, Box::new(Fixed(1)));
     let other_period = reconciler.run(&of("walked")).await.unwrap();
     assert_eq!((other_period.checked, other_period.count), (1, 0));

@@ -17,7 +17,7 @@ use crate::billing::settle::Owner;
 use crate::billing::stripe::Mode;
 use crate::billing::sweep::Sweeper;
 use crate::overage::OverageTeller;
-use crate::reconcile::{NoDecisions, Reconciler, Report, Scope};
+use crate::reconcile::{NoDecisions, Pair, Reconciler, Report, Scope};
 
 /// Seeds where nobody says.
 const SEEDS: u64 = 8;
@@ -85,7 +85,7 @@ async fn shuffled(life: &mut Life, chance: &mut Chance) -> Json {
             life.shop.settle().await;
             let report = reconciled(&life.shop).await;
             let mut found = report.differences.iter();
-            assert_eq!(found.find(|found| found.what == "entitlement/stripe"), None);
+            assert_eq!(found.find(|found| found.pair == Pair::EntitlementStripe), None);
         }
         if life.step().await.is_none() {
             break;

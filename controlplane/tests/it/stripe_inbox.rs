@@ -354,9 +354,9 @@ pub async fn events_are_listed_and_replayed_and_sweeps_asked_for(place: Place) {
 
     for _ in 0..2 {
         let asked = owner.post("/v1/stripe/sweeps", json!({})).await.expect(200);
-        assert_eq!(asked.json["data"].as_array().unwrap().len(), 4, "two kinds of two modes");
+        assert_eq!(asked.json["data"].as_array().unwrap().len(), 6, "three kinds of two modes");
     }
     let listed = owner.get("/v1/stripe/sweeps").await.expect(200);
-    assert_eq!(listed.json["data"].as_array().unwrap().len(), 4);
+    assert_eq!(listed.json["data"].as_array().unwrap().len(), 6);
     assert!(listed.json["data"][0]["asked_at"].is_string());
 }

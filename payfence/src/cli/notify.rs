@@ -22,6 +22,9 @@ pub struct NotifyArgs {
     pub allow_private_webhooks: bool,
 }
 
+/// Past a day nothing is on its way that arrives by itself.
+const SETTLED_S_MAX: i64 = 86_400;
+
 /// Flags of `reconcile`.
 #[derive(Debug, Default, Args)]
 pub struct ReconcileArgs {
@@ -37,6 +40,9 @@ pub struct ReconcileArgs {
     /// One period alone, by its id
     #[arg(long, value_name = "ID")]
     pub period: Option<i64>,
+    /// What changed within so many seconds is still on its way and is not compared (default 120)
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=SETTLED_S_MAX))]
+    pub settled: Option<u32>,
     /// How Stripe is asked; without a key it is not
     #[command(flatten)]
     pub billing: super::BillingArgs,

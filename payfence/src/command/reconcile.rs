@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use controlplane::analytics::{Backend, ClickHouse};
 use controlplane::billing::stripe::Stripe;
-use controlplane::reconcile::{Reconciler, Report, Scope};
+use controlplane::reconcile::{Pair, Reconciler, Report, Scope};
 use controlplane::server;
 use controlplane::storage::StorageError;
 use controlplane::world::System;
@@ -40,7 +40,10 @@ pub fn run(args: &ReconcileArgs) -> Result<ExitCode, Failure> {
             None => Backend::Sql { store: store.clone(), kept },
         };
         let reconciler = Reconciler::new(store, stripe, Box::new(decisions));
-        let scope = Scope { site: args.site.clone(), period: args.period };
+        let mut scope = Scope { site: args.site.clone(), period: args.period, ..Scope::default() };
+        if let Some(seconds) = args.settled {
+            scope.settled_ms = i64::from(seconds) * 1_000;
+        }
         let report = reconciler.run(&scope).await.map_err(|error| match error {
             StorageError::Broken(text) if text.starts_with("there is no site") => {
                 Failure::configuration(text)
@@ -63,11 +66,16 @@ fn print(report: &Report) {
     }
     for each in &report.differences {
         let period = each.period.map_or_else(|| "-".to_owned(), |period| period.to_string());
+        let pair = each.pair.as_str();
         output::line(format_args!(
             "{}\t{}\t{period}\t{}\t{}\t{}\t{}",
-            each.site, each.subscription, each.what, each.first, each.second, each.cause
+            each.site, each.subscription, pair, each.first, each.second, each.cause
         ));
     }
+    // Nothing found where nothing was compared is no good news.
+    let times = |pair: &Pair| report.compared.get(pair).copied().unwrap_or_default();
+    let compared = Pair::ALL.iter().map(|pair| format!("{} {}", pair.as_str(), times(pair)));
+    output::line(format_args!("compared: {}", compared.collect::<Vec<_>>().join(", ")));
     output::line(format_args!(
         "{} subscriptions compared, {} differences",
         report.checked, report.count

@@ -8,18 +8,22 @@
 //! Without io_uring nothing here can run: plain `cargo test` then says so and leaves the tests out; under `./test`
 //! (`PAYFENCE_TEST_FULL`) they fail.
 
+mod bank;
+mod buyer;
 mod certificates;
 mod client;
 mod gateway;
 mod origin;
 mod plane;
 mod policy;
+mod stripe_api;
 mod tls;
 mod wait;
 mod way;
 
 mod analytics;
 mod apply;
+mod billing_commands;
 mod connection_limits;
 mod control;
 mod cors;

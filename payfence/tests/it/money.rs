@@ -1,25 +1,30 @@
-//! Money, from nothing to a key and on to the end of what was bought: a control plane, a node, and a stand-in for Stripe.
+//! Money, from nothing to a key and on to the end of what was bought: a control plane, a node, and Stripe, or what stands for it.
+//!
+//! In: a bank. Out: what a buyer is answered, what the control plane says, what reconciling finds.
+//! Always holds: the story is one, whoever the bank is: a stand-in in this process; one that is known by Stripe's API alone; Stripe, with a
+//! key of its test mode in the environment ([`Access`]).
 //!
 //! Stripe's time is moved by the test, the node's cannot be: so what is bought is bought a month ago, and the month ends a moment
 //! after the test begins.
 
-use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::tz::Offset;
 use jiff::{Span, Timestamp, ToSpan as _};
-use serde_json::{Value, json};
-use stripe_sandbox::{Card, Config, Exhausted, Outcome, Sandbox, SignatureClock, WebhookEndpoint};
+use serde_json::json;
+use stripe_sandbox::Card;
 
-use super::client::{Answer, ask, get};
-use super::gateway::Gateway;
+use super::bank::{Bank, NODE, open, plan};
+use super::buyer::Buyer;
 use super::origin::Origin;
 use super::plane::Plane;
-use super::wait::{DEADLINE, own_address, timed, unix_s, wait_for};
+use super::stripe_api::{self, Access, HostedStandIn, StripeApi};
+use super::wait::{DEADLINE, time_left, unix_s, wait_within};
 
 /// Until the month ends that something is bought for: time for all that comes before.
 const MONTH_LEFT_S: i64 = 40;
+/// The same where sweeps bring what happens.
+const API_MONTH_LEFT_S: i64 = 90;
 /// A renewal's invoice is a draft for an hour.
 const DRAFT_S: i64 = 3_600 + 60;
 const DAY_S: i64 = 86_400;
@@ -37,197 +42,47 @@ fn bought_s(end_s: i64) -> i64 {
     starts.filter(fits).map(|(start_s, _)| start_s).next().expect("a month with that day")
 }
 
-/// Stripe, and what only it knows.
-struct Bank {
-    runtime: tokio::runtime::Runtime,
-    sandbox: Sandbox,
-    account: String,
+/// What `payfence reconcile` ended with and printed, all that is older than a moment included.
+fn reconcile(plane: &Plane, bank: &dyn Bank) -> (Option<i32>, String) {
+    let data = plane.folder().display().to_string();
+    let command = ["reconcile", "--data-dir", &data, "--settled", "0"].map(str::to_owned).to_vec();
+    let command = [command, bank.flags(plane.folder())].concat();
+    let ended = plane.run(&command.iter().map(String::as_str).collect::<Vec<_>>());
+    (ended.status.code(), String::from_utf8_lossy(&ended.stdout).into_owned())
 }
 
-impl Bank {
-    fn open(now_s: i64, control_plane: SocketAddr, secret: &str) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        let url = format!("http://{control_plane}/stripe/webhooks/test");
-        let config = Config {
-            signature_clock: SignatureClock::Wall,
-            webhook_endpoints: vec![WebhookEndpoint::new(url, secret, true)],
-            exhausted: Exhausted::Unpaid,
-            ..Config::fixed(now_s, 7)
-        };
-        let sandbox = runtime.block_on(Sandbox::start(config)).expect("a sandbox");
-        Self { runtime, sandbox, account: String::new() }
-    }
-
-    /// Moves time there and waits until everybody was told.
-    #[track_caller]
-    fn advance_to(&self, second: i64) {
-        self.sandbox.advance_to(second);
-        self.settle();
-    }
-
-    #[track_caller]
-    fn settle(&self) {
-        assert!(self.runtime.block_on(self.sandbox.settle(DEADLINE)), "webhooks were not taken");
-    }
-
-    fn objects(&self, kind: &str) -> Vec<Value> {
-        self.sandbox.objects(&self.account, kind)
-    }
-
-    #[track_caller]
-    fn set_card(&self, card: Card) {
-        let customer = self.objects("customer")[0]["id"].as_str().expect("an id").to_owned();
-        self.sandbox.set_card(&self.account, &customer, card).expect("a card");
-    }
-
-    /// Pays the invoice that is open, as the buyer does on its page.
-    #[track_caller]
-    fn pay_open_invoice(&self) {
-        let open = |invoice: &Value| invoice["status"] == "open";
-        let invoice = self.objects("invoice").into_iter().find(open).expect("an open invoice");
-        let (id, host) = (invoice["id"].as_str().expect("an id"), self.sandbox.address());
-        let (key, account) = (self.sandbox.secret_key(), &self.account);
-        let answer = ask(
-            host,
-            format!(
-                "POST /v1/invoices/{id}/pay HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n\
-                 Stripe-Version: 2026-10-28.endive\r\nStripe-Account: {account}\r\nIdempotency-Key: again\r\n\
-                 Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            ),
-        );
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        self.settle();
-    }
-}
-
-fn see(plane: &Plane, path: &str) -> Answer {
-    ask(
-        plane.address,
-        format!("GET {path} HTTP/1.1\r\nHost: pay.example\r\nConnection: close\r\n\r\n"),
-    )
-}
-
-fn submit(plane: &Plane, path: &str, form: &str) -> Answer {
-    let length = form.len();
-    ask(
-        plane.address,
-        format!(
-            "POST {path} HTTP/1.1\r\nHost: pay.example\r\nConnection: close\r\n\
-             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n{form}"
-        ),
-    )
-}
-
-/// What stands in `text` from `start` to the first character that no id has.
-fn word(text: &str, start: &str) -> String {
-    let at = text.find(start).unwrap_or_else(|| panic!("no {start} in {text}"));
-    let is_id = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
-    text[at..].chars().take_while(is_id).collect()
-}
-
-/// A buyer with a key.
-struct Buyer<'a> {
-    node: &'a Gateway,
-    key: String,
-}
-
-impl Buyer<'_> {
-    /// Why a request is answered as it is: `ok` where the origin answered.
-    fn ask(&self) -> String {
-        let answer =
-            self.node.ask(get("/paid/1", &[("Authorization", &format!("Bearer {}", self.key))]));
-        if answer.status == 200 { "ok".to_owned() } else { answer.reason() }
-    }
-
-    #[track_caller]
-    fn expect(&self, times: usize, reason: &str) {
-        for time in 0..times {
-            assert_eq!(self.ask(), reason, "request {time} of {times}");
+/// Waits until all agree, and so often was each compared.
+#[track_caller]
+fn agree(plane: &Plane, bank: &dyn Bank, compared: &str) {
+    let mut last = (None, String::new());
+    let ended = time_left(DEADLINE);
+    while ended() {
+        last = reconcile(plane, bank);
+        let (code, text) = &last;
+        if *code == Some(0) && text.contains(compared) {
+            assert!(text.ends_with("1 subscriptions compared, 0 differences\n"), "{text}");
+            return;
         }
     }
-
-    #[track_caller]
-    fn wait(&self, reason: &str) {
-        wait_for(reason, || (self.ask() == reason).then_some(()));
-    }
+    panic!("no agreement with {compared}: {last:?}");
 }
 
-/// Buys the plan and redeems the key.
+/// Makes a row wrong and right again; what is wrong is found, once.
 #[track_caller]
-fn buy<'a>(plane: &Plane, bank: &Bank, node: &'a Gateway) -> Buyer<'a> {
-    let prices = see(plane, "/pay/shop");
-    assert!(prices.text().contains(&plane.plan_id), "{}", prices.text());
-    let page = submit(plane, "/pay/shop/checkout", &format!("plan={}", plane.plan_id));
-    assert_eq!(page.status, 200, "{}", page.text());
-    let session = word(&page.text(), "cs_test_");
-    bank.sandbox.pay(&session, Outcome::Paid).expect("a payment");
-    let (buyer, took) = timed(|| {
-        let success = format!("/pay/shop/success?session_id={session}");
-        wait_for("the page after the payment", || {
-            see(plane, &success).text().contains("Show my key").then_some(())
-        });
-        let shown = submit(plane, "/claim", &format!("session_id={session}"));
-        let key = word(&shown.text(), "pf_test_");
-        let buyer = Buyer { node, key };
-        buyer.expect(1, "ok");
-        buyer
-    });
-    assert!(took < DEADLINE, "from the payment to the first answer: {took:?}");
-    let again = submit(plane, "/claim", &format!("session_id={session}"));
-    assert_eq!(again.status, 404, "a claim is redeemed once");
-    bank.settle();
-    buyer
+fn finds(plane: &Plane, bank: &dyn Bank, wrong: &str, right: &str, found: &str) {
+    plane.change_row(wrong);
+    let (code, text) = reconcile(plane, bank);
+    assert_eq!(code, Some(1), "{wrong}: {text}");
+    assert!(text.contains(found) && text.ends_with(" 1 differences\n"), "{wrong}: {text}");
+    plane.change_row(right);
 }
 
-/// Flags by which a control plane has this Stripe; its key is in the folder.
-fn flags(folder: &Path, bank: &Bank) -> Vec<String> {
-    let key = folder.join("stripe.key").display().to_string();
-    let flags = ["--stripe-secret-key-file", &key, "--stripe-base-url", &bank.sandbox.url()];
-    flags.map(str::to_owned).to_vec()
-}
-
-fn reconcile(plane: &Plane, bank: &Bank) -> Vec<String> {
-    let data = plane.folder().display().to_string();
-    let command = ["reconcile", "--data-dir", &data].map(str::to_owned).to_vec();
-    [command, flags(plane.folder(), bank)].concat()
-}
-
-/// A control plane that sells a basic plan of `origin`, with its owner's account at Stripe, where it is `now_s`.
+/// Waits until Stripe's word has come here.
 #[track_caller]
-fn open(origin: SocketAddr, now_s: i64) -> Option<(Plane, Bank)> {
-    const SECRET: &str = "whsec_scenario";
-    let folder = tempfile::tempdir().expect("a working folder");
-    let address = own_address();
-    let mut bank = Bank::open(now_s, address, SECRET);
-    let secret_file = folder.path().join("webhooks.secret");
-    std::fs::write(folder.path().join("stripe.key"), bank.sandbox.secret_key()).expect("writable");
-    std::fs::write(&secret_file, SECRET).expect("writable");
-    let more = ["--stripe-webhook-secret-file", &secret_file.display().to_string()];
-    let pages = ["--public-url", "https://pay.example"];
-    let more = [more, pages].concat().into_iter().map(str::to_owned).collect();
-    let flags = [flags(folder.path(), &bank), more].concat();
-    let plane = Plane::start_with(address, folder, &flags, origin, plan("basic", 5, 1_000))?;
-    let owner = json!({ "mode": "test", "email": "owner@example.com", "country": "DE" });
-    let owner = plane.post("/v1/stripe/account", owner);
-    bank.account = owner["stripe_id"].as_str().expect("an id").to_owned();
-    bank.sandbox.onboard(&bank.account).expect("onboarded");
-    Some((plane, bank))
-}
-
-fn plan(reference: &str, requests: u64, amount: u64) -> Value {
-    json!({
-        "reference": reference, "grace_days": 3, "quota": { "requests": requests, "per": "month" },
-        "price": { "amount": amount, "currency": "eur", "interval": "month" },
-    })
-}
-
-#[track_caller]
-fn wait_status(plane: &Plane, subscription: &str, status: &str) {
-    wait_for(status, || {
+fn wait_status(plane: &Plane, bank: &dyn Bank, subscription: &str, status: &str) {
+    assert_eq!(bank.status(), status, "Stripe's own word");
+    wait_within(bank.patience(), status, || {
+        bank.settle(plane);
         let now = plane.get(&format!("/v1/subscriptions/{subscription}"));
         (now["status"] == status).then_some(())
     });
@@ -249,22 +104,18 @@ fn applied(plane: &Plane, file: &str) -> String {
     String::from_utf8(applied.stdout).expect("text")
 }
 
-#[test]
-fn from_nothing_to_a_key_and_on_to_the_end() {
-    let origin = Origin::ok();
-    let month_ends_s = unix_s() + MONTH_LEFT_S;
-    let Some((plane, bank)) = open(origin.address, bought_s(month_ends_s)) else { return };
-    let plans = format!("/v1/sites/{}/plans", plane.site_id);
-    let pro = plane.post(&plans, plan("pro", 8, 3_000));
-    let node = plane.node("n1");
+/// From a plan that is sold to the end of what was bought.
+fn story(plane: &Plane, bank: &mut dyn Bank, month_ends_s: i64) {
+    let pro = plane.post(&format!("/v1/sites/{}/plans", plane.site_id), plan("pro", 8, 3_000));
+    let pro_id = pro["id"].as_str().expect("an id");
+    bank.sells(&plane.plan_id);
+    bank.sells(pro_id);
+    let node = plane.node(NODE);
 
-    let buyer = buy(&plane, &bank, &node);
+    let (buyer, subscription) = bank.buy(plane, &node);
+    let of_it = |what: &str| format!("/v1/subscriptions/{subscription}{what}");
     buyer.expect(4, "ok");
     buyer.expect(2, "quota_exhausted");
-    let checkouts = plane.get("/v1/checkouts?limit=1");
-    let subscription = checkouts["data"][0]["subscription_id"].as_str().expect("an id").to_owned();
-    let of_it = |what: &str| format!("/v1/subscriptions/{subscription}{what}");
-
     plane.post(&of_it("/change"), json!({ "plan_id": pro["id"] }));
     buyer.wait("ok");
     buyer.expect(2, "ok");
@@ -278,43 +129,121 @@ fn from_nothing_to_a_key_and_on_to_the_end() {
         std::thread::park_timeout(Duration::from_millis(100));
     }
     bank.advance_to(month_ends_s + DRAFT_S);
+    bank.settle(plane);
     buyer.wait("ok");
     buyer.expect(2, "ok");
+    nobody_pays(plane, bank, &buyer, &subscription, months_after(month_ends_s, 1.month()));
+    all_agree(plane, bank, &subscription, pro_id);
 
-    bank.set_card(Card::Declined);
-    let second_s = months_after(month_ends_s, 1.month());
-    bank.advance_to(second_s + DRAFT_S);
-    wait_status(&plane, &subscription, "past_due");
+    plane.post(&of_it("/cancel"), json!({}));
+    bank.settle(plane);
     buyer.expect(1, "ok");
-    bank.advance_to(second_s + 20 * DAY_S);
-    wait_status(&plane, &subscription, "unpaid");
+    let file = without_subscriptions(plane);
+    let kept = applied(plane, &file);
+    assert!(kept.contains("1 that were bought stay") && !kept.contains("archived"), "{kept}");
+    buyer.expect(1, "ok");
+    bank.advance_to(months_after(month_ends_s, 2.months()) + DRAFT_S);
+    wait_status(plane, bank, &subscription, "canceled");
+    buyer.wait("subscription_inactive");
+    // What is over may go.
+    let gone = applied(plane, &file);
+    assert!(gone.contains(&format!("subscription {subscription}: archived")), "{gone}");
+
+    // Both months' use; the limit of what is archived is nobody's any more.
+    agree(
+        plane,
+        bank,
+        "log/ledger 2, ledger/entitlement 0, ledger/stripe 0, entitlement/stripe 1\n",
+    );
+    // One decision is missing.
+    let usage = |by: &str| {
+        let one = "(SELECT MAX(rowid) FROM usage_days WHERE charge > 0)";
+        format!("UPDATE usage_days SET charge = charge {by} WHERE rowid = {one}")
+    };
+    finds(plane, bank, &usage("- 1"), &usage("+ 1"), "\tlog/ledger\t");
+}
+
+/// A month that is not paid for: grace, the end of it, and money after all.
+fn nobody_pays(
+    plane: &Plane,
+    bank: &dyn Bank,
+    buyer: &Buyer<'_>,
+    subscription: &str,
+    month_s: i64,
+) {
+    bank.set_card(Card::Declined);
+    bank.advance_to(month_s + DRAFT_S);
+    wait_status(plane, bank, subscription, "past_due");
+    buyer.expect(1, "ok");
+    bank.advance_to(month_s + 20 * DAY_S);
+    assert_eq!(
+        bank.status(),
+        "unpaid",
+        "in its Billing settings the account marks what is not paid after all retries as unpaid"
+    );
+    wait_status(plane, bank, subscription, "unpaid");
+    // What is asked before the node knows is still served, and used.
+    plane.wait_node(NODE);
     buyer.wait("subscription_inactive");
 
     bank.set_card(Card::Good);
     bank.pay_open_invoice();
-    wait_status(&plane, &subscription, "active");
+    wait_status(plane, bank, subscription, "active");
     buyer.wait("ok");
+}
 
-    plane.post(&of_it("/cancel"), json!({}));
-    bank.settle();
-    buyer.expect(1, "ok");
-    let file = without_subscriptions(&plane);
-    let kept = applied(&plane, &file);
-    assert!(kept.contains("1 that were bought stay") && !kept.contains("archived"), "{kept}");
-    buyer.expect(1, "ok");
-    bank.advance_to(months_after(month_ends_s, 2.months()) + DRAFT_S);
-    wait_status(&plane, &subscription, "canceled");
-    buyer.wait("subscription_inactive");
-    // What is over may go.
-    let gone = applied(&plane, &file);
-    assert!(gone.contains(&format!("subscription {subscription}: archived")), "{gone}");
+/// What is served is what is paid for; what is otherwise is found.
+fn all_agree(plane: &Plane, bank: &dyn Bank, subscription: &str, plan: &str) {
+    let all = "log/ledger 2, ledger/entitlement 1, ledger/stripe 0, entitlement/stripe 1\n";
+    agree(plane, bank, all);
+    let limit = |from: u64, to: u64| {
+        let quota = |requests: u64| format!("'\"requests\":{requests}'");
+        let (from, to) = (quota(from), quota(to));
+        format!("UPDATE plans SET settings = REPLACE(settings, {from}, {to}) WHERE id = '{plan}'")
+    };
+    finds(plane, bank, &limit(8, 9), &limit(9, 8), "\tledger/entitlement\t8\t9\t");
+    let status = |word: &str| {
+        format!("UPDATE subscriptions SET status = '{word}' WHERE id = '{subscription}'")
+    };
+    let (wrong, right) = (status("past_due"), status("active"));
+    finds(plane, bank, &wrong, &right, "\tentitlement/stripe\tpast_due\tactive\t");
+}
 
-    let mut last = String::new();
-    wait_for("agreement of log, ledger, entitlement and Stripe", || {
-        let ended =
-            plane.run(&reconcile(&plane, &bank).iter().map(String::as_str).collect::<Vec<_>>());
-        last = String::from_utf8_lossy(&ended.stdout).into_owned();
-        ended.status.success().then_some(())
-    });
-    assert_eq!(last.lines().filter(|line| line.contains(&subscription)).count(), 0, "{last}");
+/// The story at Stripe, or at what stands for it.
+fn by_api(access: Access) {
+    let origin = Origin::ok();
+    let month_ends_s = unix_s() + API_MONTH_LEFT_S;
+    let opened = stripe_api::open(access, origin.address, bought_s(month_ends_s));
+    let Some((plane, mut bank)) = opened else { return };
+    story(&plane, &mut bank, month_ends_s);
+}
+
+#[test]
+fn from_nothing_to_a_key_and_on_to_the_end() {
+    if let Some(access) = Access::from_environment() {
+        return by_api(access);
+    }
+    let origin = Origin::ok();
+    let month_ends_s = unix_s() + MONTH_LEFT_S;
+    let opened = open(origin.address, bought_s(month_ends_s), &[]);
+    let Some((plane, mut bank)) = opened else { return };
+    story(&plane, &mut bank, month_ends_s);
+}
+
+#[test]
+fn the_same_by_stripes_api_alone() {
+    let stripe = HostedStandIn::start();
+    let (url, key) = (stripe.sandbox.url(), stripe.sandbox.secret_key());
+    let account = StripeApi::make_account(&url, key);
+    stripe.sandbox.onboard(&account).expect("onboarded");
+    by_api(Access::to(url, key, account.clone()));
+    // What was made is gone, or can be bought no more.
+    for kind in ["test_helpers.test_clock", "customer", "subscription"] {
+        assert_eq!(stripe.sandbox.count(&account, kind), 0, "{kind}");
+    }
+    let sold = stripe.sandbox.objects(&account, "product");
+    assert_eq!(sold.len(), 2, "{sold:?}");
+    for object in sold.into_iter().chain(stripe.sandbox.objects(&account, "price")) {
+        assert_eq!(object["active"], false, "{object}");
+    }
 }

@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use super::client::{Answer, rest};
 use super::gateway::{Gateway, Process, can_run};
-use super::wait::{own_address, wait_for};
+use super::wait::{DEADLINE, own_address, wait_for};
 
 /// A running control plane with one site, plan and customer.
 pub struct Plane {
@@ -170,6 +172,20 @@ impl Plane {
         self.run(&[&["apply", "policy.toml"], arguments].concat())
     }
 
+    /// Changes or makes one row behind the back of whoever serves.
+    #[track_caller]
+    pub fn change_row(&self, sql: &str) {
+        let file = self.folder.path().join("controlplane.db");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let changed = runtime.expect("a runtime").block_on(async {
+            let options = SqliteConnectOptions::new().filename(file).busy_timeout(DEADLINE);
+            let mut connection = options.connect().await.expect("the database");
+            let changed = sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await;
+            changed.unwrap_or_else(|error| panic!("{sql}: {error}")).rows_affected()
+        });
+        assert_eq!(changed, 1, "one row is changed by {sql}");
+    }
+
     /// A new subscription with a token.
     #[track_caller]
     pub fn subscribe(&self) -> Subscriber {
@@ -200,12 +216,18 @@ impl Plane {
         let mut gateway = self.launch_node_over(way, name, &["--allow-private-origins"]);
         gateway.wait_ready();
         // What it began with may be a little older than what was last changed.
+        self.wait_node(name);
+        gateway
+    }
+
+    /// Waits until a node has all that was changed.
+    #[track_caller]
+    pub fn wait_node(&self, name: &str) {
         wait_for("a node with all that was changed", || {
             let nodes = self.get("/v1/nodes");
             let node = nodes["data"].as_array()?.iter().find(|node| node["name"] == name)?;
             (node["lag"] == 0).then_some(())
         });
-        gateway
     }
 
     /// A node of its own name, which may not serve yet.

@@ -102,7 +102,7 @@ pub fn view_of(row: &StripeEvent) -> StripeEventView {
 pub struct StripeSweepView {
     /// Its id.
     id: String,
-    /// `events` or `subscriptions`.
+    /// `events`, `subscriptions` or `catalogue`.
     kind: String,
     /// `test` or `live`.
     mode: String,
@@ -116,7 +116,7 @@ pub struct StripeSweepView {
     finished_at: Option<String>,
     /// What was looked at, in the run that is or was.
     seen: i64,
-    /// What was missing or differed, and was put into the inbox.
+    /// What was missing or differed, and was put into the inbox; of `catalogue` the plans whose marks of drift changed.
     repaired: i64,
     /// What Stripe refused it with; it goes on by itself.
     error: Option<String>,

@@ -1,17 +1,17 @@
 //! What the owner changed in Stripe's dashboard behind our back.
 //!
-//! In: a row, a plan's offer, what Stripe has. Out: differences.
+//! In: a row, a plan's offer, what Stripe has. Out: differences, kept in the row.
 //! Always holds: a difference is shown and never mended by itself: the owner may have meant it. What Stripe leaves out of an answer
-//! is no difference.
+//! is no difference. Whoever looks, looks at the same: somebody who asks, an event, the schedule.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Offer;
-use crate::billing::stripe::{Meter, Price, Product, Scope, StripeError};
+use super::{Offer, SyncAction, in_force, rows_of, sync};
+use crate::billing::stripe::{Meter, Price, Product, Scope, Stripe, StripeError};
 use crate::billing::{Billing, BillingResult};
 use crate::domain::price::OveragePrice;
-use crate::storage::PlanPrice;
+use crate::storage::{Change, Plan, PlanPrice, StorageResult, Store};
 
 /// Something that is otherwise in Stripe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -33,17 +33,37 @@ struct Seen {
     meter: Option<Meter>,
 }
 
+/// The row in force of a plan and what differs from it at Stripe; `None` of one that is not there as it should be, which is not for
+/// its owner to have changed.
+///
+/// # Errors
+/// When Stripe or the database cannot be asked, or the plan cannot be read.
+pub async fn look(
+    store: &Store,
+    stripe: &Stripe,
+    scope: &Scope,
+    plan: &Plan,
+) -> BillingResult<Option<(PlanPrice, Vec<Difference>)>> {
+    let known = rows_of(&store.tenant(&plan.account_id), &plan.id, scope).await?;
+    let offer = match sync::sold(plan)? {
+        Some(offer) if sync::wanted(Some(&offer), &known) == SyncAction::Nothing => offer,
+        _ => return Ok(None),
+    };
+    let Some(row) = in_force(&known) else { return Ok(None) };
+    let found = find(stripe, scope, &offer, row).await?;
+    Ok(Some((row.clone(), found)))
+}
+
 /// The differences between a plan and what Stripe has of it.
 ///
 /// # Errors
 /// When Stripe cannot be asked.
 pub async fn find(
-    billing: &Billing,
+    stripe: &Stripe,
     scope: &Scope,
     offer: &Offer,
     row: &PlanPrice,
-) -> BillingResult<Vec<Difference>> {
-    let stripe = &billing.stripe;
+) -> Result<Vec<Difference>, StripeError> {
     let price_id = row.price_id.as_deref().unwrap_or_default();
     let mut seen = Seen {
         product: there(stripe.product(scope, &row.product_id).await)?,
@@ -78,19 +98,40 @@ pub async fn keep(
     row: &PlanPrice,
     found: &[Difference],
 ) -> BillingResult<()> {
+    if marks(found) == row.drift {
+        return Ok(());
+    }
+    let mut change = billing.store.change(account_id, super::system()).await?;
+    mark(&mut change, row, found).await?;
+    Ok(change.commit().await?)
+}
+
+/// The same with other changes; says whether it was kept otherwise.
+///
+/// # Errors
+/// When the row was changed meanwhile, or the database cannot be asked.
+pub async fn mark(
+    change: &mut Change,
+    row: &PlanPrice,
+    found: &[Difference],
+) -> StorageResult<bool> {
+    let drift = marks(found);
+    if drift == row.drift {
+        return Ok(false);
+    }
+    let after = PlanPrice { drift, ..row.clone() };
+    change.update(row, after).await?;
+    Ok(true)
+}
+
+/// Differences as a row keeps them.
+fn marks(found: &[Difference]) -> Option<String> {
     let told = |one: &Difference| {
         let text = format!("{} here, {} at Stripe", one.ours, one.theirs);
         (one.field.clone(), serde_json::Value::from(text))
     };
     let marks: serde_json::Map<_, _> = found.iter().map(told).collect();
-    let drift = (!marks.is_empty()).then(|| serde_json::Value::Object(marks).to_string());
-    if drift == row.drift {
-        return Ok(());
-    }
-    let mut change = billing.store.change(account_id, super::system()).await?;
-    let after = PlanPrice { drift, ..row.clone() };
-    change.update(row, after).await?;
-    Ok(change.commit().await?)
+    (!marks.is_empty()).then(|| serde_json::Value::Object(marks).to_string())
 }
 
 /// Differences that are being gathered.

@@ -34,11 +34,11 @@ pub async fn mend(
 ) -> BillingResult<Vec<Difference>> {
     let mender = Mender { billing, account_id, scope, offer };
     mender.in_place(row, found).await?;
-    let mut left = drift::find(billing, scope, offer, row).await?;
+    let mut left = drift::find(&billing.stripe, scope, offer, row).await?;
     let mut row = row.clone();
     if !left.is_empty() {
         row = make::anew(billing, account_id, offer, scope.mode).await?;
-        left = drift::find(billing, scope, offer, &row).await?;
+        left = drift::find(&billing.stripe, scope, offer, &row).await?;
     }
     drift::keep(billing, account_id, &row, &left).await?;
     Ok(left)

@@ -121,6 +121,17 @@ async fn one(
     }
 }
 
+/// What of a plan is sold through Stripe: a free one needs nothing of it, an archived one is not sold.
+///
+/// # Errors
+/// When the plan cannot be read.
+pub fn sold(plan: &Plan) -> BillingResult<Option<Offer>> {
+    match plan.archived_at_ms {
+        Some(_) => Ok(None),
+        None => Ok(offer_of(plan)?.filter(|offer| !offer.price.is_free())),
+    }
+}
+
 /// What a plan's offer and its rows ask for, without asking Stripe.
 #[must_use]
 pub fn wanted(offer: Option<&Offer>, known: &[PlanPrice]) -> SyncAction {
@@ -142,16 +153,12 @@ async fn act(
     entry: &mut SyncEntry,
 ) -> BillingResult<()> {
     let known = rows_of(&billing.store.tenant(account_id), &plan.id, scope).await?;
-    // A free plan needs nothing of Stripe, an archived one is not sold.
-    let offer = match plan.archived_at_ms {
-        Some(_) => None,
-        None => offer_of(plan)?.filter(|offer| !offer.price.is_free()),
-    };
+    let offer = sold(plan)?;
     entry.action = wanted(offer.as_ref(), &known);
     match (entry.action, &offer) {
         (SyncAction::Nothing, Some(offer)) if depth != Depth::Wanted => {
             let Some(row) = in_force(&known) else { return Ok(()) };
-            entry.differences = drift::find(billing, scope, offer, row).await?;
+            entry.differences = drift::find(&billing.stripe, scope, offer, row).await?;
             if !entry.differences.is_empty() {
                 entry.action = SyncAction::Drift;
             }

@@ -1,98 +1,107 @@
 //! What owners changed of their products and prices in Stripe's own dashboard: marked, not fought.
 //!
-//! In: events of products and prices. Out: the mark on our rows, which REST shows and a sync can mend.
-//! Always holds: the mark is what differs now, and goes when nothing does.
+//! In: events of products and prices, the schedule. Out: what differs now, in the rows of the plans, which REST shows and a sync can mend.
+//! Always holds: plans alone are asked about, whatever else the owner sells; however many events of a product wait, its plan is
+//! compared once for all of them.
+
+use std::collections::BTreeSet;
 
 use sea_orm::{ColumnTrait as _, Condition, QueryFilter as _};
-use serde_json::json;
 
-use super::{Owner, SettleError, Settled, Settler, Under, is_missing};
-use crate::storage::{Change, Job, PlanPrice, column};
+use super::{Owner, SettleError, Settled, Settler, Under};
+use crate::billing::BillingError;
+use crate::billing::catalogue::drift::{self, Difference};
+use crate::storage::{Job, Plan, PlanPrice, column};
 
-/// Prices of a product that are looked at.
+/// Rows of a product that are looked at.
 const PRICES_MAX: u64 = 1_000;
 
-impl Settler {
-    pub(super) async fn price(
-        &self,
-        owner: &Owner,
-        id: &str,
-        job: &Job,
-    ) -> Result<Settled, SettleError> {
-        let is_active = match self.stripe.price(&owner.scope(), id).await {
-            Ok(price) => price.active,
-            Err(error) if is_missing(&error) => false,
-            Err(error) => return Err(error.into()),
-        };
-        let of = Condition::any()
-            .add(column::PlanPrice::PriceId.eq(id))
-            .add(column::PlanPrice::MeteredPriceId.eq(id));
-        self.mark(owner, job, of, (!is_active).then(|| format!("price {id} is not active"))).await
-    }
+/// A plan's row in force, and what differs at Stripe.
+type Compared = (PlanPrice, Vec<Difference>);
 
+impl Settler {
     pub(super) async fn product(
         &self,
         owner: &Owner,
         id: &str,
         job: &Job,
     ) -> Result<Settled, SettleError> {
-        let is_active = match self.stripe.product(&owner.scope(), id).await {
-            Ok(product) => product.active,
-            Err(error) if is_missing(&error) => false,
-            Err(error) => return Err(error.into()),
-        };
         let of = Condition::all().add(column::PlanPrice::ProductId.eq(id));
-        self.mark(owner, job, of, (!is_active).then(|| format!("product {id} is not active"))).await
+        self.plans_of(owner, of, job).await
     }
 
-    async fn mark(
+    /// A price whose event does not say of which product it is.
+    pub(super) async fn price(
         &self,
         owner: &Owner,
+        id: &str,
         job: &Job,
-        of: Condition,
-        what: Option<String>,
     ) -> Result<Settled, SettleError> {
-        let subject = job.subject.clone();
-        let mut change = self.change(owner).await?;
-        let rows = prices(&change, owner, of).await?;
-        for before in rows {
-            let drift = with(before.drift.as_deref(), &subject, what.as_deref());
-            let after = PlanPrice { drift, ..before.clone() };
-            if after != before {
-                change.update(&before, after).await?;
+        let of = Condition::any()
+            .add(column::PlanPrice::PriceId.eq(id))
+            .add(column::PlanPrice::MeteredPriceId.eq(id));
+        self.plans_of(owner, of, job).await
+    }
+
+    async fn plans_of(
+        &self,
+        owner: &Owner,
+        of: Condition,
+        job: &Job,
+    ) -> Result<Settled, SettleError> {
+        let tenant = self.store.tenant(&owner.account_id);
+        let rows = tenant.all::<PlanPrice>(PRICES_MAX, |query| {
+            query
+                .filter(of)
+                .filter(column::PlanPrice::Mode.eq(owner.mode.as_str()))
+                .filter(column::PlanPrice::StripeAccount.eq(owner.stripe_account.as_str()))
+                .filter(column::PlanPrice::RetiredAtMs.is_null())
+        });
+        let plans: BTreeSet<String> = rows.await?.into_iter().map(|row| row.plan_id).collect();
+        if plans.is_empty() {
+            return Ok(Settled::Nothing("no plan is sold by it"));
+        }
+        let mut compared = Vec::new();
+        for id in &plans {
+            if let Some(plan) = tenant.get::<Plan>(id).await? {
+                compared.extend(self.compare(owner, &plan).await?);
             }
+        }
+        let mut change = self.change(owner).await?;
+        for (row, found) in &compared {
+            drift::mark(&mut change, row, found).await?;
         }
         Under { subscription: None, job: Some(job) }.commit(change).await?;
         Ok(Settled::Written)
     }
-}
 
-async fn prices(
-    change: &Change,
-    owner: &Owner,
-    of: Condition,
-) -> Result<Vec<PlanPrice>, SettleError> {
-    let tenant = change.tenant();
-    let rows = tenant.all::<PlanPrice>(PRICES_MAX, |query| {
-        query
-            .filter(of)
-            .filter(column::PlanPrice::Mode.eq(owner.mode.as_str()))
-            .filter(column::PlanPrice::RetiredAtMs.is_null())
-    });
-    Ok(rows.await?)
-}
-
-/// The marks with that of one subject set or taken away; `None` where none is left.
-fn with(drift: Option<&str>, subject: &str, what: Option<&str>) -> Option<String> {
-    let marks = drift.and_then(|text| serde_json::from_str(text).ok());
-    let mut marks: serde_json::Map<String, serde_json::Value> = marks.unwrap_or_default();
-    marks.remove(subject);
-    if let Some(what) = what {
-        marks.insert(subject.to_owned(), what.into());
+    async fn compare(&self, owner: &Owner, plan: &Plan) -> Result<Option<Compared>, SettleError> {
+        let looked = drift::look(&self.store, &self.stripe, &owner.scope(), plan).await;
+        looked.map_err(|error| match error {
+            BillingError::Storage(error) => error.into(),
+            BillingError::Stripe(error) => error.into(),
+            error => SettleError::Permanent(format!("the plan {}: {error}", plan.id)),
+        })
     }
-    (!marks.is_empty()).then(|| json!(marks).to_string())
-}
 
-#[cfg(test)]
-#[path = "catalogue_tests.rs"]
-mod tests;
+    /// Compares a plan with what its owner's account has of it, though nobody told of a change; says whether it was compared, and whether
+    /// it is marked otherwise since.
+    ///
+    /// # Errors
+    /// As [`Settler::settle`].
+    pub async fn compare_plan(
+        &self,
+        owner: &Owner,
+        plan: &Plan,
+    ) -> Result<(bool, bool), SettleError> {
+        let Some((row, found)) = self.compare(owner, plan).await? else {
+            return Ok((false, false));
+        };
+        let mut change = self.change(owner).await?;
+        let is_marked = drift::mark(&mut change, &row, &found).await?;
+        if is_marked {
+            change.commit().await?;
+        }
+        Ok((true, is_marked))
+    }
+}

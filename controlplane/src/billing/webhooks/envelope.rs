@@ -52,6 +52,9 @@ struct Object {
     /// Of a refund or a dispute.
     #[serde(default)]
     charge: Json,
+    /// Of a price.
+    #[serde(default)]
+    product: Json,
 }
 
 /// What an event says of itself; `None` where it is none. `mode` is that of the endpoint it came to.
@@ -112,7 +115,10 @@ fn subject(kind: &str, object: &Object, id: Option<&str>, account: &str) -> Opti
         }
         _ if kind.starts_with("charge.dispute.") => of("dispute", id),
         _ if kind.starts_with("v2.core.account") => of("account", Some(account)),
-        _ if kind.starts_with("price.") => of("price", id),
+        // All that waits for a product is compared at once.
+        _ if kind.starts_with("price.") => {
+            name_of(&object.product).map(|id| format!("product/{id}")).or_else(|| of("price", id))
+        }
         _ if kind.starts_with("product.") => of("product", id),
         _ => None,
     }

@@ -47,6 +47,12 @@ fn the_subject_is_what_has_to_be_fetched() {
         ("account.updated", json!({ "id": "acct_1" }), Some("account/acct_1")),
         ("account.application.deauthorized", json!({ "id": "ca_1" }), Some("account/acct_1")),
         ("price.updated", json!({ "id": "price_1" }), Some("price/price_1")),
+        ("price.created", json!({ "id": "price_1", "product": "plan_1" }), Some("product/plan_1")),
+        (
+            "price.deleted",
+            json!({ "id": "price_1", "product": { "id": "plan_1" } }),
+            Some("product/plan_1"),
+        ),
         ("product.deleted", json!({ "id": "plan_1" }), Some("product/plan_1")),
         ("customer.created", json!({ "id": "cus_1" }), None),
         ("something.new", json!({ "id": 7 }), None),
