@@ -32,6 +32,7 @@ mod guesses;
 mod history;
 mod hung;
 mod intake;
+mod invoiced;
 mod killed;
 mod lossy;
 mod mails;
@@ -174,6 +175,7 @@ cases! {
     caps:
         no_invoice_has_more_overage_than_the_cap,
         what_ends_at_once_is_told_first,
+        what_ends_at_once_says_that_a_meter_is_off,
         what_comes_late_shares_the_cap,
         a_plan_that_is_moved_to_has_what_is_left,
         each_plans_meter_is_told_what_was_used_under_it,
@@ -296,7 +298,15 @@ cases! {
         late_use_of_a_period_that_nobody_saw_is_charged,
         the_sandbox_counts_what_was_used,
         the_subscriptions_own_customer_is_told,
-        another_account_is_told_nothing_of_what_a_lost_one_sold;
+        another_account_is_told_nothing_of_what_a_lost_one_sold,
+        what_another_took_is_left_to_it;
+    invoiced:
+        what_a_dead_process_held_is_invoiced_in_time,
+        what_misses_its_invoice_is_on_the_next,
+        what_waits_for_months_is_charged,
+        what_misses_its_invoice_shares_the_cap_of_the_next,
+        late_use_is_on_the_draft_of_its_period_or_the_next,
+        a_meter_that_is_turned_off_is_waited_for;
     reconcile:
         log_ledger_and_entitlement_are_compared,
         what_nodes_ship_is_compared,
