@@ -290,7 +290,8 @@ cases! {
         what_cannot_be_sent_is_left,
         a_customer_without_an_address_is_sent_nothing,
         nobody_is_sent_too_many_mails,
-        a_key_link_is_made_when_it_is_sent;
+        a_key_link_is_made_when_it_is_sent,
+        a_buyer_is_written_of_a_quota_once_a_period;
     overage:
         increments_are_told_once_whatever_happens,
         what_stripe_does_not_sell_is_left,
