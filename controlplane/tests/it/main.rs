@@ -152,6 +152,7 @@ cases! {
         a_link_is_good_once_and_by_post_alone,
         a_key_waits_for_the_connected_nodes,
         free_plans_need_no_stripe,
+        an_address_has_a_free_plan_once,
         stripe_may_fail_at_each_step;
     catalogue:
         plans_follow_to_stripe,
