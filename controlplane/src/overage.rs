@@ -3,24 +3,21 @@
 //! In: books that the ledger keeps. Out: meter events, each told once.
 //! Always holds: an increment and its identifier (subscription, period, cumulative-to) are stored before it is sent, so a crash
 //! or an answer that never came sends the same one again, which Stripe counts once; after a day, when Stripe has forgotten
-//! identifiers, it is looked up in the meter's summaries first. What comes late is a later increment. No more is told than
-//! the plan's caps allow, in units and in money.
+//! identifiers, it is looked up in the meter's summaries first. What comes late is a later increment, and one that missed its invoice
+//! counts with the next. No more is told than the plan's caps allow, in units and in money.
 
 use std::time::Duration;
 
+mod billed;
 mod cap;
 mod increment;
+mod send;
 
 use tokio::task::JoinHandle;
 
-use crate::billing::payers::scope_of;
-use crate::billing::stripe::{MeterEventRequest, Scope, Stripe, StripeError, SummaryQuery};
-use crate::notify::backoff;
-use crate::storage::{
-    OverageDue, OverageEvent, StorageError, StorageResult, Store, StripeSubscription, column,
-};
-
-use sea_orm::{ColumnTrait as _, QueryFilter as _};
+use self::send::{For, Sent};
+use crate::billing::stripe::Stripe;
+use crate::storage::{OverageDue, StorageError, StorageResult, Store};
 
 /// How often it is looked for what is due.
 const POLL: Duration = Duration::from_secs(30);
@@ -30,12 +27,9 @@ const INTERVAL_MS: i64 = 3_600_000;
 const CLOSE_S: i64 = 900;
 /// Books and increments taken at once.
 const BATCH: u64 = 100;
-/// Longer than a batch of calls can take.
-const LEASE_MS: i64 = 3_600_000;
-/// How long until an increment is sent again.
-const DELAYS_S: &[i64] = &[10, 60, 300, 900, 1_800];
-/// Stripe knows identifiers for 24 hours at least; after this an increment that may have been taken is looked up.
-const KNOWN_MS: i64 = 20 * 3_600_000;
+/// How long an increment is its sender's alone: twice what sending it may take, and short beside the hour that an invoice is a draft,
+/// so that what a process held when it died is sent by another in time.
+const HOLD_MS: i64 = 2 * send::WITHIN_MS;
 /// Rounds of a batch each before it is looked again.
 const ROUNDS_MAX: u32 = 100;
 
@@ -52,14 +46,6 @@ const PENDING: &str = "pending";
 pub struct OverageTeller {
     store: Store,
     stripe: Stripe,
-}
-
-/// What came of an attempt to send an increment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Sent {
-    Taken,
-    Refused(String),
-    Later(String),
 }
 
 impl OverageTeller {
@@ -98,7 +84,7 @@ impl OverageTeller {
             for book in &books {
                 self.store_increment(book).await?;
             }
-            let events = self.store.take_overage_events(None, BATCH, LEASE_MS).await?;
+            let events = self.store.take_overage_events(None, BATCH, HOLD_MS).await?;
             for event in &events {
                 taken += usize::from(self.send(event).await? == Sent::Taken);
             }
@@ -125,125 +111,35 @@ impl OverageTeller {
     }
 
     /// The same, and sends all that waits, due or not: before a move is made at Stripe, whose part for the old meter goes with it, and
-    /// before the last invoice. False where something could not be sent; it is sent later.
+    /// before the last invoice. What could not be sent is sent later.
     ///
     /// # Errors
     /// As [`OverageTeller::store_left`].
-    pub async fn tell_left(&self, account_id: &str, subscription_id: &str) -> StorageResult<bool> {
+    pub async fn tell_left(&self, account_id: &str, subscription_id: &str) -> StorageResult<Left> {
         self.store_left(account_id, subscription_id).await?;
-        let events = self.store.take_overage_events(Some(subscription_id), BATCH, LEASE_MS).await?;
-        let mut is_all = u64::try_from(events.len()).is_ok_and(|count| count < BATCH);
+        let events = self.store.take_overage_events(Some(subscription_id), BATCH, HOLD_MS).await?;
+        let is_all = u64::try_from(events.len()).is_ok_and(|count| count < BATCH);
+        let mut left = if is_all { Left::Nothing } else { Left::Waits };
         for event in &events {
-            is_all &= !matches!(self.send(event).await?, Sent::Later(_));
-        }
-        Ok(is_all)
-    }
-
-    async fn send(&self, event: &OverageEvent) -> StorageResult<Sent> {
-        let sent = match self.scope(event).await? {
-            Some(scope) => self.call(event, &scope).await?,
-            None => Sent::Later("the account is not connected to Stripe".to_owned()),
-        };
-        let world = self.store.world();
-        match &sent {
-            Sent::Taken => self.store.overage_attempted(event, "sent", None, None).await?,
-            Sent::Refused(error) => {
-                tracing::error!(
-                    event = event.id,
-                    error,
-                    "Stripe refuses overage; it is not charged"
-                );
-                self.store.overage_attempted(event, "refused", None, Some(error)).await?;
-            }
-            Sent::Later(error) => {
-                let delay_ms =
-                    backoff::delay_ms(DELAYS_S, event.attempts, backoff::jitter(&**world));
-                let next_at_ms = world.now_ms().saturating_add(delay_ms);
-                self.store.overage_attempted(event, PENDING, Some(next_at_ms), Some(error)).await?;
+            match self.send(event).await? {
+                Sent::Later(For::Stripe, _) => left = Left::Waits,
+                Sent::Later(For::Meter, why) => left = Left::MeterOff(why),
+                Sent::Taken | Sent::Refused(_) | Sent::Later(For::Room, _) => {}
             }
         }
-        Ok(sent)
-    }
-
-    async fn call(&self, event: &OverageEvent, scope: &Scope) -> StorageResult<Sent> {
-        let age_ms = self.store.world().now_ms().saturating_sub(event.created_at_ms);
-        if event.attempts > 1 && age_ms > KNOWN_MS {
-            match self.is_counted(event, scope).await? {
-                Ok(true) => return Ok(Sent::Taken),
-                Ok(false) => {}
-                Err(error) => return Ok(Sent::Later(error.to_string())),
-            }
-        }
-        let identifier = identifier(event);
-        let payload = [
-            ("stripe_customer_id".to_owned(), event.stripe_customer_id.clone()),
-            ("value".to_owned(), event.to_units.saturating_sub(event.from_units).to_string()),
-        ];
-        let request = MeterEventRequest {
-            event_name: event.event_name.clone(),
-            payload: payload.into_iter().collect(),
-            identifier: Some(identifier.clone()),
-            timestamp: Some(event.at_s),
-        };
-        // The identifier is what makes it once. Stripe keeps an answer for a key, an error too, so each attempt has its own.
-        let key = format!("overage/{identifier}/{}/{}", scope.mode, event.attempts);
-        Ok(match self.stripe.create_meter_event(scope, &request, &key).await {
-            Ok(_) => Sent::Taken,
-            Err(error) if is_known(&error) => Sent::Taken,
-            Err(error) if error.is_temporary() || error.is_uncertain() => {
-                Sent::Later(error.to_string())
-            }
-            Err(error @ StripeError::NotSetUp(_)) => Sent::Later(error.to_string()),
-            Err(error) => Sent::Refused(error.to_string()),
-        })
-    }
-
-    /// Whether the meter has counted an increment already, by what it has counted in the minute that it is of.
-    async fn is_counted(
-        &self,
-        event: &OverageEvent,
-        scope: &Scope,
-    ) -> StorageResult<Result<bool, StripeError>> {
-        let Some(meter) = &event.meter_id else { return Ok(Ok(false)) };
-        let start_time = event.at_s.div_euclid(60) * 60;
-        let end_time = start_time + 60;
-        let customer = event.stripe_customer_id.clone();
-        let query =
-            SummaryQuery { customer, start_time, end_time, limit: Some(10), starting_after: None };
-        let summaries = match self.stripe.event_summaries(scope, meter, &query).await {
-            Ok(summaries) => summaries.data,
-            Err(error) => return Ok(Err(error)),
-        };
-        let counted: f64 = summaries.iter().map(|summary| summary.aggregated_value).sum();
-        let sent = self.store.overage_sent(event, start_time, end_time).await?;
-        let units = event.to_units.saturating_sub(event.from_units);
-        // Whole units far below 2^53, so the sum is exact.
-        Ok(Ok(counted >= (sent.saturating_add(units)) as f64))
-    }
-
-    /// The account that the subscription was sold through, while it is connected: its meters and customers are that one's.
-    async fn scope(&self, event: &OverageEvent) -> StorageResult<Option<Scope>> {
-        let tenant = self.store.tenant(&event.account_id);
-        let paid = tenant.one::<StripeSubscription>(|query| {
-            let own = column::StripeSubscription::SubscriptionId.eq(event.subscription_id.as_str());
-            query.filter(own).filter(column::StripeSubscription::Mode.eq(event.mode.as_str()))
-        });
-        match paid.await? {
-            Some(paid) => scope_of(&tenant, &paid).await,
-            None => Ok(None),
-        }
+        Ok(left)
     }
 }
 
-/// By which Stripe knows an increment again.
-fn identifier(event: &OverageEvent) -> String {
-    format!("{}_{}_{}", event.subscription_id, event.period_id, event.to_units)
-}
-
-/// Whether Stripe says that it has the identifier already.
-fn is_known(error: &StripeError) -> bool {
-    let StripeError::Refused(refusal) = error else { return false };
-    error.code() == Some("duplicate_meter_event") || refusal.message.contains("already exists")
+/// What of a subscription's overage could not be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing that will be charged.
+    Nothing,
+    /// Something that Stripe does not take just now.
+    Waits,
+    /// Something whose meter was turned off, with what to do.
+    MeterOff(String),
 }
 
 /// Has a subscription's overage told now. Called when Stripe says that its invoice is being made (`invoice.upcoming`,
@@ -258,7 +154,3 @@ pub async fn flush(
 ) -> Result<(), StorageError> {
     store.flush_overage(account_id, subscription_id).await
 }
-
-#[cfg(test)]
-#[path = "overage_tests.rs"]
-mod tests;

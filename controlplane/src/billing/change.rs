@@ -20,7 +20,7 @@ use super::stripe::{
 };
 use super::{Billing, BillingError, BillingResult, calls, waiting};
 use crate::ids::new_id;
-use crate::overage::OverageTeller;
+use crate::overage::{Left, OverageTeller};
 use crate::storage::{Lease, StorageError, StripeSubscription, Subscription, column};
 
 /// How often and after what pause a worker is waited for that writes down the same subscription: five seconds in all.
@@ -86,9 +86,18 @@ impl Bought {
             When::PeriodEnd => self.set_end(billing, true).await?,
             When::Now => {
                 // The last invoice is made with the end, and takes what was told before it.
-                if !self.tell_left(billing).await? {
-                    let text = "overage cannot be told to Stripe just now, and no invoice comes after the last one";
-                    return Err(StorageError::Unavailable(text.to_owned()).into());
+                match self.tell_left(billing).await? {
+                    Left::Nothing => {}
+                    Left::Waits => {
+                        let text = "overage cannot be told to Stripe just now, and no invoice comes after the last one";
+                        return Err(StorageError::Unavailable(text.to_owned()).into());
+                    }
+                    Left::MeterOff(why) => {
+                        let text = format!(
+                            "no invoice comes after the last one, and overage cannot be told for it: {why}; or cancel with the period's end"
+                        );
+                        return Err(BillingError::Conflict(text));
+                    }
                 }
                 // Nobody is to pay for a plan that they do not get any more.
                 self.give_up(billing, &fetched).await?;
@@ -160,8 +169,8 @@ impl Bought {
         Ok(billing.stripe.subscription(&self.scope, &self.known.stripe_id).await?)
     }
 
-    /// Tells Stripe what was used past the limit, due or not; false where some of it has to wait.
-    async fn tell_left(&self, billing: &Billing) -> BillingResult<bool> {
+    /// Tells Stripe what was used past the limit, due or not.
+    async fn tell_left(&self, billing: &Billing) -> BillingResult<Left> {
         let teller = OverageTeller::new(billing.store.clone(), billing.stripe.clone());
         Ok(teller.tell_left(&self.account_id, &self.row.id).await?)
     }

@@ -8,7 +8,9 @@
 use sea_orm::{ColumnTrait as _, QueryFilter as _, QueryOrder as _};
 use serde_json::Value as Json;
 
+use super::billed::{DRAFT_S, OLDEST_S};
 use super::cap::{self, Told};
+use super::send::For;
 use super::{CAPPED, FREE, OverageTeller, PENDING};
 use crate::billing::payers::stripe_customer;
 use crate::domain::price::OveragePrice;
@@ -19,10 +21,6 @@ use crate::storage::{
 
 /// How long a book that cannot be told is left alone.
 const PUT_OFF_MS: i64 = 3_600_000;
-/// How long after its period an invoice is a draft still, with room: Stripe finalises it about an hour after it was made.
-const DRAFT_S: i64 = 3_000;
-/// Stripe takes events of the last 35 days.
-const OLDEST_S: i64 = 34 * 86_400;
 
 /// Where a subscription's overage goes.
 struct Meter {
@@ -51,9 +49,8 @@ impl OverageTeller {
             let why = "it is of too long ago for Stripe";
             return self.store.put_off_overage(book, put_off_ms, why).await;
         };
-        let window = self.window(book, at_s).await?;
-        let actor = Actor { kind: "system", id: "overage".to_owned(), request_id: None };
-        let mut change = self.store.change(&owner.account_id, actor).await?;
+        let window = self.window(&book.entitlement, at_s).await?;
+        let mut change = self.store.change(&owner.account_id, actor()).await?;
         // One at a time, or two could take the same room below the cap.
         change.lock::<Subscription>(&owner.subscription_id).await?;
         let meter = match meter_of(&change.tenant(), &owner.subscription_id).await? {
@@ -97,18 +94,48 @@ impl OverageTeller {
         Ok(())
     }
 
-    /// The quota period that a time is in. What comes late is invoiced with what is used
-    /// then, and so shares its cap.
-    async fn window(&self, book: &OverageBook, at_s: i64) -> StorageResult<OverageSpan> {
-        let id = <[u8; 16]>::try_from(book.entitlement.as_slice()).unwrap_or_default();
+    /// Has an increment count at a later time, since its own invoice takes nothing more; the inner error where it cannot yet. It shares
+    /// the cap of what is used then; where nothing is told of that, it is within the cap that it had.
+    pub(super) async fn count_later(
+        &self,
+        event: &OverageEvent,
+        at_s: i64,
+    ) -> StorageResult<Result<(), (For, &'static str)>> {
+        let window = self.window(&event.entitlement, at_s).await?;
+        let mut change = self.store.change(&event.account_id, actor()).await?;
+        change.lock::<Subscription>(&event.subscription_id).await?;
+        let meter = meter_of(&change.tenant(), &event.subscription_id).await?;
+        let own = meter.ok().filter(|meter| meter.row.meter_id == event.meter_id);
+        if let Some(meter) = own.filter(|_| !window.has(event.at_s)) {
+            let is_first = change.overage_told(&event.subscription_id, window).await?.is_empty();
+            let room = left(&change, &event.subscription_id, &meter, window).await?;
+            let units = event.to_units.saturating_sub(event.from_units);
+            if !is_first && room.is_some_and(|room| room < units) {
+                return Ok(Err((For::Room, CAPPED)));
+            }
+        }
+        if !change.move_overage(event, at_s).await? {
+            return Ok(Err((For::Stripe, "another process sends it")));
+        }
+        change.commit().await?;
+        Ok(Ok(()))
+    }
+
+    /// The quota period of an entitlement that a time is in. What comes late is invoiced with what is used then, and so shares its cap.
+    async fn window(&self, entitlement: &[u8], at_s: i64) -> StorageResult<OverageSpan> {
+        let id = <[u8; 16]>::try_from(entitlement).unwrap_or_default();
         let books = self.store.overage_of(u128::from_be_bytes(id)).await?;
         let holds = |book: &&OverageBook| (book.period_start_s..book.period_end_s).contains(&at_s);
         if let Some(running) = books.iter().find(holds) {
             return Ok(OverageSpan::Times(running.period_start_s, running.period_end_s));
         }
         let ends = books.iter().map(|book| book.period_end_s).filter(|end_s| *end_s <= at_s);
-        Ok(OverageSpan::Times(ends.max().unwrap_or(book.period_end_s), i64::MAX))
+        Ok(OverageSpan::Times(ends.max().unwrap_or(at_s), i64::MAX))
     }
+}
+
+fn actor() -> Actor {
+    Actor { kind: "system", id: "overage".to_owned(), request_id: None }
 }
 
 /// Units that may still be told of a subscription in a period; none where there is no cap.

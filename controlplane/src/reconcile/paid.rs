@@ -46,16 +46,24 @@ impl Reconciler {
         let events = tenant.all::<OverageEvent>(EVENTS_MAX, |query| {
             query
                 .filter(column::OverageEvent::SubscriptionId.eq(row.id.as_str()))
-                .filter(column::OverageEvent::Status.ne("pending"))
                 .order_by_desc(column::OverageEvent::Key)
         });
         let events = events.await?;
         let is_asked =
             |event: &&OverageEvent| scope.period.is_none_or(|asked| asked == event.period_id);
-        for event in events.iter().filter(is_asked).filter(|event| event.status == "refused") {
+        for event in events.iter().filter(is_asked) {
+            let age_ms = subject.now_ms.saturating_sub(event.created_at_ms);
+            let error = event.error.as_deref();
+            let cause = match event.status.as_str() {
+                "refused" => {
+                    format!("Stripe refused the increment: {}", error.unwrap_or_default())
+                }
+                "pending" if age_ms >= FINAL_S * 1_000 => {
+                    format!("the increment waits: {}", error.unwrap_or("it was not sent yet"))
+                }
+                _ => continue,
+            };
             let units = event.to_units.saturating_sub(event.from_units).to_string();
-            let cause = event.error.clone().unwrap_or_default();
-            let cause = format!("Stripe refused the increment: {cause}");
             report.add(
                 subject,
                 Some(event.period_id),

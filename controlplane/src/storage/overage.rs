@@ -321,6 +321,23 @@ impl Store {
         Ok(query.all(&self.database).await?)
     }
 
+    /// Holds an increment that was taken for so long from now; false where another took it since.
+    pub async fn hold_overage_event(
+        &self,
+        event: &OverageEvent,
+        lease_ms: i64,
+    ) -> StorageResult<bool> {
+        let now_ms = self.world.now_ms();
+        let sql = "UPDATE overage_events SET next_at_ms = $3, updated_at_ms = $4 WHERE key = $1 AND attempts = $2 AND status = 'pending'";
+        let values: [Value; 4] = [
+            event.key.into(),
+            event.attempts.into(),
+            now_ms.saturating_add(lease_ms).into(),
+            now_ms.into(),
+        ];
+        self.changes_one(sql, values).await
+    }
+
     /// Writes down what came of sending an increment: `pending` until a time, `sent` or `refused`.
     pub async fn overage_attempted(
         &self,
@@ -395,6 +412,14 @@ pub enum OverageSpan {
     Period(i64),
     /// Those that count from a time on, before another, Unix seconds.
     Times(i64, i64),
+}
+
+impl OverageSpan {
+    /// Whether it is of times that this one is among.
+    #[must_use]
+    pub fn has(self, at_s: i64) -> bool {
+        matches!(self, Self::Times(from_s, until_s) if (from_s..until_s).contains(&at_s))
+    }
 }
 
 /// Units that increments of one price and meter come to.
@@ -472,5 +497,19 @@ impl Change {
         }
         self.record(event).await?;
         Ok(true)
+    }
+
+    /// Has an increment count at another time; false where another has taken or sent it since it was taken.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn move_overage(&mut self, event: &OverageEvent, at_s: i64) -> StorageResult<bool> {
+        let sql = "UPDATE overage_events SET at_s = $3, updated_at_ms = $4, version = version + 1 WHERE key = $1 AND attempts = $2 \
+                   AND status = 'pending'";
+        let values: [Value; 4] =
+            [event.key.into(), event.attempts.into(), at_s.into(), self.now_ms.into()];
+        let backend = self.transaction.get_database_backend();
+        let statement = Statement::from_sql_and_values(backend, sql, values);
+        Ok(self.transaction.execute_raw(statement).await?.rows_affected() == 1)
     }
 }

@@ -219,6 +219,28 @@ pub async fn what_ends_at_once_is_told_first(place: Place) {
     assert_eq!(at.invoiced(), [600]);
 }
 
+/// Where a meter was turned off, it is said what to do, before the last invoice is made without what was used.
+pub async fn what_ends_at_once_says_that_a_meter_is_off(place: Place) {
+    let mut at = Sold::open(place, json!({ "unit_amount_decimal": "3" })).await;
+    let id = at.buy().await;
+    at.report(&id, 1_000, 1_200).await;
+    let account = at.stripe_account.clone();
+    let meter = at.shop.at_stripe(&account, "billing.meter").remove(0);
+    let meter = meter["id"].as_str().unwrap().to_owned();
+    at.shop.call(&account, &format!("billing/meters/{meter}/deactivate"), "").await;
+    let cancel = format!("/v1/subscriptions/{id}/cancel");
+    let refused = at.shop.owner.post(&cancel, json!({ "when": "now" })).await.expect(409);
+    let detail = refused.json["detail"].as_str().unwrap();
+    assert!(detail.contains("`payfence billing sync --mend`"), "{detail}");
+    let mend = json!({ "mode": "test", "mend": true });
+    let mended = at.shop.owner.post("/v1/billing/sync", mend).await.expect(200);
+    assert_eq!(mended.json["entries"][0]["differences"][0]["field"], "meter.status");
+    let view = at.shop.owner.post(&cancel, json!({ "when": "now" })).await.expect(200);
+    assert_eq!(view.json["status"], "canceled");
+    at.forward(2 * HOUR_S);
+    assert_eq!(at.invoiced(), [600]);
+}
+
 pub async fn what_comes_late_shares_the_cap(place: Place) {
     let overage = json!({ "unit_amount_decimal": "3", "cap_amount": 1_000 });
     let mut at = Sold::open(place, overage).await;

@@ -4,14 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
+use policy::budget::{Calendar, Period, Unit};
+use policy::ids::entitlement_id;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::client::Client;
 use super::place::{Place, actor};
+use super::quota;
+use super::sync_node::until;
 use super::webhooks::Moved;
 use crate::notify::mail::{MailSender, MailSettings, MailSink, PER_HOUR_MAX};
+use crate::notify::quota::QuotaTeller;
 use crate::notify::{Event, Invoice, enqueue};
 use crate::storage::{KeyClaim, Mail, Store, Subscription};
 
@@ -75,6 +80,7 @@ impl MailServer {
 }
 
 struct Setting {
+    owner: Client,
     account: String,
     subscription: Subscription,
     server: MailServer,
@@ -97,7 +103,7 @@ async fn setting(place: &Place, email: &str) -> Setting {
     };
     let sender = MailSender::new(store.clone(), settings).unwrap();
     let subscription = store.tenant(&account).get(&subscription).await.unwrap().unwrap();
-    Setting { account, subscription, server, clock, store, sender }
+    Setting { owner, account, subscription, server, clock, store, sender }
 }
 
 /// An account's id and a subscription of a customer with this address.
@@ -129,6 +135,51 @@ impl Setting {
             next_attempt_at_ms: Some(1_796_083_200_000),
         };
         self.tell(Event::payment_failed(&self.subscription, &invoice)).await;
+    }
+
+    /// A further one of the same customer: what nodes know it by.
+    async fn another_subscription(&self) -> String {
+        let of = &self.subscription;
+        let body =
+            json!({ "site_id": of.site_id, "plan_id": of.plan_id, "customer_id": of.customer_id });
+        let made = self.owner.post("/v1/subscriptions", body).await.expect(201);
+        made.json["reference"].as_str().unwrap().to_owned()
+    }
+
+    /// A node says that so much of a thousand was used, and again; which part of the quota was written of after each.
+    async fn use_units(
+        &self,
+        place: &Place,
+        (reference, period): (&str, Period),
+        calendar: Calendar,
+        steps: &[u64],
+    ) -> Vec<Option<u64>> {
+        let id = entitlement_id("weather", reference);
+        let mut written = Vec::new();
+        for (stamp_us, used) in (period.id.0 * 1_000..).zip(steps) {
+            let terms = quota::terms(1, Some(1_000), calendar);
+            let request = quota::request(id, period, terms, *used, stamp_us);
+            place.store.take_requests(1, 1, &[request]).await.unwrap();
+            written.push(self.written().await);
+        }
+        written
+    }
+
+    /// Which part of a quota the buyer is written of now, in text and in HTML; none where nothing is written.
+    async fn written(&self) -> Option<u64> {
+        let (teller, other) =
+            (QuotaTeller::new(self.store.clone()), QuotaTeller::new(self.store.clone()));
+        let (first, second) = tokio::join!(teller.tell_all(), other.tell_all());
+        let sent = self.sender.send_due().await.unwrap();
+        assert_eq!(first.unwrap() + second.unwrap(), sent, "each is a mail");
+        let mails = self.server.drain();
+        assert_eq!(mails.len(), sent);
+        let mail = mails.first()?.replace("=\n", "");
+        for part in ["To: buyer@example.com", "text/plain", "text/html", "of the 1000 units"] {
+            assert!(mail.contains(part), "{part} in {mail}");
+        }
+        assert_eq!(mail.matches("of the 1000 units").count(), 2, "in both forms: {mail}");
+        Some(if mail.contains("used all") { 100 } else { 80 })
     }
 
     async fn mails(&self) -> Vec<Mail> {
@@ -214,4 +265,40 @@ pub async fn a_key_link_is_made_when_it_is_sent(place: Place) {
     change.commit().await.unwrap();
     assert_eq!(at.sender.send_due().await.unwrap(), 1);
     assert!(at.server.drain().is_empty());
+}
+
+/// Of a quota a buyer is written once at each part, and again in the next period; of a plan without one never.
+pub async fn a_buyer_is_written_of_a_quota_once_a_period(place: Place) {
+    let at = setting(&place, "Buyer@Example.com").await;
+    let now_s = async || place.store.ledger_now_ms().await.unwrap().div_euclid(1_000);
+    let deadline_s = now_s().await + 120;
+    let (reference, calendar, ends_s) = loop {
+        assert!(now_s().await < deadline_s, "no period was long enough");
+        let anchor_s = now_s().await + 5;
+        let calendar = Calendar { unit: Unit::Minute, anchor_s: Some(anchor_s) };
+        let reference = at.another_subscription().await;
+        let period = Period::first(&calendar, anchor_s - 1);
+        let written = at
+            .use_units(&place, (&reference, period), calendar, &[799, 800, 900, 1_000, 1_200])
+            .await;
+        // Use of a period that is over is told to nobody: on a machine that stood still it is done again.
+        if now_s().await < anchor_s {
+            assert_eq!(written, [None, Some(80), None, Some(100), None]);
+            break (reference, calendar, anchor_s);
+        }
+    };
+    assert!(until(async || now_s().await >= ends_s).await, "the period did not end");
+    let next = Period::first(&calendar, ends_s);
+    let written =
+        at.use_units(&place, (&reference, next), calendar, &[10, 850, 1_000, 1_001]).await;
+    assert_eq!(written, [None, Some(80), Some(100), None]);
+    let boundless = at.another_subscription().await;
+    let month = Calendar { unit: Unit::Month, anchor_s: Some(ends_s - 86_400) };
+    let period = Period::first(&month, ends_s);
+    let id = entitlement_id("weather", &boundless);
+    let request = quota::request(id, period, quota::terms(1, None, month), 1 << 40, 1);
+    place.store.take_requests(1, 1, &[request]).await.unwrap();
+    assert_eq!(at.written().await, None);
+    let rows = at.mails().await;
+    assert!(rows.iter().all(|mail| mail.status == "sent"), "{rows:?}");
 }

@@ -34,6 +34,7 @@ mod guesses;
 mod history;
 mod hung;
 mod intake;
+mod invoiced;
 mod killed;
 mod limits;
 mod lossy;
@@ -158,6 +159,7 @@ cases! {
         a_link_is_good_once_and_by_post_alone,
         a_key_waits_for_the_connected_nodes,
         free_plans_need_no_stripe,
+        an_address_has_a_free_plan_once,
         stripe_may_fail_at_each_step;
     catalogue:
         plans_follow_to_stripe,
@@ -207,6 +209,7 @@ cases! {
     caps:
         no_invoice_has_more_overage_than_the_cap,
         what_ends_at_once_is_told_first,
+        what_ends_at_once_says_that_a_meter_is_off,
         what_comes_late_shares_the_cap,
         a_plan_that_is_moved_to_has_what_is_left,
         each_plans_meter_is_told_what_was_used_under_it,
@@ -324,7 +327,8 @@ cases! {
         what_cannot_be_sent_is_left,
         a_customer_without_an_address_is_sent_nothing,
         nobody_is_sent_too_many_mails,
-        a_key_link_is_made_when_it_is_sent;
+        a_key_link_is_made_when_it_is_sent,
+        a_buyer_is_written_of_a_quota_once_a_period;
     overage:
         increments_are_told_once_whatever_happens,
         what_stripe_does_not_sell_is_left,
@@ -332,7 +336,15 @@ cases! {
         late_use_of_a_period_that_nobody_saw_is_charged,
         the_sandbox_counts_what_was_used,
         the_subscriptions_own_customer_is_told,
-        another_account_is_told_nothing_of_what_a_lost_one_sold;
+        another_account_is_told_nothing_of_what_a_lost_one_sold,
+        what_another_took_is_left_to_it;
+    invoiced:
+        what_a_dead_process_held_is_invoiced_in_time,
+        what_misses_its_invoice_is_on_the_next,
+        what_waits_for_months_is_charged,
+        what_misses_its_invoice_shares_the_cap_of_the_next,
+        late_use_is_on_the_draft_of_its_period_or_the_next,
+        a_meter_that_is_turned_off_is_waited_for;
     reconcile:
         log_ledger_and_entitlement_are_compared,
         what_nodes_ship_is_compared,

@@ -394,3 +394,31 @@ pub async fn another_account_is_told_nothing_of_what_a_lost_one_sold(place: Plac
     assert_eq!(teller.tell_all().await.unwrap(), 1);
     assert_eq!(meter.total(), 200);
 }
+
+/// Whoever is slow sends nothing that another has taken meanwhile, and says nothing of it.
+pub async fn what_another_took_is_left_to_it(place: Place) {
+    let (account, subscription, mut report) = quota::node(&place).await;
+    let (meter, clock) = (Meter::default(), Arc::new(Moved::default()));
+    let (store, teller) = teller(&place, &meter, &clock).await;
+    sell(&store, &account, &subscription).await;
+    report(1_200, None).await;
+    teller.store_left(&account, &subscription).await.unwrap();
+    let take = async || store.take_overage_events(None, 10, 60_000).await.unwrap();
+    let forward = |by_ms: i64| clock.0.fetch_add(by_ms, Ordering::Relaxed);
+    let slow = take().await.remove(0);
+    assert_eq!(take().await, [], "it is held");
+    assert!(store.hold_overage_event(&slow, 120_000).await.unwrap());
+    forward(90_000);
+    assert_eq!(take().await, [], "it is held for longer");
+    forward(60_000);
+    assert_eq!(teller.tell_all().await.unwrap(), 1, "it is free");
+    assert!(!store.hold_overage_event(&slow, 120_000).await.unwrap());
+    let mut change = store.change(&account, actor()).await.unwrap();
+    assert!(!change.move_overage(&slow, slow.at_s + 60).await.unwrap());
+    change.commit().await.unwrap();
+    store.overage_attempted(&slow, "refused", None, Some("late")).await.unwrap();
+    let tenant = store.tenant(&account);
+    let event = tenant.one::<OverageEvent>(|query| query).await.unwrap().unwrap();
+    assert_eq!((event.status.as_str(), event.error, event.at_s), ("sent", None, slow.at_s));
+    assert_eq!((meter.calls.lock().len(), meter.total()), (1, 200));
+}

@@ -285,6 +285,54 @@ pub async fn free_plans_need_no_stripe(place: Place) {
     assert_eq!(last, 429);
 }
 
+/// Asking again gives another key of the same units, and no answer tells whether an address has the plan.
+pub async fn an_address_has_a_free_plan_once(place: Place) {
+    let shop = Shop::open(place).await;
+    let (_, plan) = shop.plan("free", 100, price(0)).await;
+    let (_, other) = shop.plan("also-free", 200, price(0)).await;
+    let (_, paid) = shop.plan("pro", 1000, price(1900)).await;
+    let take = async |plan: &str, email: &str| {
+        shop.submit("/pay/weather/free", &format!("plan={plan}&email={email}")).await
+    };
+    let subscriptions = async || {
+        let list = shop.owner.get("/v1/subscriptions?limit=100").await.expect(200);
+        list.json["data"].as_array().unwrap().clone()
+    };
+    let (mut pages, mut keys) = (Vec::new(), Vec::new());
+    for email in ["me@example.com", "me@example.com", "Me@Example.COM"] {
+        let page = take(&plan, email).await.expect(200);
+        let key = page.key().unwrap().to_owned();
+        pages.push(page.text.replace(&key, "KEY"));
+        assert!(!keys.contains(&key));
+        keys.push(key);
+    }
+    assert!(pages.iter().all(|page| *page == pages[0]), "{pages:?}");
+    assert_eq!((subscriptions().await.len(), shop.tokens().await), (1, 3));
+    let tokens = shop.owner.get("/v1/tokens?limit=100").await.expect(200).json;
+    let id = subscriptions().await[0]["id"].clone();
+    let mut of = tokens["data"].as_array().unwrap().iter();
+    assert!(of.all(|token| token["subscription_id"] == id && token["revoked_at"].is_null()));
+    let customers = shop.owner.get("/v1/customers").await.expect(200).json;
+    assert_eq!(customers["data"].as_array().unwrap().len(), 1);
+    let seen = (told(&shop, "subscription.created").await, told(&shop, "token.issued").await);
+    assert_eq!(seen, (1, 3));
+    // Another address, and another plan, are others; two at once are one.
+    take(&other, "me@example.com").await.expect(200);
+    let (first, second) =
+        tokio::join!(take(&plan, "you@example.com"), take(&plan, "you@example.com"));
+    assert_ne!(first.expect(200).key().unwrap(), second.expect(200).key().unwrap());
+    assert_eq!(subscriptions().await.len(), 3);
+    // What its owner has made of it is had by nobody who knows the address.
+    let path = format!("/v1/subscriptions/{}", id.as_str().unwrap());
+    for change in [json!({ "plan_id": paid }), json!({ "plan_id": plan, "status": "canceled" })] {
+        shop.owner.patch(&path, None, change).await.expect(200);
+        assert_eq!(take(&plan, "me@example.com").await.expect(409).key(), None);
+    }
+    shop.owner.delete(&path).await.expect(200);
+    assert_eq!(take(&plan, "me@example.com").await.expect(409).key(), None);
+    assert_eq!((subscriptions().await.len(), shop.tokens().await), (2, 6));
+}
+
 /// All that can be wrong with an answer.
 pub fn faults() -> Vec<Fault> {
     let too_many = |should_retry, retry_after_s| Fault::TooMany { should_retry, retry_after_s };
