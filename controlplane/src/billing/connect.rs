@@ -13,9 +13,7 @@ use super::calls::CallError;
 use super::stripe::{AccountLink, AccountRequest, Mode, Scope, StripeAccountObject, StripeError};
 use super::{Billing, BillingError, BillingResult, Percent, calls, catalogue};
 use crate::ids::new_id;
-use crate::storage::{
-    Actor, Change, Site, StorageError, StorageResult, StripeAccount, TenantRow as _, column,
-};
+use crate::storage::{Actor, Change, Site, StorageError, StorageResult, StripeAccount, column};
 
 /// What an owner is told whose account Stripe does not show us.
 const NOT_SHOWN: &str = "Stripe does not let this control plane act for the account; disconnect it and connect it again";
