@@ -24,7 +24,7 @@ use crate::process::Server;
 use crate::stalls::{self, Stall, Watch};
 
 /// How late the kernel may wake this thread; by default 50 µs.
-const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::new(1_000).unwrap();
+const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::new(1_000).expect("it is not zero");
 /// Requests leave in bursts this far apart: a server that sleeps is woken through the hypervisor, which costs the
 /// generator more than the request; woken for each, it would be busy with that and measure itself.
 const BURST: Duration = Duration::from_micros(100);
