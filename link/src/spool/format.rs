@@ -3,6 +3,9 @@
 //! In: what stands in a head. Out: its bytes, and back. Always holds: a head has a checksum of its own, so that a block's length
 //! can be believed, and stepped over, even where its rows are damaged.
 //!
+//! Rows are packed by LZ4, where that makes them shorter, after four bytes that say how long they are: they resemble each other so
+//! much that an eighth is left, and what is not written costs the disk, and the core that shares its time with a shard, nothing.
+//!
 //! All numbers are little-endian. A format that reads differently gets a new version; magic, version, checksum and their places
 //! in the segment's head stay as they are for ever, so that any version can be named.
 
@@ -12,14 +15,14 @@ use crate::row::{self, Stage};
 pub const SEGMENT_HEAD_BYTES: u64 = 256;
 /// Bytes of a block before its rows.
 pub const BLOCK_HEAD_BYTES: usize = 64;
-/// No block is longer, its head included: what a reader holds in memory.
+/// No block is longer, its head included.
 pub const BLOCK_BYTES_MAX: usize = 1 << 20;
-/// No block holds more bytes of rows.
+/// No block holds more bytes of rows, packed or not: what a reader holds in memory.
 pub const BLOCK_ROWS_BYTES_MAX: usize = BLOCK_BYTES_MAX - BLOCK_HEAD_BYTES;
 /// The longest name of a node.
 pub const NODE_BYTES_MAX: usize = 200;
 /// The format that is written, and the only one read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"PAYSPOOL";
 const BLOCK_MAGIC: [u8; 4] = *b"PBLK";
@@ -44,9 +47,15 @@ mod block_at {
     pub(super) const RING_POSITION: usize = 40;
     pub(super) const TIME: usize = 48;
     pub(super) const ROWS: usize = 56;
-    /// Two bytes, and two zeros after them.
     pub(super) const SHARD: usize = 60;
+    /// Two bytes: [`PLAIN`](super::PLAIN) or [`LZ4`](super::LZ4).
+    pub(super) const PACKING: usize = 62;
 }
+
+/// Rows as they are.
+const PLAIN: u16 = 0;
+/// Their length in four bytes, and the rows as one LZ4 block.
+const LZ4: u16 = 1;
 
 /// What a block says of its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,13 +141,61 @@ pub(super) fn read_segment_head(bytes: &[u8], segment: u64) -> SegmentHead {
     }
 }
 
-/// The head of a block. `rows` are at most [`BLOCK_ROWS_BYTES_MAX`] bytes.
-pub(super) fn block_head(segment: u64, block: &BlockHead, rows: &[u8]) -> [u8; BLOCK_HEAD_BYTES] {
+/// Rows as they are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stored<'a> {
+    bytes: &'a [u8],
+    packing: u16,
+}
+
+impl<'a> Stored<'a> {
+    /// What follows the head.
+    pub(super) const fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Bytes of the block, head and rows.
+    pub(super) const fn block_bytes(self) -> u64 {
+        (BLOCK_HEAD_BYTES + self.bytes.len()) as u64
+    }
+}
+
+/// Packs rows, in memory that is used again.
+#[derive(Debug, Default)]
+pub(super) struct Packer {
+    bytes: Vec<u8>,
+}
+
+impl Packer {
+    /// At most [`BLOCK_ROWS_BYTES_MAX`] bytes of rows; no more come out.
+    pub(super) fn pack<'a>(&'a mut self, rows: &'a [u8]) -> Stored<'a> {
+        let plain = Stored { bytes: rows, packing: PLAIN };
+        let Ok(length) = u32::try_from(rows.len()) else { return plain };
+        self.bytes
+            .resize(size_of::<u32>() + lz4_flex::block::get_maximum_output_size(rows.len()), 0);
+        let Some((before, packed)) = self.bytes.split_first_chunk_mut() else { return plain };
+        *before = length.to_le_bytes();
+        match lz4_flex::block::compress_into(rows, packed) {
+            Ok(packed) if before.len() + packed < rows.len() => {
+                self.bytes.truncate(size_of::<u32>() + packed);
+                Stored { bytes: &self.bytes, packing: LZ4 }
+            }
+            _ => plain,
+        }
+    }
+}
+
+/// The head of a block.
+pub(super) fn block_head(
+    segment: u64,
+    block: &BlockHead,
+    stored: Stored<'_>,
+) -> [u8; BLOCK_HEAD_BYTES] {
     let mut head = [0; BLOCK_HEAD_BYTES];
     put(&mut head, 0, BLOCK_MAGIC);
-    let length = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+    let length = u32::try_from(stored.bytes.len()).unwrap_or(u32::MAX);
     put(&mut head, block_at::LENGTH, length.to_le_bytes());
-    put(&mut head, block_at::ROWS_CHECKSUM, crc32fast::hash(rows).to_le_bytes());
+    put(&mut head, block_at::ROWS_CHECKSUM, crc32fast::hash(stored.bytes).to_le_bytes());
     put(&mut head, block_at::SEGMENT, segment.to_le_bytes());
     put(&mut head, block_at::EPOCH, block.epoch.to_le_bytes());
     put(&mut head, block_at::FIRST_SEQ, block.first_seq.to_le_bytes());
@@ -146,6 +203,7 @@ pub(super) fn block_head(segment: u64, block: &BlockHead, rows: &[u8]) -> [u8; B
     put(&mut head, block_at::TIME, block.time_ns.to_le_bytes());
     put(&mut head, block_at::ROWS, block.rows.to_le_bytes());
     put(&mut head, block_at::SHARD, block.shard.to_le_bytes());
+    put(&mut head, block_at::PACKING, stored.packing.to_le_bytes());
     let checksum = head_checksum(&head);
     put(&mut head, block_at::CHECKSUM, checksum.to_le_bytes());
     head
@@ -159,9 +217,10 @@ fn head_checksum(head: &[u8; BLOCK_HEAD_BYTES]) -> u32 {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReadHead {
     pub(super) head: BlockHead,
-    /// Bytes of rows after it.
+    /// Bytes after it.
     pub(super) length: usize,
     checksum: u32,
+    packing: u16,
 }
 
 impl ReadHead {
@@ -170,12 +229,33 @@ impl ReadHead {
         (BLOCK_HEAD_BYTES + self.length) as u64
     }
 
-    /// Whether these are the rows the head was written with.
-    pub(super) fn has_written(&self, rows: &[u8]) -> bool {
-        rows.len() == self.length
-            && crc32fast::hash(rows) == self.checksum
-            && numbered(rows) == Some(self.head.rows)
+    /// Whether these are the bytes the head was written with; `rows` are what they hold then.
+    pub(super) fn unpack(&self, stored: &[u8], rows: &mut Vec<u8>) -> bool {
+        rows.clear();
+        if stored.len() != self.length || crc32fast::hash(stored) != self.checksum {
+            return false;
+        }
+        let is_unpacked = match self.packing {
+            PLAIN => {
+                rows.extend_from_slice(stored);
+                true
+            }
+            LZ4 => unpack(stored, rows),
+            _ => false,
+        };
+        is_unpacked && numbered(rows) == Some(self.head.rows)
     }
+}
+
+/// Unpacks rows into `rows`, which are empty.
+fn unpack(stored: &[u8], rows: &mut Vec<u8>) -> bool {
+    let Some((length, packed)) = stored.split_first_chunk() else { return false };
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > BLOCK_ROWS_BYTES_MAX {
+        return false;
+    }
+    rows.resize(length, 0);
+    lz4_flex::block::decompress_into(packed, rows).is_ok_and(|unpacked| unpacked == length)
 }
 
 /// The head that `bytes` begin with, where it is one of this segment.
@@ -199,6 +279,7 @@ pub(super) fn read_block_head(bytes: &[u8], segment: u64) -> Option<ReadHead> {
         },
         length,
         checksum: u32::from_le_bytes(array(bytes, block_at::ROWS_CHECKSUM)),
+        packing: u16::from_le_bytes(array(bytes, block_at::PACKING)),
     })
 }
 

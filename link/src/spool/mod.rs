@@ -34,6 +34,7 @@ pub use tail::Tail;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Disk, DiskFile};
+use format::{Packer, Stored};
 use segments::{add_range, path_of};
 
 /// A place between two blocks.
@@ -79,8 +80,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Bytes of a segment that suit most.
-    pub const SEGMENT_BYTES: u64 = 64 << 20;
+    /// Bytes of a segment that suit most: half a million rows, after which a checkpoint can stand.
+    pub const SEGMENT_BYTES: u64 = 16 << 20;
 
     fn segment_bytes(&self) -> u64 {
         self.segment_bytes.min(self.bytes_max / 4)
@@ -135,6 +136,7 @@ pub struct Spool {
     checkpointed: u64,
     dropped: Vec<Dropped>,
     tail: Arc<Tail>,
+    packer: Packer,
 }
 
 impl Spool {
@@ -145,9 +147,16 @@ impl Spool {
     /// [`Error::Io`] when the disk is full or fails, [`Error::AtCap`], [`Error::Invalid`] when `rows` are not as said.
     pub fn append(&mut self, head: &BlockHead, rows: &[u8]) -> Result<Position, Error> {
         check_block(head, rows)?;
-        self.make_room((BLOCK_HEAD_BYTES + rows.len()) as u64)?;
+        let mut packer = std::mem::take(&mut self.packer);
+        let appended = self.append_stored(head, packer.pack(rows));
+        self.packer = packer;
+        appended
+    }
+
+    fn append_stored(&mut self, head: &BlockHead, stored: Stored<'_>) -> Result<Position, Error> {
+        self.make_room(stored.block_bytes())?;
         let written = self.mend().and_then(|()| {
-            write_block(self.file.as_ref(), self.length, (self.current, head), rows)
+            write_block(self.file.as_ref(), self.length, (self.current, head), stored)
                 .map_err(|source| self.failed("cannot write", source))
         });
         self.length += match written {
@@ -433,12 +442,12 @@ fn write_block(
     file: &dyn DiskFile,
     offset: u64,
     (segment, head): (u64, &BlockHead),
-    rows: &[u8],
+    stored: Stored<'_>,
 ) -> std::io::Result<u64> {
-    let head = format::block_head(segment, head, rows);
+    let head = format::block_head(segment, head, stored);
     file.write_at(&head, offset)?;
-    file.write_at(rows, offset + head.len() as u64)?;
-    Ok((head.len() + rows.len()) as u64)
+    file.write_at(stored.bytes(), offset + head.len() as u64)?;
+    Ok(stored.block_bytes())
 }
 
 /// Whether this may become a block.

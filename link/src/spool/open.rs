@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::format::{self, BlockHead, NODE_BYTES_MAX, SEGMENT_HEAD_BYTES, SegmentHead};
+use super::format::{self, BlockHead, NODE_BYTES_MAX, Packer, SEGMENT_HEAD_BYTES, SegmentHead};
 use super::segments::{self, list, path_of};
 use super::{
     Config, Error, Loss, Position, RowRange, Segment, Spool, Tail, check_block, write_block,
@@ -104,6 +104,7 @@ impl Spool {
             checkpointed: 0,
             dropped: Vec::new(),
             tail: Arc::new(Tail::default()),
+            packer: Packer::default(),
             config,
         };
         if let Some(torn) = opened.torn
@@ -213,9 +214,11 @@ fn write_segment<'a>(
     let file = disk.create(path).map_err(failed)?;
     file.write_at(&format::segment_head(segment, node), 0).map_err(failed)?;
     let mut length = SEGMENT_HEAD_BYTES;
+    let mut packer = Packer::default();
     for (head, rows) in blocks {
         check_block(&head, rows)?;
-        length += write_block(file.as_ref(), length, (segment, &head), rows).map_err(failed)?;
+        let stored = packer.pack(rows);
+        length += write_block(file.as_ref(), length, (segment, &head), stored).map_err(failed)?;
     }
     file.sync().map_err(failed)?;
     Ok(NewSegment { segment, file, length })

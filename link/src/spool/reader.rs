@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use super::Position;
 use super::error::{Error, Loss};
-use super::format::{self, BLOCK_HEAD_BYTES, BlockHead, SEGMENT_HEAD_BYTES, SegmentHead};
+use super::format::{self, BlockHead, SEGMENT_HEAD_BYTES, SegmentHead};
 use super::segments::{Found, RowRange, Window, examine, list, path_of};
 use crate::disk::DiskFile;
 use crate::row::{self, Stage};
@@ -81,7 +81,7 @@ struct Current {
 enum Step {
     Nothing,
     Lost(Loss),
-    Block(Position, format::ReadHead),
+    Block(Position, BlockHead),
 }
 
 /// Reads the spool.
@@ -92,8 +92,8 @@ pub struct Reader {
     position: Position,
     current: Option<Current>,
     window: Window,
-    /// Where the rows of the block last given are, and how many bytes.
-    given: (u64, usize),
+    /// The rows in the window are those of the block that was given last.
+    is_given: bool,
     /// The number that should come next, by (epoch, shard).
     expected: HashMap<(u64, u16), u64>,
 }
@@ -107,7 +107,7 @@ impl Reader {
             position: from,
             current: None,
             window: Window::default(),
-            given: (0, 0),
+            is_given: false,
             expected: HashMap::new(),
         }
     }
@@ -137,27 +137,26 @@ impl Reader {
     /// # Errors
     /// As [`next`](Self::next).
     pub fn next_within(&mut self, limit: Position) -> Result<Option<Item<'_>>, Error> {
-        let (start, found) = match self.step(limit)? {
+        self.is_given = false;
+        let (start, head) = match self.step(limit)? {
             Step::Nothing => return Ok(None),
             Step::Lost(loss) => return Ok(Some(Item::Lost(loss))),
-            Step::Block(start, found) => (start, found),
+            Step::Block(start, head) => (start, head),
         };
-        let rows_at = start.offset + BLOCK_HEAD_BYTES as u64;
-        self.given = (rows_at, found.length);
+        self.is_given = true;
         Ok(Some(Item::Block(Block {
             start,
             end: self.position,
             node: self.current.as_ref().map_or("", |current| current.node.as_str()),
-            head: found.head,
-            bytes: self.window.held(rows_at, found.length),
+            head,
+            bytes: self.window.rows(),
         })))
     }
 
-    /// The rows of the block that was given last, to keep.
+    /// The rows of the block that was given last, to keep; once.
     #[must_use]
     pub fn take_rows(&mut self) -> Vec<u8> {
-        let (rows_at, length) = std::mem::take(&mut self.given);
-        self.window.take(rows_at, length)
+        if std::mem::take(&mut self.is_given) { self.window.take_rows() } else { Vec::new() }
     }
 
     fn step(&mut self, limit: Position) -> Result<Step, Error> {
@@ -290,7 +289,7 @@ impl Reader {
             return Step::Lost(Loss::Rows(RowRange { first_seq: missing_from, rows, ..range }));
         }
         self.position = end;
-        Step::Block(start, found)
+        Step::Block(start, head)
     }
 
     fn skip(&mut self, bytes: u64, rows: Option<RowRange>) -> Step {

@@ -113,7 +113,7 @@ fn another_version_and_other_files() {
     fs::write(&path, &bytes).unwrap();
     let mut reader = Reader::open(folder.path(), Position::start_of(2));
     let error = reader.next().unwrap_err().to_string();
-    assert!(error.contains("2.spool is in format 9, and this version reads format 1"), "{error}");
+    assert!(error.contains("2.spool is in format 9, and this version reads format 2"), "{error}");
     for segment in 3..=4 {
         fs::remove_file(segments::path_of(folder.path(), segment)).unwrap();
     }
@@ -285,9 +285,11 @@ proptest::proptest! {
         for (first_seq, shard, said, rows) in heads {
             let found = BlockHead { first_seq, ..head(1, shard, 0, rows) };
             let rows = block(shard, 0, rows).1;
+            let mut packer = format::Packer::default();
+            let stored = packer.pack(&rows);
             for head in [head(1, shard, 0, said), found] {
-                bytes.extend_from_slice(&format::block_head(1, &head, &rows));
-                bytes.extend_from_slice(&rows);
+                bytes.extend_from_slice(&format::block_head(1, &head, stored));
+                bytes.extend_from_slice(stored.bytes());
             }
         }
         bytes.extend_from_slice(&junk);

@@ -92,11 +92,12 @@ pub fn extent(folder: &Path) -> Result<Option<(u64, u64)>, Error> {
     }
 }
 
-/// A part of a file, held in memory.
+/// A part of a file, held in memory, and the rows of the block that was found in it last.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     bytes: Vec<u8>,
     at: u64,
+    rows: Vec<u8>,
 }
 
 impl Window {
@@ -131,15 +132,26 @@ impl Window {
         held.get(..wanted).unwrap_or(held)
     }
 
-    /// What is in memory of these bytes, to keep: not copied where it is all that is in memory.
-    pub(super) fn take(&mut self, offset: u64, wanted: usize) -> Vec<u8> {
-        if offset == self.at
-            && wanted == self.bytes.len()
-            && self.bytes.len() * 2 > self.bytes.capacity()
-        {
-            return std::mem::take(&mut self.bytes);
+    /// The rows of the block that was found whole last.
+    pub(super) fn rows(&self) -> &[u8] {
+        &self.rows
+    }
+
+    /// The same, to keep; not copied where they fill their memory.
+    pub(super) fn take_rows(&mut self) -> Vec<u8> {
+        if self.rows.len() * 2 > self.rows.capacity() {
+            return std::mem::take(&mut self.rows);
         }
-        self.held(offset, wanted).to_vec()
+        self.rows.clone()
+    }
+
+    /// Unpacks the rows of this head; whether they are what was written, and how many of their bytes are in memory.
+    fn unpack(&mut self, head: &format::ReadHead, offset: u64) -> (bool, usize) {
+        let mut rows = std::mem::take(&mut self.rows);
+        let stored = self.held(offset, head.length);
+        let unpacked = (head.unpack(stored, &mut rows), stored.len());
+        self.rows = rows;
+        unpacked
     }
 
     /// Forgets what was read, since the writer may have cut and written it anew.
@@ -173,11 +185,13 @@ pub(super) fn examine(
         return Ok(Found::End);
     }
     let Some(head) = format::read_block_head(bytes, segment) else { return Ok(Found::Broken) };
-    let rows = window.view(file, offset + BLOCK_HEAD_BYTES as u64, head.length)?;
-    if head.has_written(rows) {
-        return Ok(Found::Whole(head));
-    }
-    Ok(if rows.len() == head.length { Found::Damaged(head) } else { Found::Broken })
+    let rows_at = offset + BLOCK_HEAD_BYTES as u64;
+    window.view(file, rows_at, head.length)?;
+    Ok(match window.unpack(&head, rows_at) {
+        (true, _) => Found::Whole(head),
+        (false, held) if held == head.length => Found::Damaged(head),
+        (false, _) => Found::Broken,
+    })
 }
 
 /// What a walk through a segment found.

@@ -14,7 +14,8 @@ fn what_was_appended_is_read_over_segments_and_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let mut seq = 0;
     for _ in 0..3 {
-        let mut spool = spool(folder.path());
+        let small = Config { segment_bytes: 4 << 10, ..config(folder.path()) };
+        let mut spool = Spool::open(small, "n1").unwrap().0;
         for _ in 0..50 {
             let (head, rows) = block(0, seq, 7);
             let before = spool.position();
@@ -314,11 +315,12 @@ fn at_the_cap_the_oldest_go_once_use_is_checkpointed() {
 #[test]
 fn many_open_rows_do_not_ask_for_one_rotation_after_the_other() {
     let folder = tempfile::tempdir().unwrap();
-    let mut spool = spool(folder.path());
+    let small = Config { segment_bytes: 1 << 10, ..config(folder.path()) };
+    let mut spool = Spool::open(small, "n1").unwrap().0;
     let rows: Vec<u8> = (0..100).flat_map(|at| open_row(at, 1, "/slow")).collect();
     let open = (head(1, 0, 0, 0), rows.as_slice());
     let start = spool.rotate([open]).unwrap();
-    assert!(spool.position().offset > 16 << 10 && !spool.needs_rotation());
+    assert!(spool.position().offset > 1 << 10 && !spool.needs_rotation());
     let mut reader = Reader::open(folder.path(), start);
     let Ok(Some(Item::Block(block))) = reader.next() else { panic!("no block") };
     assert!(block.rows().all(|(seq, row)| seq.is_none() && row::opened_at(row).is_some()));
