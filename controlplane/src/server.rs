@@ -183,7 +183,10 @@ impl Server {
             allow_private_webhooks: config.api.allow_private_webhooks,
             mail: config.mail,
         };
-        let billing = config.billing.map(|settings| Billing::new(settings, store.clone()));
+        let has_mail = notifying.mail.is_to_people();
+        let billing = config
+            .billing
+            .map(|settings| Billing::new(BillingSettings { has_mail, ..settings }, store.clone()));
         let billing = billing.transpose().map_err(Error::Billing)?;
         let arrived: Arc<Notify> = Arc::default();
         let sweeper = billing.as_ref().map(|all| Sweeper::new(all.settler.clone()));

@@ -21,6 +21,7 @@ mod database;
 mod decisions;
 mod deliveries;
 mod error;
+mod free_requests;
 mod good_hashes;
 mod idempotency;
 mod ledger;
@@ -59,6 +60,7 @@ pub use decisions::{
 };
 pub use deliveries::{Attempted, DueDelivery, Take};
 pub use error::{StorageError, StorageResult};
+pub use free_requests::{FreeAsked, FreeRequest};
 pub use good_hashes::Bearer;
 pub use idempotency::{StoredAnswer, Work, WorkBegun, WorkEnd};
 pub use ledger::Taken;
@@ -264,6 +266,7 @@ impl Store {
     pub async fn prune(&self, audit_days: u32) -> StorageResult<Pruned> {
         self.prune_stripe().await?;
         self.prune_inbox().await?;
+        self.prune_free_requests().await?;
         prune::step(&self.database, self.world.now_ms(), audit_days).await
     }
 

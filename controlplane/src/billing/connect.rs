@@ -372,6 +372,7 @@ pub fn page_status(error: &BillingError) -> StatusCode {
     match error {
         BillingError::NotFound(_) => StatusCode::NOT_FOUND,
         BillingError::Field(..) => StatusCode::UNPROCESSABLE_ENTITY,
+        BillingError::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
         error if error.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,
         BillingError::Broken(_) | BillingError::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::CONFLICT,

@@ -30,6 +30,14 @@ pub enum BillingError {
     /// What it costs was not paid.
     #[error("{0}")]
     PaymentRefused(String),
+    /// Too much was asked for at once.
+    #[error("{text}")]
+    TooMany {
+        /// What of.
+        text: String,
+        /// When it may be asked for again, seconds.
+        retry_after_s: u64,
+    },
     /// There is none.
     #[error("no such {0}")]
     NotFound(&'static str),
@@ -106,6 +114,10 @@ impl From<BillingError> for Problem {
             BillingError::Conflict(detail) => Self::conflict(detail),
             BillingError::PaymentRefused(detail) => {
                 Self::new(StatusCode::PAYMENT_REQUIRED, "payment_refused", detail)
+            }
+            BillingError::TooMany { text, retry_after_s } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", text)
+                    .retry_after(retry_after_s)
             }
             BillingError::NotFound(what) => Self::not_found(what),
             BillingError::Field(field, message) => Self::field(field, message),

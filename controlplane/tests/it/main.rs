@@ -29,6 +29,7 @@ mod entitlements;
 mod expiry;
 mod fees;
 mod flows;
+mod free;
 mod front;
 mod guesses;
 mod history;
@@ -161,6 +162,13 @@ cases! {
         free_plans_need_no_stripe,
         an_address_has_a_free_plan_once,
         stripe_may_fail_at_each_step;
+    free:
+        a_link_shows_whose_an_address_is,
+        a_link_is_one_key,
+        no_answer_tells_of_an_address,
+        a_link_gives_what_there_is_to_be_had,
+        a_link_is_over_with_its_time_and_the_next_one,
+        so_many_are_written_to_in_an_hour;
     catalogue:
         plans_follow_to_stripe,
         subscriptions_move_and_end,

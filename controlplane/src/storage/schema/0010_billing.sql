@@ -54,3 +54,12 @@ CREATE TABLE claims (
 CREATE UNIQUE INDEX claims_checkout ON claims (checkout_id) WHERE checkout_id IS NOT NULL;
 CREATE UNIQUE INDEX claims_link ON claims (link_hash) WHERE link_hash IS NOT NULL;
 CREATE INDEX claims_subscription ON claims (subscription_id);
+CREATE TABLE free_requests (
+    plan_id TEXT NOT NULL, email TEXT NOT NULL, account_id TEXT NOT NULL, event_id TEXT, asked_at_ms BIGINT NOT NULL,
+    until_ms BIGINT NOT NULL, link_hash {BLOB}, link_until_ms BIGINT,
+    PRIMARY KEY (plan_id, email)
+);
+CREATE UNIQUE INDEX free_requests_link ON free_requests (link_hash) WHERE link_hash IS NOT NULL;
+CREATE UNIQUE INDEX free_requests_event ON free_requests (event_id) WHERE event_id IS NOT NULL;
+CREATE INDEX free_requests_asked ON free_requests (plan_id, asked_at_ms);
+CREATE INDEX free_requests_age ON free_requests (until_ms);
