@@ -13,7 +13,7 @@ use crate::api::problem::Problem;
 use crate::storage::StorageError;
 
 /// After how long a call that found Stripe away is sent again, seconds.
-const RETRY_AFTER_S: u64 = 5;
+pub const RETRY_AFTER_S: u64 = 5;
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,14 @@ pub enum BillingError {
     #[error("{text}")]
     TooMany {
         /// What of.
+        text: String,
+        /// When it may be asked for again, seconds.
+        retry_after_s: u64,
+    },
+    /// Not now, and later the same may be done.
+    #[error("{text}")]
+    NotNow {
+        /// What it waits for.
         text: String,
         /// When it may be asked for again, seconds.
         retry_after_s: u64,
@@ -76,7 +84,7 @@ impl From<SettleError> for BillingError {
             SettleError::Storage(error) => Self::Storage(error),
             SettleError::Stripe(error) => Self::Stripe(error),
             SettleError::Busy | SettleError::TooEarly => {
-                Self::Storage(StorageError::Unavailable(error.to_string()))
+                Self::NotNow { text: error.to_string(), retry_after_s: RETRY_AFTER_S }
             }
             SettleError::Permanent(text) => Self::Broken(text),
         }
@@ -93,6 +101,7 @@ impl BillingError {
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         match self {
+            Self::NotNow { .. } => true,
             Self::Stripe(error) => error.is_temporary(),
             Self::Storage(error) => {
                 matches!(error, StorageError::Unavailable(_) | StorageError::Stale)
@@ -117,6 +126,11 @@ impl From<BillingError> for Problem {
             }
             BillingError::TooMany { text, retry_after_s } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", text)
+                    .retry_after(retry_after_s)
+            }
+            BillingError::NotNow { text, retry_after_s } => {
+                tracing::info!(text, "a request has to come again");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text)
                     .retry_after(retry_after_s)
             }
             BillingError::NotFound(what) => Self::not_found(what),

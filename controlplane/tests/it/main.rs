@@ -192,7 +192,8 @@ cases! {
         a_downgrade_at_stripe_was_credited,
         a_price_that_is_gone_is_waited_for,
         a_move_up_is_done_again,
-        a_move_up_that_is_refused_is_put_back_wherever_it_breaks_off;
+        a_move_up_that_is_refused_is_put_back_wherever_it_breaks_off,
+        a_move_that_finds_another_under_way_says_when_to_come;
     upgrades:
         one_that_is_not_paid_at_once_waits,
         one_that_is_never_paid_is_given_up,
@@ -217,6 +218,7 @@ cases! {
     caps:
         no_invoice_has_more_overage_than_the_cap,
         what_ends_at_once_is_told_first,
+        what_is_moved_is_told_first,
         what_ends_at_once_says_that_a_meter_is_off,
         what_comes_late_shares_the_cap,
         a_plan_that_is_moved_to_has_what_is_left,
