@@ -184,7 +184,9 @@ cases! {
     bought:
         it_stays_while_stripe_charges_for_it,
         stripe_alone_says_what_it_is,
-        what_is_archived_and_charged_is_found;
+        what_is_archived_and_charged_is_found,
+        what_was_open_when_its_plan_was_archived_is_served,
+        what_was_moved_while_its_plan_was_archived_is_served;
     moves:
         a_downgrade_that_is_taken_back_costs_nothing,
         a_move_up_credits_what_was_paid,
