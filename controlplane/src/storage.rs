@@ -65,7 +65,7 @@ pub use good_hashes::Bearer;
 pub use idempotency::{StoredAnswer, Work, WorkBegun, WorkEnd};
 pub use ledger::Taken;
 pub use nodes::{Admission, KnownNode, NodeReport, NodesLag, Start};
-pub use oauth_states::OauthState;
+pub use oauth_states::{OauthState, UnusedGrant};
 pub use outbox::{Outbox, OutboxEntry};
 pub use overage::{OverageBook, OverageDue, OverageSpan, OverageTold};
 pub use policy_rows::{PolicyReader, SiteRows, SubscriptionRows};

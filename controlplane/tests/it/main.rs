@@ -178,6 +178,7 @@ cases! {
         an_account_is_connected_in_the_browser_that_began,
         an_attempt_ends_with_its_time_its_key_or_a_no,
         one_attempt_connects_one_account,
+        what_was_granted_for_nothing_is_given_back,
         stripe_may_be_away_while_an_account_is_connected,
         an_account_is_given_back_at_stripe_first,
         access_that_was_taken_away_is_noticed;
