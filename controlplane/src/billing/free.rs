@@ -149,7 +149,10 @@ pub async fn redeem(
     if !change.spend_free_link(link_hash, HOUR_MS).await? {
         return Ok(None);
     }
-    let plan = free_plan(plan).map_err(|_| gone())?;
+    let plan = free_plan(plan).map_err(|error| match error {
+        BillingError::NotFound(_) => gone(),
+        error => error,
+    })?;
     let site = change.tenant().get::<Site>(&plan.site_id).await?;
     if site.is_none_or(|site| site.archived_at_ms.is_some()) {
         return Err(gone());
