@@ -107,16 +107,30 @@ pub async fn mail_members(
     members: &[Member],
 ) -> StorageResult<()> {
     for member in members {
-        let mail = Mail {
-            template: template.to_owned(),
-            event_id: event_id.to_owned(),
-            recipient: Some(member.email.clone()),
-            status: PENDING.to_owned(),
-            next_at_ms: Some(change.now_ms()),
-            ..Mail::default()
-        };
-        change.record(mail).await?;
+        mail_to(change, template, event_id, &member.email).await?;
     }
+    Ok(())
+}
+
+/// Puts a mail to one address on its way, in the change that it tells of.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn mail_to(
+    change: &mut Change,
+    template: &str,
+    event_id: &str,
+    recipient: &str,
+) -> StorageResult<()> {
+    let mail = Mail {
+        template: template.to_owned(),
+        event_id: event_id.to_owned(),
+        recipient: Some(recipient.to_owned()),
+        status: PENDING.to_owned(),
+        next_at_ms: Some(change.now_ms()),
+        ..Mail::default()
+    };
+    change.record(mail).await?;
     Ok(())
 }
 

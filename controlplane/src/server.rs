@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::analytics::{Backend, ClickHouse};
 use crate::api::{self, ApiSettings, App};
+use crate::billing::oauth::grants;
 use crate::billing::sharers::Sharer;
 use crate::billing::stripe::Stripe;
 use crate::billing::sweep::Sweeper;
@@ -183,13 +184,17 @@ impl Server {
             allow_private_webhooks: config.api.allow_private_webhooks,
             mail: config.mail,
         };
-        let billing = config.billing.map(|settings| Billing::new(settings, store.clone()));
+        let has_mail = notifying.mail.is_to_people();
+        let billing = config
+            .billing
+            .map(|settings| Billing::new(BillingSettings { has_mail, ..settings }, store.clone()));
         let billing = billing.transpose().map_err(Error::Billing)?;
         let arrived: Arc<Notify> = Arc::default();
         let sweeper = billing.as_ref().map(|all| Sweeper::new(all.settler.clone()));
         let worker = billing.as_ref().map(|all| Worker::new(all.settler.clone(), arrived.clone()));
         let sharer = billing.as_ref().map(Sharer::new);
         let sweep = billing.clone().map(catalogue::sweep);
+        let grants = billing.clone().map(grants::run);
         let pages = billing.clone().map(pages::router).unwrap_or_default();
         let stripe = billing.as_ref().map(|billing| billing.stripe.clone());
         let backend = match &config.clickhouse {
@@ -209,6 +214,7 @@ impl Server {
         ];
         background.extend(sharer.map(|sharer| tokio::spawn(sharer.run())));
         background.extend(sweep.map(tokio::spawn));
+        background.extend(grants.map(tokio::spawn));
         background.extend(worker.map(|worker| tokio::spawn(worker.run())));
         background.extend(sync.run());
         background.extend(sweeper.map(|sweeper| tokio::spawn(sweeper.run())));

@@ -21,6 +21,7 @@ mod database;
 mod decisions;
 mod deliveries;
 mod error;
+mod free_requests;
 mod good_hashes;
 mod idempotency;
 mod ledger;
@@ -59,11 +60,12 @@ pub use decisions::{
 };
 pub use deliveries::{Attempted, DueDelivery, Take};
 pub use error::{StorageError, StorageResult};
+pub use free_requests::{FreeAsked, FreeRequest};
 pub use good_hashes::Bearer;
 pub use idempotency::{StoredAnswer, Work, WorkBegun, WorkEnd};
 pub use ledger::Taken;
 pub use nodes::{Admission, KnownNode, NodeReport, NodesLag, Start};
-pub use oauth_states::OauthState;
+pub use oauth_states::{OauthState, UnusedGrant};
 pub use outbox::{Outbox, OutboxEntry};
 pub use overage::{OverageBook, OverageDue, OverageSpan, OverageTold};
 pub use policy_rows::{PolicyReader, SiteRows, SubscriptionRows};
@@ -264,6 +266,7 @@ impl Store {
     pub async fn prune(&self, audit_days: u32) -> StorageResult<Pruned> {
         self.prune_stripe().await?;
         self.prune_inbox().await?;
+        self.prune_free_requests().await?;
         prune::step(&self.database, self.world.now_ms(), audit_days).await
     }
 

@@ -17,7 +17,7 @@ mod decisions;
 mod download;
 pub(crate) mod feed;
 mod mailboxes;
-mod model;
+pub(crate) mod model;
 mod report;
 mod seen;
 mod stream;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::catalogue::make::settle;
+use super::error::RETRY_AFTER_S;
 use super::settle::{Owner, SettleError};
 use super::stripe::{
     Cancellation, Mode, PortalRequest, Scope, Subscription as Fetched, SubscriptionUpdate,
@@ -21,7 +22,7 @@ use super::stripe::{
 use super::{Billing, BillingError, BillingResult, calls, waiting};
 use crate::ids::new_id;
 use crate::overage::{Left, OverageTeller};
-use crate::storage::{Lease, StorageError, StripeSubscription, Subscription, column};
+use crate::storage::{Lease, StripeSubscription, Subscription, column};
 
 /// How often and after what pause a worker is waited for that writes down the same subscription: five seconds in all.
 const BUSY_LOOKS: u32 = 100;
@@ -86,19 +87,8 @@ impl Bought {
             When::PeriodEnd => self.set_end(billing, true).await?,
             When::Now => {
                 // The last invoice is made with the end, and takes what was told before it.
-                match self.tell_left(billing).await? {
-                    Left::Nothing => {}
-                    Left::Waits => {
-                        let text = "overage cannot be told to Stripe just now, and no invoice comes after the last one";
-                        return Err(StorageError::Unavailable(text.to_owned()).into());
-                    }
-                    Left::MeterOff(why) => {
-                        let text = format!(
-                            "no invoice comes after the last one, and overage cannot be told for it: {why}; or cancel with the period's end"
-                        );
-                        return Err(BillingError::Conflict(text));
-                    }
-                }
+                let or_else = "; or cancel with the period's end";
+                self.tell_before(billing, "no invoice comes after the last one", or_else).await?;
                 // Nobody is to pay for a plan that they do not get any more.
                 self.give_up(billing, &fetched).await?;
                 let request = Cancellation { invoice_now: Some(true), prorate: None };
@@ -169,10 +159,23 @@ impl Bought {
         Ok(billing.stripe.subscription(&self.scope, &self.known.stripe_id).await?)
     }
 
-    /// Tells Stripe what was used past the limit, due or not.
-    async fn tell_left(&self, billing: &Billing) -> BillingResult<Left> {
+    /// Tells Stripe what was used past the limit, due or not, before a step after which it would be billed no more.
+    async fn tell_before(&self, billing: &Billing, why: &str, or_else: &str) -> BillingResult<()> {
         let teller = OverageTeller::new(billing.store.clone(), billing.stripe.clone());
-        Ok(teller.tell_left(&self.account_id, &self.row.id).await?)
+        match teller.tell_left(&self.account_id, &self.row.id).await? {
+            Left::Nothing => Ok(()),
+            Left::Waits => {
+                let text = format!(
+                    "{why}, and overage cannot be told to Stripe just now; nothing was changed, so send the request again, with the same \
+                     Idempotency-Key if it has one"
+                );
+                Err(BillingError::NotNow { text, retry_after_s: RETRY_AFTER_S })
+            }
+            Left::MeterOff(off) => {
+                let text = format!("{why}, and overage cannot be told for it: {off}{or_else}");
+                Err(BillingError::Conflict(text))
+            }
+        }
     }
 
     async fn set_end(&self, billing: &Billing, is_to_end: bool) -> BillingResult<()> {
@@ -238,7 +241,10 @@ impl Bought {
                 outcome => return Ok(outcome?),
             }
         }
-        Ok(billing.settler.take(&owner, id).await?)
+        match billing.settler.take(&owner, id).await {
+            Err(SettleError::Busy) => Err(busy(billing.settler.held_ms(&owner, id).await?)),
+            outcome => Ok(outcome?),
+        }
     }
 
     fn owner(&self) -> Owner {
@@ -248,6 +254,17 @@ impl Bought {
             stripe_account: self.scope.stripe_account.clone().unwrap_or_default(),
         }
     }
+}
+
+/// Somebody else has the subscription, for so long at the most.
+fn busy(held_ms: i64) -> BillingError {
+    let retry_after_s = u64::try_from(held_ms).unwrap_or_default().div_ceil(1_000).max(1);
+    let text = format!(
+        "another change of this subscription is under way, or a process that made one has died: then it can be changed again in \
+         {retry_after_s} s at the latest, and what that one had begun is put right first; look at the subscription, and send the request \
+         again then, with the same Idempotency-Key if it has one"
+    );
+    BillingError::NotNow { text, retry_after_s }
 }
 
 fn is_over(fetched: &Fetched) -> bool {

@@ -14,7 +14,7 @@ use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use sha2::{Digest as _, Sha256};
 
 use super::stripe::Mode;
-use super::{Billing, BillingError, BillingResult};
+use super::{Billing, BillingError, BillingResult, free};
 use crate::api::endpoints::tokens::TokenMode;
 use crate::api::endpoints::tokens::create::new_token;
 use crate::ids::new_id;
@@ -76,8 +76,12 @@ impl std::fmt::Debug for Key {
 #[must_use]
 pub fn new_link(world: &dyn World) -> (String, Vec<u8>) {
     let secret = new_id("claim", world);
-    let hash = Sha256::digest(secret.as_bytes()).to_vec();
+    let hash = hash_of(&secret).to_vec();
     (secret, hash)
+}
+
+fn hash_of(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
 }
 
 /// A word for a page that offers a key: nobody else knows it, and whoever has it may ask again for what did not come.
@@ -119,15 +123,26 @@ pub async fn find(store: &Store, proof: Proof<'_>) -> StorageResult<Option<KeyCl
             Ok(claim.filter(|claim| is_open(claim.session_until_ms)))
         }
         Proof::Link(secret) => {
-            let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
-            let claim = store.claim_of_link(&hash).await?;
+            let claim = store.claim_of_link(&hash_of(secret)).await?;
             Ok(claim.filter(|claim| is_open(claim.link_until_ms)))
         }
     }
 }
 
-/// Makes the claim's token, once, and waits until nodes know it. With the `once` of the page that redeemed it, again while it is not
-/// known that the answer went out ([`shown`]): another token takes the place of the first.
+/// Whether a proof is good for a key now: of a claim, or of a free plan that was asked for.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn is_open(store: &Store, proof: Proof<'_>) -> StorageResult<bool> {
+    if let Some(claim) = find(store, proof).await? {
+        return Ok(claim.redeemed_at_ms.is_none());
+    }
+    let Proof::Link(secret) = proof else { return Ok(false) };
+    Ok(store.free_request_of_link(&hash_of(secret)).await?.is_some())
+}
+
+/// Makes the token of a claim or of a free plan's link, once, and waits until nodes know it. With the `once` of the page that redeemed it, again
+/// while it is not known that the answer went out ([`shown`]): another token takes the place of the first.
 ///
 /// # Errors
 /// When the database cannot be asked; nothing is made then, or it is not known.
@@ -136,10 +151,28 @@ pub async fn redeem(
     proof: Proof<'_>,
     once: Option<&str>,
 ) -> BillingResult<Redeemed> {
-    let store = &billing.store;
-    let Some(found) = find(store, proof).await? else { return Ok(Redeemed::Nothing) };
     let once = once.filter(|once| (1..=ONCE_CHARS_MAX).contains(&once.len()));
-    let once_hash = once.map(|once| Sha256::digest(once.as_bytes()).to_vec());
+    let once_hash = once.map(|once| hash_of(once).to_vec());
+    if let Some(found) = find(&billing.store, proof).await? {
+        return redeem_claim(billing, &found, once_hash).await;
+    }
+    let Proof::Link(secret) = proof else { return Ok(Redeemed::Nothing) };
+    if let Some(done) = free::redeem(billing, &hash_of(secret), once_hash.clone()).await? {
+        return Ok(done);
+    }
+    // Whoever redeemed the same link meanwhile has made a claim of it.
+    match find(&billing.store, proof).await? {
+        Some(found) => redeem_claim(billing, &found, once_hash).await,
+        None => Ok(Redeemed::Nothing),
+    }
+}
+
+async fn redeem_claim(
+    billing: &Billing,
+    found: &KeyClaim,
+    once_hash: Option<Vec<u8>>,
+) -> BillingResult<Redeemed> {
+    let store = &billing.store;
     let head = store.outbox().head();
     let mut change = store.change(&found.account_id, claimant()).await?;
     let claim = change.lock::<KeyClaim>(&found.id).await?;

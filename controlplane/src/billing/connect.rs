@@ -333,8 +333,12 @@ pub async fn lose(
 }
 
 /// Whether Stripe still lets us act for an account.
-async fn may_act_for(billing: &Billing, mode: Mode, row: &StripeAccount) -> BillingResult<bool> {
-    match billing.stripe.own_account(&Scope::connected(mode, &row.stripe_id)).await {
+pub(super) async fn may_act_for(
+    billing: &Billing,
+    mode: Mode,
+    stripe_id: &str,
+) -> BillingResult<bool> {
+    match billing.stripe.own_account(&Scope::connected(mode, stripe_id)).await {
         Ok(_) => Ok(true),
         Err(error) if error.is_not_ours() => Ok(false),
         Err(error) => Err(error.into()),
@@ -358,7 +362,7 @@ pub async fn disconnect(
         && let Err(error) = billing.stripe.oauth_deauthorize(mode, client_id, &row.stripe_id).await
     {
         // Somebody was first, or we were and the answer was lost; where we still may act for it, it is not given back.
-        let is_over = !error.is_temporary() && !may_act_for(billing, mode, &row).await?;
+        let is_over = !error.is_temporary() && !may_act_for(billing, mode, &row.stripe_id).await?;
         if !is_over {
             return Err(error.into());
         }
@@ -372,6 +376,7 @@ pub fn page_status(error: &BillingError) -> StatusCode {
     match error {
         BillingError::NotFound(_) => StatusCode::NOT_FOUND,
         BillingError::Field(..) => StatusCode::UNPROCESSABLE_ENTITY,
+        BillingError::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
         error if error.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,
         BillingError::Broken(_) | BillingError::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::CONFLICT,

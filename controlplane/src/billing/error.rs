@@ -13,7 +13,7 @@ use crate::api::problem::Problem;
 use crate::storage::StorageError;
 
 /// After how long a call that found Stripe away is sent again, seconds.
-const RETRY_AFTER_S: u64 = 5;
+pub const RETRY_AFTER_S: u64 = 5;
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,22 @@ pub enum BillingError {
     /// What it costs was not paid.
     #[error("{0}")]
     PaymentRefused(String),
+    /// Too much was asked for at once.
+    #[error("{text}")]
+    TooMany {
+        /// What of.
+        text: String,
+        /// When it may be asked for again, seconds.
+        retry_after_s: u64,
+    },
+    /// Not now, and later the same may be done.
+    #[error("{text}")]
+    NotNow {
+        /// What it waits for.
+        text: String,
+        /// When it may be asked for again, seconds.
+        retry_after_s: u64,
+    },
     /// There is none.
     #[error("no such {0}")]
     NotFound(&'static str),
@@ -68,7 +84,7 @@ impl From<SettleError> for BillingError {
             SettleError::Storage(error) => Self::Storage(error),
             SettleError::Stripe(error) => Self::Stripe(error),
             SettleError::Busy | SettleError::TooEarly => {
-                Self::Storage(StorageError::Unavailable(error.to_string()))
+                Self::NotNow { text: error.to_string(), retry_after_s: RETRY_AFTER_S }
             }
             SettleError::Permanent(text) => Self::Broken(text),
         }
@@ -85,6 +101,7 @@ impl BillingError {
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         match self {
+            Self::NotNow { .. } => true,
             Self::Stripe(error) => error.is_temporary(),
             Self::Storage(error) => {
                 matches!(error, StorageError::Unavailable(_) | StorageError::Stale)
@@ -106,6 +123,15 @@ impl From<BillingError> for Problem {
             BillingError::Conflict(detail) => Self::conflict(detail),
             BillingError::PaymentRefused(detail) => {
                 Self::new(StatusCode::PAYMENT_REQUIRED, "payment_refused", detail)
+            }
+            BillingError::TooMany { text, retry_after_s } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", text)
+                    .retry_after(retry_after_s)
+            }
+            BillingError::NotNow { text, retry_after_s } => {
+                tracing::info!(text, "a request has to come again");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text)
+                    .retry_after(retry_after_s)
             }
             BillingError::NotFound(what) => Self::not_found(what),
             BillingError::Field(field, message) => Self::field(field, message),

@@ -4,7 +4,9 @@
 //! Always holds: states are kept as hashes, and belong to the admin key that began them and to the one browser that went on: an
 //! address of Stripe's or of ours that is passed to somebody else connects nothing there. A state connects one account, once, and the row
 //! says so in the same transaction; until then it can be come back with for as long as it is good, so that an outage costs nobody
-//! anything. The code is sent with an idempotency key made of state and code, so that whoever comes again gets the same answer.
+//! anything; what Stripe granted to one that connects nothing is given back ([`grants`]). The code is sent with an idempotency key made of state and code, so that whoever comes again gets the same answer.
+
+pub mod grants;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::connect::record;
+use super::error::RETRY_AFTER_S;
 use super::stripe::{Mode, OauthToken, form};
 use super::{Billing, BillingError, BillingResult};
 use crate::ids::new_id;
@@ -98,6 +101,7 @@ pub async fn begin(
         mode: mode.as_str().to_owned(),
         browser_hash: None,
         stripe_id: None,
+        granted_id: None,
     };
     billing.store.keep_oauth_state(&hash_of(&state), &row, world.now_ms() + STATE_MS).await?;
     Ok(format!("{pages}/stripe/oauth/begin?state={state}"))
@@ -121,6 +125,27 @@ impl Attempt {
         let is_same = |known: &[u8]| bool::from(known.ct_eq(hash.as_slice()));
         let is_bound = self.row.browser_hash.as_deref().is_some_and(is_same);
         if is_bound { Ok(()) } else { Err(OauthError::OtherBrowser) }
+    }
+
+    /// Writes the account down that was granted, while nobody may give it back.
+    async fn connect(&self, billing: &Billing, granted: &str) -> BillingResult<()> {
+        let Some(lease) = grants::lease(billing, self.mode, granted).await? else {
+            let text = "what was granted for this account before is being given back";
+            return Err(BillingError::NotNow {
+                text: text.to_owned(),
+                retry_after_s: RETRY_AFTER_S,
+            });
+        };
+        let written = async {
+            let account = billing.stripe.account(self.mode, granted).await?;
+            let (id, request_id) = (self.key.id().to_owned(), None);
+            let actor = Actor { kind: "admin_key", id, request_id };
+            let (whose, state) = (&self.row.account_id, Some(&self.hash));
+            record(billing, whose, actor, self.mode, &account, state).await
+        };
+        let written = written.await;
+        billing.settler.let_go(&lease).await;
+        written.map(drop)
     }
 
     /// Whether another process or tab has connected the account meanwhile.
@@ -181,23 +206,28 @@ pub async fn end(
         return Ok(());
     }
     if billing.connected(&attempt.row.account_id, attempt.mode).await?.is_some() {
-        return match attempt.has_ended(billing).await? {
-            true => Ok(()),
-            false => Err(taken().into()),
-        };
+        if attempt.has_ended(billing).await? {
+            return Ok(());
+        }
+        grants::refused(billing, &attempt.hash).await;
+        return Err(taken().into());
     }
     let token = exchange(billing, &attempt, code).await?;
     if token.livemode != attempt.mode.is_live() {
         let text = "Stripe answered for the other mode".to_owned();
         return Err(BillingError::Conflict(text).into());
     }
-    let account = billing.stripe.account(attempt.mode, &token.stripe_user_id).await;
-    let account = account.map_err(BillingError::from)?;
-    let (id, request_id) = (attempt.key.id().to_owned(), None);
-    let actor = Actor { kind: "admin_key", id, request_id };
-    let state = Some(&attempt.hash);
-    record(billing, &attempt.row.account_id, actor, attempt.mode, &account, state).await?;
-    Ok(())
+    let granted = token.stripe_user_id.as_str();
+    if let Some(before) = attempt.row.granted_id.as_deref().filter(|before| *before != granted) {
+        // The owner has chosen another account since; the row keeps one.
+        grants::give_back(billing, attempt.mode, before).await;
+    }
+    billing.store.keep_oauth_grant(&attempt.hash, granted).await?;
+    let connected = attempt.connect(billing, granted).await;
+    if connected.as_ref().is_err_and(|error| !error.is_temporary()) {
+        grants::refused(billing, &attempt.hash).await;
+    }
+    Ok(connected?)
 }
 
 /// Sends the code, again with the same key if it was sent before.

@@ -34,7 +34,7 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a site's buyers may ask of Stripe and of the database, together.
 const LIMIT: RateLimit = RateLimit { per_second: 10, burst: 50 };
 /// When whoever was turned away may come again, seconds.
-const RETRY_AFTER_S: &str = "5";
+const RETRY_AFTER_S: u64 = 5;
 /// Everything comes from here, and forms go here.
 const POLICY: &str = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -88,6 +88,13 @@ struct Trouble {
     status: StatusCode,
     title: &'static str,
     text: String,
+    retry_after_s: u64,
+}
+
+impl Trouble {
+    fn new(status: StatusCode, title: &'static str, text: impl Into<String>) -> Self {
+        Self { status, title, text: text.into(), retry_after_s: RETRY_AFTER_S }
+    }
 }
 
 impl axum::response::IntoResponse for Trouble {
@@ -95,7 +102,8 @@ impl axum::response::IntoResponse for Trouble {
         let body = html! { p { (self.text) } };
         let page = Html(view::page(self.title, None, &body));
         if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            return (self.status, [(header::RETRY_AFTER, RETRY_AFTER_S)], page).into_response();
+            let headers = [(header::RETRY_AFTER, self.retry_after_s.to_string())];
+            return (self.status, headers, page).into_response();
         }
         (self.status, page).into_response()
     }
@@ -103,15 +111,11 @@ impl axum::response::IntoResponse for Trouble {
 
 fn later() -> Trouble {
     let text = "This cannot be done just now. Please try again in a moment; nothing is paid twice.";
-    Trouble {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        title: "Please try again",
-        text: text.to_owned(),
-    }
+    Trouble::new(StatusCode::SERVICE_UNAVAILABLE, "Please try again", text)
 }
 
 fn missing(text: &str) -> Trouble {
-    Trouble { status: StatusCode::NOT_FOUND, title: "Not found", text: text.to_owned() }
+    Trouble::new(StatusCode::NOT_FOUND, "Not found", text)
 }
 
 impl From<BillingError> for Trouble {
@@ -129,17 +133,20 @@ impl From<BillingError> for Trouble {
         tracing::info!(%error, "a page could not do what it was asked for");
         match error {
             BillingError::NotFound(_) => missing("There is nothing here."),
-            BillingError::Field(field, text) => Self {
-                status,
-                title: "Please check",
-                text: format!("Your {}: {text}. Go back and enter it again.", word_of(field)),
-            },
-            _ => Self {
-                status,
-                title: "Not for sale",
-                text: "This plan cannot be bought at the moment. Please ask whoever offers it."
-                    .to_owned(),
-            },
+            BillingError::Field(field, text) => {
+                let text = format!("Your {}: {text}. Go back and enter it again.", word_of(field));
+                Self::new(status, "Please check", text)
+            }
+            BillingError::TooMany { retry_after_s, .. } => {
+                let text =
+                    "Very many have asked for this plan within the hour. Please come again later.";
+                Self { retry_after_s, ..Self::new(status, "Please come again", text) }
+            }
+            _ => {
+                let text =
+                    "This plan cannot be bought at the moment. Please ask whoever offers it.";
+                Self::new(status, "Not for sale", text)
+            }
         }
     }
 }
@@ -163,11 +170,9 @@ fn shown(title: &str, refresh: Option<&view::Refresh>, body: &Markup) -> Page {
 
 /// The fields of a form.
 fn form<T: DeserializeOwned>(body: &Bytes) -> Result<T, Trouble> {
-    serde_qs::from_bytes(body).map_err(|_| Trouble {
-        status: StatusCode::UNPROCESSABLE_ENTITY,
-        title: "Please check",
-        text: "The form was not filled in as it should be.".to_owned(),
-    })
+    let text = "The form was not filled in as it should be.";
+    serde_qs::from_bytes(body)
+        .map_err(|_| Trouble::new(StatusCode::UNPROCESSABLE_ENTITY, "Please check", text))
 }
 
 impl Pages {

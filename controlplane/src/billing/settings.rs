@@ -21,6 +21,8 @@ pub struct BillingSettings {
     pub client_ids: ClientIds,
     /// What the platform takes of each payment.
     pub fee: Percent,
+    /// Whether mails reach people, so that a link in one shows whose an address is.
+    pub has_mail: bool,
 }
 
 /// `ca_…` of both modes.

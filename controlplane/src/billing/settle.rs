@@ -246,6 +246,14 @@ impl Settler {
         self.store.lease(&name, self.lease_ms).await?.ok_or(SettleError::Busy)
     }
 
+    /// How long at most another has what [`Settler::take`] did not get, milliseconds.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn held_ms(&self, owner: &Owner, id: &str) -> Result<i64, SettleError> {
+        Ok(self.store.lease_left_ms(&owner.lease_name(&format!("subscription/{id}"))).await?)
+    }
+
     /// Gives a lease back where no change did.
     pub async fn let_go(&self, lease: &Lease) {
         // Mostly it went with the change already. One that cannot be given back ends by itself.

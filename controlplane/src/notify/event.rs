@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::api::endpoints::subscriptions::view::plain_view_of;
 use crate::api::time::{shown, shown_opt};
-use crate::storage::{Subscription, Token};
+use crate::storage::{Plan, Subscription, Token};
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident $word:literal,)*) => {
@@ -56,6 +56,8 @@ kinds! {
     TrialEnding "trial.ending",
     /// A buyer may fetch the key that was paid for.
     KeyReady "key.ready",
+    /// Somebody asked for a free plan's key with an address.
+    KeyRequested "key.requested",
     /// A webhook endpoint is told nothing any more.
     EndpointDisabled "webhook_endpoint.disabled",
 }
@@ -81,10 +83,10 @@ impl EventKind {
         }
     }
 
-    /// Whether webhook endpoints are told of it. A claim is its buyer's alone.
+    /// Whether webhook endpoints are told of it. A claim is its buyer's alone, and of a request anybody may be the author.
     #[must_use]
     pub const fn is_sent(self) -> bool {
-        !matches!(self, Self::KeyReady)
+        !matches!(self, Self::KeyReady | Self::KeyRequested)
     }
 }
 
@@ -201,6 +203,13 @@ impl Event {
     pub fn key_ready(subscription: &Subscription, claim_id: &str) -> Self {
         let more = object([("claim_id", claim_id.into())]);
         Self::about(EventKind::KeyReady, subscription, more)
+    }
+
+    /// A request for a free plan's key. Its address is the mail's alone.
+    #[must_use]
+    pub fn key_requested(plan: &Plan) -> Self {
+        let data = json!({ "requested": { "site_id": plan.site_id, "plan_id": plan.id } });
+        Self { kind: EventKind::KeyRequested, subscription_id: None, data }
     }
 
     /// Something of a subscription, with what else is said.

@@ -13,6 +13,7 @@ use lettre::message::{Mailbox, MultiPart};
 use sha2::{Digest as _, Sha256};
 
 mod facts;
+mod free_link;
 mod key_link;
 mod letter;
 mod sink;
@@ -54,6 +55,14 @@ impl Default for MailSettings {
         let address = lettre::Address::new("payfence", "localhost").expect("is an address");
         let from = Mailbox::new(Some("PayFence".to_owned()), address);
         Self { sink: MailSink::Off, from, public_url: None }
+    }
+}
+
+impl MailSettings {
+    /// Whether what is sent is read by whoever has the address and by nobody else. Mails in files or the log of development are not.
+    #[must_use]
+    pub fn is_to_people(&self) -> bool {
+        matches!(self.sink, MailSink::Smtp(_))
     }
 }
 

@@ -65,3 +65,16 @@ fn urls_of_servers_are_shown_to_nobody() {
     assert!(!error.contains("word@"), "{error}");
     assert!(!format!("{sink:?}").contains("word"));
 }
+
+#[test]
+fn only_a_mail_server_reaches_people() {
+    for (sink, expected) in [
+        (MailSink::Off, false),
+        (MailSink::Log, false),
+        (MailSink::Directory("mails".into()), false),
+        (MailSink::Smtp("smtp://mail.example".to_owned()), true),
+    ] {
+        let settings = MailSettings { sink, ..MailSettings::default() };
+        assert_eq!(settings.is_to_people(), expected, "{settings:?}");
+    }
+}

@@ -30,6 +30,9 @@ pub struct PolicyReader {
     now_ms: i64,
 }
 
+/// That a subscription which is not archived is on a plan.
+const IS_SERVED: &str = "EXISTS (SELECT 1 FROM subscriptions WHERE subscriptions.plan_id = plans.id AND subscriptions.archived_at_ms IS NULL)";
+
 /// All sites that are not archived, with their parts.
 #[derive(Clone, Debug, Default)]
 pub struct SiteRows {
@@ -37,7 +40,7 @@ pub struct SiteRows {
     pub sites: Vec<Site>,
     /// Their resources, in the order in which they were made.
     pub resources: Vec<Resource>,
-    /// Their plans.
+    /// Their plans, those that are not archived and those that subscriptions are on all the same.
     pub plans: Vec<Plan>,
     /// What plans said before.
     pub revisions: Vec<PlanRevision>,
@@ -94,9 +97,9 @@ impl PolicyReader {
         let resources = Entity::<Resource>::find()
             .filter(column::Resource::ArchivedAtMs.is_null())
             .order_by_asc(column::Resource::Key);
-        let plans = Entity::<Plan>::find()
-            .filter(column::Plan::ArchivedAtMs.is_null())
-            .order_by_asc(column::Plan::Key);
+        let is_told =
+            Condition::any().add(column::Plan::ArchivedAtMs.is_null()).add(Expr::cust(IS_SERVED));
+        let plans = Entity::<Plan>::find().filter(is_told).order_by_asc(column::Plan::Key);
         let revisions = Entity::<PlanRevision>::find().order_by_asc(column::PlanRevision::Key);
         Ok(SiteRows {
             sites: sites.all(database).await?,

@@ -37,6 +37,9 @@ pub enum StripeCallBegun {
     Changed(StripeCall),
 }
 
+/// How long after its attempt an unused grant is tried to be given back.
+const GRANTS_KEPT_MS: i64 = 86_400_000;
+
 impl Store {
     /// Stores `key` for a purpose, or finds the one that is stored.
     ///
@@ -129,8 +132,8 @@ impl Store {
         let gone = self.database.execute_raw(calls).await?.rows_affected();
         let states = Statement::from_sql_and_values(
             backend,
-            "DELETE FROM stripe_oauth_states WHERE expires_at_ms < $1",
-            [now_ms.into()],
+            "DELETE FROM stripe_oauth_states WHERE expires_at_ms < $1 AND (give_back_at_ms IS NULL OR expires_at_ms < $2)",
+            [now_ms.into(), (now_ms - GRANTS_KEPT_MS).into()],
         );
         self.database.execute_raw(states).await?;
         Ok(gone)

@@ -317,6 +317,26 @@ impl Store {
         Ok(found)
     }
 
+    /// Of the newest events of a mode that Stripe made, at most `rows_max`: how many there are, and how many of them came within a time of
+    /// being made, as by a webhook.
+    pub async fn stripe_events_on_time(
+        &self,
+        mode: &str,
+        rows_max: u64,
+        within_ms: i64,
+    ) -> StorageResult<(i64, i64)> {
+        let sql = format!(
+            "SELECT COUNT(*) AS events, COUNT(CASE WHEN created_at_ms - event_at_s * 1000 <= $2 THEN 1 END) AS on_time \
+             FROM (SELECT created_at_ms, event_at_s FROM stripe_events WHERE mode = $1 AND event_id LIKE 'evt%' \
+             ORDER BY key DESC LIMIT {rows_max}) AS newest"
+        );
+        let backend = self.database.get_database_backend();
+        let values = [mode.into(), within_ms.into()];
+        let statement = Statement::from_sql_and_values(backend, sql, values);
+        let Some(row) = self.database.query_one_raw(statement).await? else { return Ok((0, 0)) };
+        Ok((row.try_get("", "events")?, row.try_get("", "on_time")?))
+    }
+
     /// Forgets events that are old, in bounded steps, and leases nobody has; says how many events.
     pub(super) async fn prune_inbox(&self) -> StorageResult<u64> {
         let before_ms = self.world.now_ms().saturating_sub(KEPT_MS);

@@ -44,6 +44,18 @@ impl Store {
         Ok(self.database.execute_raw(statement).await?.rows_affected() == 1)
     }
 
+    /// How long the lease of this name is had from now on, milliseconds; 0 where nobody has it.
+    pub async fn lease_left_ms(&self, name: &str) -> StorageResult<i64> {
+        let statement = Statement::from_sql_and_values(
+            self.database.get_database_backend(),
+            "SELECT until_ms FROM stripe_leases WHERE name = $1",
+            [name.into()],
+        );
+        let row = self.database.query_one_raw(statement).await?;
+        let until_ms = row.map(|row| row.try_get::<i64>("", "until_ms")).transpose()?;
+        Ok(until_ms.unwrap_or_default().saturating_sub(self.world.now_ms()).max(0))
+    }
+
     /// Gives it back.
     pub async fn release(&self, lease: &Lease) -> StorageResult<()> {
         release(&self.database, lease).await

@@ -4,11 +4,12 @@
 //! Always holds: a site or subscription that cannot be read is left out and named in the log, so that one damaged row
 //! stops nobody else's changes; what is left out answers as unknown.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ipnet::IpNet;
 use policy::model::{self, Status};
 use policy::token::TokenHash;
+use serde_json::Value as Json;
 
 use crate::domain::plan_terms;
 use crate::domain::policy_text::{Part, SiteText, check};
@@ -55,7 +56,8 @@ impl Sites {
         let mut made = Self::default();
         for site in rows.sites {
             let resources = resources.remove(&site.id).unwrap_or_default();
-            let plans = plans.remove(&site.id).unwrap_or_default();
+            let mut plans = plans.remove(&site.id).unwrap_or_default();
+            fit_archived(&mut plans, &resources);
             match site_of(&site, &resources, &plans, keyring) {
                 Ok(mut model) => {
                     let parts = (&site, resources.as_slice(), keyring);
@@ -199,6 +201,27 @@ fn site_of(
         let faults = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.message));
         faults.collect::<Vec<_>>().join("; ")
     })
+}
+
+/// Plans that were archived while somebody paid for them are served beside those that took their names, and include of the site's resources what
+/// is left: nobody can correct them any more, and a plan that does not fit would take its whole site with it.
+fn fit_archived(plans: &mut [Plan], resources: &[Resource]) {
+    let live = plans.iter().filter(|plan| plan.archived_at_ms.is_none());
+    let mut names: HashSet<String> = live.map(|plan| plan.reference.clone()).collect();
+    let pattern = |row: &Resource| -> Option<Json> {
+        serde_json::from_str::<Json>(&row.settings).ok()?.get("pattern").cloned()
+    };
+    let patterns: Vec<Json> = resources.iter().filter_map(pattern).collect();
+    for plan in plans.iter_mut().filter(|plan| plan.archived_at_ms.is_some()) {
+        if !names.insert(plan.reference.clone()) {
+            plan.reference.clone_from(&plan.id);
+        }
+        let Ok(mut settings) = serde_json::from_str::<Json>(&plan.settings) else { continue };
+        if let Some(named) = settings.get_mut("resources").and_then(Json::as_array_mut) {
+            named.retain(|name| patterns.contains(name));
+            plan.settings = settings.to_string();
+        }
+    }
 }
 
 /// Gives each plan what it said before.

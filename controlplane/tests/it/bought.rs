@@ -2,10 +2,17 @@
 
 use serde_json::{Value as Json, json};
 
+use stripe_sandbox::Outcome;
+
 use super::catalogue::buy;
 use super::place::Place;
 use super::shop::{Shop, price};
+use crate::billing::settle::Owner;
+use crate::billing::stripe::Mode;
 use crate::reconcile::{NoDecisions, Pair, Reconciler, Scope};
+use crate::storage::StripeSubscription;
+use crate::sync::changes::of_entries;
+use crate::sync::model::Sites;
 
 /// How many subscriptions there are of a kind.
 async fn listed(shop: &Shop, bought: &str) -> usize {
@@ -99,4 +106,116 @@ pub async fn what_is_archived_and_charged_is_found(place: Place) {
     shop.owner.post(&format!("{path}/cancel"), json!({ "when": "now" })).await.expect(200);
     shop.owner.delete(&path).await.expect(200);
     assert_eq!(found().await, []);
+}
+
+/// What nodes are told of the newest subscription: the plan by its name there; none where they do not know it.
+async fn told(shop: &Shop) -> Option<String> {
+    let Place { store, keyring, .. } = &shop.place;
+    let reader = store.policy_reader().await.unwrap();
+    let sites = Sites::new(reader.sites().await.unwrap(), keyring, store.world().now_ms());
+    let rows = reader.subscriptions_after(0, 100).await.unwrap();
+    let (site, subscription) = sites.subscription(rows.last()?)?;
+    let site = &sites.sites[site as usize];
+    Some(site.plans[subscription.plan as usize].id.clone())
+}
+
+/// How often nodes were told of the sites anew.
+async fn told_of_plans(shop: &Shop) -> i64 {
+    shop.place.store.raw_number("SELECT COUNT(*) AS n FROM outbox WHERE kind = 'plan'").await
+}
+
+/// A checkout that is open while its plan is archived, and one that is paid first.
+pub async fn what_was_open_when_its_plan_was_archived_is_served(place: Place) {
+    let shop = Shop::open(place).await;
+    shop.connect().await;
+    let (site, plan) = shop.plan("pro", 1000, price(1900)).await;
+    let path = |plan: &str| format!("/v1/sites/{site}/plans/{plan}");
+    let wanted = json!({ "site_id": site, "plan_id": plan, "mode": "test" });
+    let session = shop.owner.post("/v1/checkouts", wanted.clone()).await.expect(201);
+    let session = session.json["session_id"].as_str().unwrap().to_owned();
+    let pattern = json!({ "pattern": "/kept" });
+    shop.owner.post(&format!("/v1/sites/{site}/resources"), pattern).await.expect(201);
+    let gone = json!({ "pattern": "/gone" });
+    let gone = shop.owner.post(&format!("/v1/sites/{site}/resources"), gone).await.expect(201).id();
+    let named = json!({ "resources": ["/kept", "/gone"] });
+    shop.owner.patch(&path(&plan), None, named).await.expect(200);
+    shop.owner.delete(&path(&plan)).await.expect(200);
+    shop.owner.post("/v1/checkouts", wanted).await.expect(409);
+    // Its name is another's meanwhile, and one of its resources is gone.
+    let (_, heir) = shop.plan("pro", 10, price(2900)).await;
+    shop.owner.delete(&format!("/v1/sites/{site}/resources/{gone}")).await.expect(200);
+    shop.sandbox.pay(&session, Outcome::Paid).unwrap();
+    let before = told_of_plans(&shop).await;
+    shop.see(&format!("/pay/weather/success?session_id={session}")).await.expect(200);
+    let key = shop.submit("/claim", &format!("session_id={session}")).await.expect(200);
+    assert!(key.key().is_some());
+    assert_eq!(told_of_plans(&shop).await, before + 1, "nodes get the plan before what is on it");
+    assert_eq!(told(&shop).await, Some(plan.clone()));
+    let id = shop.checkout().await["subscription_id"].as_str().unwrap().to_owned();
+    let shown = shop.owner.get(&format!("/v1/entitlements/{id}")).await.expect(200);
+    assert_eq!((&shown.json["limit"], &shown.json["status"]), (&json!(1000), &json!("active")));
+    assert!(!shop.see("/pay/weather").await.expect(200).text.contains(&plan), "it is not sold");
+    // The whole of it is a change that nodes can apply.
+    let entries = shop.place.store.outbox().read_after(0).await.unwrap();
+    let changes = of_entries(&shop.place.store, &shop.place.keyring, 0, &entries).await.unwrap();
+    assert!(changes.iter().map(|change| change.weight).sum::<usize>() > 0);
+    // Whoever pays first keeps the plan from being archived.
+    buy(&shop, &site, &heir).await;
+    let refused = shop.owner.delete(&path(&heir)).await.expect(409);
+    assert!(refused.text.contains("1 subscriptions are on this plan"), "{}", refused.text);
+    assert_eq!(told(&shop).await.as_deref(), Some("pro"));
+    // When nobody is on it any more, nodes forget it.
+    let subscription = format!("/v1/subscriptions/{id}");
+    let end = json!({ "when": "now" });
+    shop.owner.post(&format!("{subscription}/cancel"), end).await.expect(200);
+    shop.owner.delete(&subscription).await.expect(200);
+    let rows = shop.place.store.policy_reader().await.unwrap().sites().await.unwrap();
+    assert!(rows.plans.iter().all(|row| row.id != plan));
+}
+
+/// A move to a plan that is archived before it is written down, and one that is written down first.
+pub async fn what_was_moved_while_its_plan_was_archived_is_served(place: Place) {
+    let shop = Shop::open(place).await;
+    let account = shop.connect().await;
+    let (site, plan) = shop.plan("pro", 1000, price(1900)).await;
+    let path = buy(&shop, &site, &plan).await;
+    let id = path.rsplit('/').next().unwrap().to_owned();
+    let (_, large) = shop.plan("large", 9000, price(3900)).await;
+    shop.owner.post("/v1/billing/sync", json!({ "mode": "test" })).await.expect(200);
+    let prices = format!("/v1/sites/{site}/plans/{large}/prices");
+    let prices = shop.owner.get(&prices).await.expect(200).json;
+    let price = prices["data"][0]["price_id"].as_str().unwrap().to_owned();
+    let account_id = shop.owner.get("/v1/account").await.expect(200).id();
+    let known = async || {
+        let tenant = shop.place.store.tenant(&account_id);
+        tenant.one::<StripeSubscription>(|query| query).await.unwrap().unwrap()
+    };
+    let paid = known().await;
+    let form = format!(
+        "items[0][id]={}&items[0][price]={price}&proration_behavior=none",
+        paid.item_id.unwrap()
+    );
+    // As by a move of ours that is at Stripe already, or by the owner in the dashboard.
+    shop.call(&account, &format!("subscriptions/{}", paid.stripe_id), &form).await;
+    shop.owner.delete(&format!("/v1/sites/{site}/plans/{large}")).await.expect(200);
+    let owner =
+        Owner { account_id: account_id.clone(), mode: Mode::Test, stripe_account: account.clone() };
+    let settler = &shop.billing.settler;
+    let lease = settler.take(&owner, &paid.stripe_id).await.unwrap();
+    let before = told_of_plans(&shop).await;
+    settler.look_under(&owner, &paid.stripe_id, &lease).await.unwrap();
+    assert_eq!(told_of_plans(&shop).await, before + 1);
+    assert_eq!(told(&shop).await.as_deref(), Some("large"));
+    let shown = shop.owner.get(&format!("/v1/entitlements/{id}")).await.expect(200);
+    assert_eq!(shown.json["limit"], 9000);
+    // Looked at again, nothing is told again; and it can be moved from.
+    let lease = settler.take(&owner, &paid.stripe_id).await.unwrap();
+    settler.look_under(&owner, &paid.stripe_id, &lease).await.unwrap();
+    assert_eq!(told_of_plans(&shop).await, before + 1);
+    let back = json!({ "plan_id": plan });
+    shop.owner.post(&format!("{path}/change"), back).await.expect(200);
+    assert_eq!(known().await.pending_plan_id.as_deref(), Some(plan.as_str()));
+    // Written down first, it keeps its plan.
+    let refused = shop.owner.delete(&format!("/v1/sites/{site}/plans/{plan}")).await.expect(409);
+    assert!(refused.text.contains("wait to be moved"), "{}", refused.text);
 }

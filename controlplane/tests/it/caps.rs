@@ -66,6 +66,10 @@ impl Sold {
         self.shop.place.store.take_requests(1, 1, &[request]).await.unwrap();
     }
 
+    async fn row(&self, id: &str) -> Subscription {
+        self.store.tenant(&self.account).get(id).await.unwrap().unwrap()
+    }
+
     fn forward(&self, by_s: i64) {
         self.clock.0.fetch_add(by_s * 1_000, Ordering::Relaxed);
         self.shop.sandbox.advance(Duration::from_secs(by_s.cast_unsigned()));
@@ -217,6 +221,47 @@ pub async fn what_ends_at_once_is_told_first(place: Place) {
     at.forward(2 * HOUR_S);
     at.tell().await;
     assert_eq!(at.invoiced(), [600]);
+}
+
+/// A move takes the old meter's part away, so it waits until that was told; either way, and what it would cost too.
+pub async fn what_is_moved_is_told_first(place: Place) {
+    let mut at = Sold::open(place, json!({ "unit_amount_decimal": "3" })).await;
+    let larger = with(json!({ "unit_amount_decimal": "2" }));
+    let (_, large) = at.shop.plan("large", 2_000, larger).await;
+    let id = at.buy().await;
+    let (small, account) = (at.plan.clone(), at.stripe_account.clone());
+    let change = format!("/v1/subscriptions/{id}/change");
+    let preview = format!("/v1/subscriptions/{id}/preview");
+    let moved = |to: &str| json!({ "plan_id": to });
+    at.report(&id, 1_000, 1_200).await;
+    for path in [&preview, &change] {
+        let lost = Planned::next(Fault::ErrorBefore, "/v1/billing/meter_events", 1);
+        at.shop.sandbox.plan_fault(lost);
+        let refused = at.shop.owner.post(path, moved(&large)).await.expect(503);
+        assert!(refused.json["detail"].as_str().unwrap().contains("overage"), "{}", refused.text);
+        assert!(!refused.header("retry-after").is_empty());
+        assert_eq!(at.row(&id).await.plan_id, small);
+        at.forward(60);
+    }
+    at.shop.owner.post(&change, moved(&large)).await.expect(200);
+    assert_eq!(at.told_to().await, [(small.clone(), 0, 200, "sent".to_owned())]);
+
+    // Down again, with a meter that is off.
+    at.report(&id, 2_000, 2_300).await;
+    at.forward(60);
+    let tenant = at.store.tenant(&at.account);
+    let prices = tenant.all::<PlanPrice>(10, |query| query).await.unwrap();
+    let meter = prices.iter().find(|row| row.plan_id == large).unwrap().meter_id.clone().unwrap();
+    at.shop.call(&account, &format!("billing/meters/{meter}/deactivate"), "").await;
+    let refused = at.shop.owner.post(&change, moved(&small)).await.expect(409);
+    let detail = refused.json["detail"].as_str().unwrap();
+    assert!(detail.contains("`payfence billing sync --mend`"), "{detail}");
+    assert_eq!(at.paid(&id).await.pending_plan_id, None);
+    let mend = json!({ "mode": "test", "mend": true });
+    at.shop.owner.post("/v1/billing/sync", mend).await.expect(200);
+    at.shop.owner.post(&change, moved(&small)).await.expect(200);
+    assert_eq!(at.told_to().await[1], (large, 200, 300, "sent".to_owned()));
+    assert_eq!(at.paid(&id).await.pending_plan_id, Some(small));
 }
 
 /// Where a meter was turned off, it is said what to do, before the last invoice is made without what was used.

@@ -22,15 +22,15 @@ use crate::storage::{KeyClaim, Mail, Store, Subscription};
 
 /// A mail server (RFC 5321) that keeps what it is sent, or has no room.
 #[derive(Clone, Default)]
-struct MailServer {
+pub struct MailServer {
     mails: Arc<Mutex<Vec<String>>>,
     logins: Arc<Mutex<Vec<String>>>,
-    is_full: Arc<AtomicBool>,
+    pub is_full: Arc<AtomicBool>,
 }
 
 impl MailServer {
     /// Starts one; answers its address.
-    async fn start(&self) -> String {
+    pub async fn start(&self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = self.clone();
@@ -74,7 +74,7 @@ impl MailServer {
         Ok(())
     }
 
-    fn drain(&self) -> Vec<String> {
+    pub fn drain(&self) -> Vec<String> {
         std::mem::take(&mut self.mails.lock())
     }
 }

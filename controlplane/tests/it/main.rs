@@ -29,6 +29,7 @@ mod entitlements;
 mod expiry;
 mod fees;
 mod flows;
+mod free;
 mod front;
 mod guesses;
 mod history;
@@ -161,6 +162,13 @@ cases! {
         free_plans_need_no_stripe,
         an_address_has_a_free_plan_once,
         stripe_may_fail_at_each_step;
+    free:
+        a_link_shows_whose_an_address_is,
+        a_link_is_one_key,
+        no_answer_tells_of_an_address,
+        a_link_gives_what_there_is_to_be_had,
+        a_link_is_over_with_its_time_and_the_next_one,
+        so_many_are_written_to_in_an_hour;
     catalogue:
         plans_follow_to_stripe,
         subscriptions_move_and_end,
@@ -170,13 +178,16 @@ cases! {
         an_account_is_connected_in_the_browser_that_began,
         an_attempt_ends_with_its_time_its_key_or_a_no,
         one_attempt_connects_one_account,
+        what_was_granted_for_nothing_is_given_back,
         stripe_may_be_away_while_an_account_is_connected,
         an_account_is_given_back_at_stripe_first,
         access_that_was_taken_away_is_noticed;
     bought:
         it_stays_while_stripe_charges_for_it,
         stripe_alone_says_what_it_is,
-        what_is_archived_and_charged_is_found;
+        what_is_archived_and_charged_is_found,
+        what_was_open_when_its_plan_was_archived_is_served,
+        what_was_moved_while_its_plan_was_archived_is_served;
     moves:
         a_downgrade_that_is_taken_back_costs_nothing,
         a_move_up_credits_what_was_paid,
@@ -184,7 +195,8 @@ cases! {
         a_downgrade_at_stripe_was_credited,
         a_price_that_is_gone_is_waited_for,
         a_move_up_is_done_again,
-        a_move_up_that_is_refused_is_put_back_wherever_it_breaks_off;
+        a_move_up_that_is_refused_is_put_back_wherever_it_breaks_off,
+        a_move_that_finds_another_under_way_says_when_to_come;
     upgrades:
         one_that_is_not_paid_at_once_waits,
         one_that_is_never_paid_is_given_up,
@@ -209,6 +221,7 @@ cases! {
     caps:
         no_invoice_has_more_overage_than_the_cap,
         what_ends_at_once_is_told_first,
+        what_is_moved_is_told_first,
         what_ends_at_once_says_that_a_meter_is_off,
         what_comes_late_shares_the_cap,
         a_plan_that_is_moved_to_has_what_is_left,

@@ -13,8 +13,11 @@ use stripe_sandbox::{Card, Fault, Outcome, Planned};
 use super::money::{DAY, MONTH, Shop};
 use super::place::Place;
 use super::story::{BEGAN_S, Stopped};
+use crate::api::problem::Problem;
 use crate::billing::BillingError;
 use crate::billing::change::{Bought, Moved, Preview, When, find};
+use crate::billing::settle::{LEASE_MS, Owner};
+use crate::billing::stripe::Mode;
 
 /// What plans cost, in the order of what they allow: small, middle, large, huge.
 const AMOUNTS: [i64; 4] = [500, 900, 2_000, 6_000];
@@ -270,4 +273,31 @@ pub async fn a_move_up_that_is_refused_is_put_back_wherever_it_breaks_off(place:
     at.try_go(HUGE, None).await.unwrap();
     at.shop.tell_all().await;
     assert_eq!((at.plans().await, at.charged() - before), ((HUGE, None), due));
+}
+
+/// A process that died in the middle of a move has the subscription until its lease is over.
+pub async fn a_move_that_finds_another_under_way_says_when_to_come(place: Place) {
+    let at = Moving::open(&place).await;
+    at.go(SMALL, When::PeriodEnd).await;
+    let owner = Owner {
+        account_id: at.shop.subscription().await.account_id,
+        mode: Mode::Test,
+        stripe_account: at.shop.stripe_account.clone(),
+    };
+    let stripe_id = at.shop.known().await.stripe_id;
+    at.shop.billing.settler.take(&owner, &stripe_id).await.unwrap();
+    let later = LEASE_MS / 3;
+    at.clock.0.fetch_add(later, Ordering::Relaxed);
+    let wait_s = u64::try_from((LEASE_MS - later) / 1_000).unwrap();
+    let error = at.try_go(HUGE, None).await.unwrap_err();
+    let BillingError::NotNow { text, retry_after_s } = &error else { panic!("{error:?}") };
+    assert_eq!(*retry_after_s, wait_s);
+    let is_said = text.contains("another change") && text.contains(&format!("{wait_s} s"));
+    assert!(is_said, "{text}");
+    let answer = Problem::from(error).render("req_1");
+    assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &wait_s.into()));
+    assert_eq!(at.plans().await, (LARGE, Some(SMALL)));
+    at.clock.0.fetch_add(LEASE_MS - later + 1, Ordering::Relaxed);
+    at.try_go(HUGE, None).await.unwrap();
+    assert_eq!(at.plans().await, (HUGE, None));
 }

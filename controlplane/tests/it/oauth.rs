@@ -3,6 +3,8 @@
 //! In: an owner's wish, browsers that open addresses and keep cookies, what the owner chooses at Stripe. Out: whose account is connected.
 //! Always holds: what a browser sends to Stripe it took from a page of ours, and comes back with what Stripe's page said.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,11 +13,14 @@ use http::Request;
 use serde_json::json;
 use stripe_sandbox::{Fault, Planned};
 
+use crate::billing::oauth::STATE_MS;
+use crate::billing::oauth::grants::give_back_due;
 use crate::billing::sweep::Sweeper;
 
 use super::client::Client;
 use super::place::Place;
 use super::shop::{Seen, Shop, price};
+use super::webhooks::Moved;
 
 /// A browser: its cookies, and the control plane.
 pub struct Browser {
@@ -215,6 +220,63 @@ pub async fn one_attempt_connects_one_account(place: Place) {
     third.get(&third_back).await.expect(409);
     assert_eq!(accounts(&shop).await, 1);
     assert!(shop.sandbox.is_connected(&one) && !shop.sandbox.is_connected(&other));
+}
+
+/// What an owner agreed to and nobody uses is given back, in time and by whoever lives then; what is connected never is.
+pub async fn what_was_granted_for_nothing_is_given_back(place: Place) {
+    let clock = Arc::new(Moved::default());
+    let shop = Shop::open(place.in_time_of(clock.clone())).await;
+    let give_back = async || give_back_due(&shop.billing).await.unwrap();
+    let granted = async |account: &str| {
+        // The code is redeemed, and Stripe goes away before it says what the account can do.
+        let (mut browser, back) = agreed(&shop, account).await;
+        shop.sandbox.plan_fault(Planned::next(Fault::ErrorBefore, "/v2/core/accounts", 1));
+        browser.get(&back).await.expect(503);
+        assert!(shop.sandbox.is_connected(account));
+        (browser, back)
+    };
+    let one = shop.sandbox.own_account().unwrap();
+    let other = shop.sandbox.own_account().unwrap();
+    let (mut second, second_back) = granted(&other).await;
+    let (mut first, first_back) = agreed(&shop, &one).await;
+    first.get(&first_back).await.expect(200);
+    assert_eq!(give_back().await, 0, "the owner may come again");
+    second.get(&second_back).await.expect(409);
+    // While Stripe is away it is tried again later.
+    shop.sandbox.plan_fault(Planned::next(Fault::ErrorBefore, "/oauth/deauthorize", 1));
+    assert_eq!(give_back().await, 0);
+    assert!(shop.sandbox.is_connected(&other));
+    assert_eq!(give_back().await, 0, "not at once");
+    clock.0.fetch_add(300_000, Ordering::Relaxed);
+    // The answer is lost; asked again, Stripe refuses what is done already.
+    shop.sandbox.plan_fault(Planned::next(Fault::ResetAfter, "/oauth/deauthorize", 1));
+    assert_eq!(give_back().await, 0);
+    clock.0.fetch_add(300_000, Ordering::Relaxed);
+    assert_eq!(give_back().await, 1);
+    assert!(!shop.sandbox.is_connected(&other) && shop.sandbox.is_connected(&one));
+    second.get(&second_back).await.expect(409);
+
+    // Another owner agrees for the account that is connected: refused, and it stays.
+    let stranger = shop.owner.with_key(shop.place.stranger().await.key);
+    let mut third = Browser::new(&shop.router);
+    let at_stripe = third.go_on(&begun(&stranger).await).await;
+    let third_back = choose(&at_stripe, "connect", &one).await;
+    third.get(&third_back).await.expect(409);
+    assert_eq!(give_back().await, 1);
+    assert!(shop.sandbox.is_connected(&one));
+
+    // An attempt that nobody comes back to is over with its time; one that ended is not given back.
+    shop.owner.delete("/v1/stripe/account?mode=test").await.expect(200);
+    granted(&other).await;
+    let (mut fourth, fourth_back) = granted(&one).await;
+    fourth.get(&fourth_back).await.expect(200);
+    clock.0.fetch_add(STATE_MS, Ordering::Relaxed);
+    shop.place.store.prune(0).await.unwrap();
+    assert_eq!(give_back().await, 1);
+    assert!(!shop.sandbox.is_connected(&other) && shop.sandbox.is_connected(&one));
+    shop.place.store.prune(0).await.unwrap();
+    let left = "SELECT COUNT(*) AS n FROM stripe_oauth_states";
+    assert_eq!(shop.place.store.raw_number(left).await, 0);
 }
 
 pub async fn stripe_may_be_away_while_an_account_is_connected(place: Place) {

@@ -18,7 +18,7 @@ const NAME: &str = "<script>x</script>\"'&amp; <b>";
 const ESCAPED: &str = "&lt;script&gt;x&lt;/script&gt;&quot;'&amp;amp; &lt;b&gt;";
 
 /// What every page must have and must not.
-fn check(what: &str, seen: &Seen, names: &[&str]) {
+pub fn check(what: &str, seen: &Seen, names: &[&str]) {
     let header = |name: &str| seen.headers.get(name).map_or("", |value| value.to_str().unwrap());
     let policy = header("content-security-policy");
     for part in

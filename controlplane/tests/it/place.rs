@@ -21,6 +21,7 @@ const TABLES: &[&str] = &[
     "overage_books",
     "entitlement_names",
     "claims",
+    "free_requests",
     "stripe_reversals",
     "stripe_subscriptions",
     "checkouts",

@@ -87,6 +87,7 @@ impl Shop {
             public_url: Some("https://pay.example".to_owned()),
             client_ids: ClientIds { test: Some("ca_sandbox".to_owned()), live: None },
             fee: "2.5".parse().unwrap(),
+            has_mail: false,
         };
         let billing = Billing::new(settings, place.store.clone()).unwrap();
         let router = Self::router_of(&place, &billing);

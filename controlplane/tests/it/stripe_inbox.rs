@@ -326,6 +326,18 @@ pub async fn old_events_are_forgotten(place: Place) {
     for (id, kind) in [("evt_1", "something.new"), ("evt_2", "invoice.paid"), ("evt_3", "other")] {
         endpoint.tell(&event(id, kind, "in_1")).await;
     }
+    let now_s = System.now_ms().div_euclid(1_000);
+    let late = format!(
+        "UPDATE stripe_events SET event_at_s = CASE event_id WHEN 'evt_1' THEN {} ELSE {now_s} END",
+        now_s - 600
+    );
+    place.store.raw(&late).await;
+    for (mode, rows_max, expected) in
+        [("test", 20, (3, 2)), ("test", 2, (2, 2)), ("live", 20, (0, 0))]
+    {
+        let found = place.store.stripe_events_on_time(mode, rows_max, 60_000).await.unwrap();
+        assert_eq!(found, expected, "{mode}, {rows_max}");
+    }
     let old_ms = System.now_ms() - 61 * 86_400_000;
     let sql =
         format!("UPDATE stripe_events SET created_at_ms = {old_ms} WHERE event_id <> 'evt_3'");

@@ -37,7 +37,8 @@ pub fn run(args: DoctorArgs) -> Outcome {
     let node = settings::with_file(args.node, Path::new("."))?;
     let mut findings = examine(&node);
     findings.extend(database::examine(args.database_url.as_deref()));
-    findings.extend(stripe::examine(&args.billing, &args.webhook_secrets));
+    let database_url = args.database_url.as_deref();
+    findings.extend(stripe::examine(&args.billing, &args.webhook_secrets, database_url));
     for (thing, finding) in &findings {
         match finding {
             Finding::Well(found) => output::line(format_args!("ok    {thing}: {found}")),

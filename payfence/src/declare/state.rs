@@ -189,14 +189,32 @@ impl SiteRows {
         let id = text(&site, "id");
         let within = format!("/v1/sites/{id}");
         let of_site = ("site_id", id.as_str());
-        Ok(Self {
+        let mut rows = Self {
             resources: rest.list(&format!("{within}/resources"), &[]).await?,
-            plans: rest.list(&format!("{within}/plans"), &[]).await?,
+            plans: rest.list(&format!("{within}/plans"), &[("archived", "true")]).await?,
             subscriptions: rest.list("/v1/subscriptions", &[of_site, ("archived", "true")]).await?,
             bought: rest.list("/v1/subscriptions", &[of_site, ("bought", "true")]).await?,
             tokens: rest.list("/v1/tokens", &[of_site, ("revoked", "true")]).await?,
             site,
-        })
+        };
+        rows.leave_out_archived_plans();
+        Ok(rows)
+    }
+
+    /// Leaves archived plans to those who are on one all the same, as they had bought it. Such a plan goes by its id, since another may have its
+    /// name, and includes of the site's resources what is left.
+    fn leave_out_archived_plans(&mut self) {
+        let live = self.subscriptions.iter().filter(|row| !is_set(row, "archived_at"));
+        let served: BTreeSet<String> = live.map(|row| text(row, "plan_id")).collect();
+        self.plans.retain(|row| !is_set(row, "archived_at") || served.contains(&text(row, "id")));
+        let patterns: Vec<&Json> =
+            self.resources.iter().filter_map(|row| row.get("pattern")).collect();
+        for row in self.plans.iter_mut().filter(|row| is_set(row, "archived_at")) {
+            row.insert("reference".to_owned(), text(row, "id").into());
+            if let Some(named) = row.get_mut("resources").and_then(Json::as_array_mut) {
+                named.retain(|name| patterns.contains(&name));
+            }
+        }
     }
 
     /// The site's form; where its rows are goes into `current`.

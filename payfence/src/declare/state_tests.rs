@@ -115,3 +115,26 @@ fn files_of_a_nodes_machine_are_refused() {
     assert!(error.contains("origin_ca"), "{error}");
     assert!(wanted("w.toml", b"sites = 1").unwrap_err().contains("w.toml"));
 }
+
+/// A plan that was archived while it was paid for is its subscribers' still, beside the one that has its name now.
+#[test]
+fn archived_plans_are_their_subscribers() {
+    let archived = |id: &str| {
+        row(
+            json!({ "id": id, "reference": "pro", "version": 7, "archived_at": "2026-01-01T00:00:00Z",
+            "resources": ["/gone", "/b"] }),
+        )
+    };
+    let mut rows = rows();
+    rows.plans.extend([archived("plan_old"), archived("plan_of_nobody")]);
+    for row in rows.subscriptions.iter_mut().filter(|row| text(row, "id") == "1") {
+        row.insert("plan_id".to_owned(), "plan_old".into());
+    }
+    rows.leave_out_archived_plans();
+    let mut current = Current::default();
+    let customers = HashMap::from([("cus_1".to_owned(), "acme".to_owned())]);
+    let form = rows.assemble("w", &customers, &mut current).unwrap().form;
+    assert_eq!(form.plans.keys().collect::<Vec<_>>(), ["plan_old", "pro"]);
+    assert_eq!(Json::from(form.plans["plan_old"].clone()), json!({ "resources": ["/b"] }));
+    assert_eq!(form.subscriptions["ref_1"]["plan"], "plan_old");
+}

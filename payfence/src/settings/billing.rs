@@ -46,6 +46,7 @@ pub fn settings(args: &BillingArgs) -> Result<Option<BillingSettings>, Failure> 
             live: args.stripe_live_client_id.clone(),
         },
         fee: args.platform_fee_percent.unwrap_or_default(),
+        ..BillingSettings::default()
     }))
 }
 

@@ -139,6 +139,7 @@ fn what_a_shop_needs_of_stripe_is_looked_at() {
     let all_well = [KEY_WELL, ENDPOINT_WELL, WEBHOOKS_WELL, CLOCK_WELL];
     let said = practice.check("stripe.key", "webhooks.secret", &all_well);
     assert!(said.contains("takes what is signed with the secret alone"), "{said}");
+    assert!(said.contains("listens to events on connected accounts"), "{said}");
     assert_eq!(practice.sandbox.objects("", "event").len(), 0, "nothing is made at Stripe");
 
     let wrong = "FAIL  Stripe key, test mode: Stripe refused with 401: Invalid API Key provided";

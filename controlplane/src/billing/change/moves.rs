@@ -23,6 +23,9 @@ use crate::domain::site::PlanDraft;
 use crate::ids::new_id;
 use crate::storage::{Lease, Plan, PlanPrice, StripeSubscription, Tenant, column};
 
+/// Why a move waits until overage is told.
+const LEFT_BEHIND: &str = "a move takes the part with the plan's meter out of the subscription, after which Stripe bills nothing more of it";
+
 /// What moving to a plan would do.
 #[derive(Clone, Debug)]
 pub struct Preview {
@@ -80,7 +83,7 @@ impl Bought {
         let to = self.plan_move(billing, plan_id).await?;
         if matches!(to.way, Way::Invoiced | Way::Restored(_)) {
             // An invoice that begins a period anew has what was used until then, and the move itself tells it first.
-            self.tell_left(billing).await?;
+            self.tell_before(billing, LEFT_BEHIND, "").await?;
         }
         let at_s = billing.store.world().now_ms() / 1_000;
         let invoice = match to.way {
@@ -127,7 +130,7 @@ impl Bought {
     ) -> BillingResult<Moved> {
         let to = self.plan_move(billing, plan_id).await?;
         if !matches!(to.way, Way::Done) {
-            self.tell_left(billing).await?;
+            self.tell_before(billing, LEFT_BEHIND, "").await?;
         }
         if matches!(to.way, Way::Restored(_)) {
             let lease = self.alone(billing).await?;

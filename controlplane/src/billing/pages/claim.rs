@@ -129,8 +129,7 @@ fn waits(slug: &str, asked: &Asked) -> Page {
 /// Where the e-mailed link leads.
 pub(super) async fn link(State(pages): Here, Path(secret): Path<String>) -> Page {
     pages.admit("claim")?;
-    let claim = claims::find(&pages.billing.store, Proof::Link(&secret)).await?;
-    if claim.is_none_or(|claim| claim.redeemed_at_ms.is_some()) {
+    if !claims::is_open(&pages.billing.store, Proof::Link(&secret)).await? {
         return Err(missing(NOTHING));
     }
     let body = html! {

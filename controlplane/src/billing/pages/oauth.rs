@@ -155,7 +155,7 @@ fn comes_again(back: &Back) -> Answer {
 }
 
 fn trouble(error: OauthError) -> Trouble {
-    let said = |status, title, text: &str| Trouble { status, title, text: text.to_owned() };
+    let said = |status, title, text: &str| Trouble::new(status, title, text);
     let again = "POST /v1/stripe/oauth/authorize makes another address, which is good for a quarter of an hour.";
     match error {
         OauthError::Unknown => {
@@ -182,5 +182,5 @@ fn of_billing(error: &BillingError) -> Trouble {
         return Trouble { status, ..later() };
     }
     tracing::info!(%error, "an account was not connected");
-    Trouble { status, title: "Not connected", text: format!("Nothing was connected: {error}.") }
+    Trouble::new(status, "Not connected", format!("Nothing was connected: {error}."))
 }

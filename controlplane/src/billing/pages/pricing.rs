@@ -12,7 +12,8 @@ use super::view::Refresh;
 use super::{Here, Page, claim, form, missing, name_of, shown};
 use crate::billing::catalogue::{self, Offer};
 use crate::billing::checkout::{CheckoutSettings, Wanted, create};
-use crate::billing::{BillingError, free, money};
+use crate::billing::free::{self, Taken};
+use crate::billing::{BillingError, money};
 use crate::domain::site::{PlanDraft, QuotaDraft, RateLimitDraft};
 
 #[derive(Deserialize)]
@@ -35,14 +36,14 @@ pub(super) async fn show(State(pages): Here, Path(slug): Path<String>) -> Page {
         p { "Choose a plan. You get a key for the API as soon as you have it." }
         ul.plans {
             @for offer in &offers {
-                li { (one(&slug, offer)) }
+                li { (one(&slug, offer, pages.billing.settings.has_mail)) }
             }
         }
     };
     shown(&format!("Plans for {name}"), None, &body)
 }
 
-fn one(slug: &str, offer: &Offer) -> Markup {
+fn one(slug: &str, offer: &Offer, has_mail: bool) -> Markup {
     let (price, id) = (&offer.price, &offer.plan.id);
     let heading = format!("plan-{id}");
     let every = price.interval.as_str();
@@ -58,7 +59,13 @@ fn one(slug: &str, offer: &Offer) -> Markup {
             form method="post" action=(format!("/pay/{slug}/free")) aria-labelledby=(heading) {
                 input type="hidden" name="plan" value=(id);
                 label for=(format!("email-{id}")) { "Your e-mail address" }
-                input id=(format!("email-{id}")) type="email" name="email" required autocomplete="email" maxlength="200";
+                @if has_mail {
+                    input id=(format!("email-{id}")) type="email" name="email" required autocomplete="email" maxlength="200"
+                        aria-describedby=(format!("hint-{id}"));
+                    p id=(format!("hint-{id}")) { "We send a link to your key there." }
+                } @else {
+                    input id=(format!("email-{id}")) type="email" name="email" required autocomplete="email" maxlength="200";
+                }
                 button type="submit" { "Get a key for " (offer.name) }
             }
         } @else {
@@ -122,10 +129,18 @@ pub(super) async fn buy(State(pages): Here, Path(slug): Path<String>, body: Byte
     shown("Payment", Some(&Refresh { seconds: 0, url: url.clone() }), &body)
 }
 
-/// The key of a free plan.
+/// The key of a free plan, or a word that a link to it is on its way.
 pub(super) async fn take_free(State(pages): Here, Path(slug): Path<String>, body: Bytes) -> Page {
     let chosen: Chosen = form(&body)?;
     let site = pages.site(&slug).await?;
-    let key = free::take(&pages.billing, &site, &chosen.plan, &chosen.email).await?;
-    claim::show_key(&site, &key)
+    let email = match free::take(&pages.billing, &site, &chosen.plan, &chosen.email).await? {
+        Taken::Key(key) => return claim::show_key(&site, &key),
+        Taken::Sent(email) => email,
+    };
+    let body = html! {
+        p role="status" { "We have sent a link to " strong { (email) } ". It shows your key, once, and is good for a day." }
+        p { "Nothing there after a few minutes? Look among unwanted mails. Ten minutes after the last one you can ask for another." }
+        p { a href=(format!("/pay/{slug}")) { "Back to the plans" } }
+    };
+    shown("Please look at your mail", None, &body)
 }

@@ -10,7 +10,7 @@ use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde_json::json;
 
 use super::owed::{self, Owed};
-use super::subscription::{fill, known, overwrite, priced_plan};
+use super::subscription::{fill, known, overwrite, priced_plan, serve};
 use super::{Owner, SettleError, Settled, Settler, Under, is_missing, state};
 use crate::billing::stripe::{CheckoutSession, Mode, Subscription as Fetched};
 use crate::notify::{self, Event};
@@ -277,11 +277,13 @@ async fn make(
     })?;
     let customer_id = customer(change, owner, bought).await?;
     let priced = priced_plan(&change.tenant(), owner.mode, fetched, &checkout.site_id).await?;
+    let plan_id = priced.unwrap_or_else(|| checkout.plan_id.clone());
+    serve(change, &plan_id).await?;
     let id = change.new_id::<Subscription>();
     let row = Subscription {
         id: id.clone(),
         site_id: checkout.site_id.clone(),
-        plan_id: priced.unwrap_or_else(|| checkout.plan_id.clone()),
+        plan_id,
         customer_id,
         reference: id,
         status: status.word(),

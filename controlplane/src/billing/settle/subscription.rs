@@ -131,11 +131,27 @@ pub(super) async fn overwrite(
     if after == row {
         return Ok(row);
     }
+    if after.plan_id != row.plan_id {
+        serve(change, &after.plan_id).await?;
+    }
     let after = change.update(&row, after).await?;
     if let Some(event) = Event::of_subscription(Some(&row), &after) {
         notify::enqueue(change, event).await?;
     }
     Ok(after)
+}
+
+/// Has a plan served that a subscription comes to be on: of one that was archived since it was offered nodes are told again. Archiving holds
+/// the plan, too, so it finds the subscription, or this finds it archived.
+pub(super) async fn serve(change: &mut Change, plan_id: &str) -> Result<(), SettleError> {
+    let plan = change.lock::<Plan>(plan_id).await?;
+    let plan = plan.ok_or_else(|| SettleError::Permanent(format!("the plan {plan_id} is gone")))?;
+    if plan.archived_at_ms.is_some() {
+        tracing::warn!(plan = plan.id, "an archived plan was bought before, and is served");
+        let same = plan.clone();
+        change.update(&plan, same).await?;
+    }
+    Ok(())
 }
 
 /// Puts what was fetched into a row.

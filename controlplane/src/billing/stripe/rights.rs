@@ -102,6 +102,9 @@ pub struct WebhookEndpoint {
     /// The version that its events are written in; the account's own where there is none.
     #[serde(default)]
     pub api_version: Option<String>,
+    /// The Connect application that it is of, where it is sent events of connected accounts and Stripe shows that; no other field does.
+    #[serde(default)]
+    pub application: Option<String>,
     /// Types, or `*`.
     #[serde(default)]
     pub enabled_events: Vec<String>,

@@ -9,7 +9,7 @@ use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde_json::Value as Json;
 
 use super::letter::Facts;
-use super::{MailSender, key_link};
+use super::{MailSender, free_link, key_link};
 use crate::billing::money;
 use crate::storage::{
     Customer, EventRecord, Mail, Plan, Site, StorageResult, StripeCustomer, Subscription, column,
@@ -17,6 +17,8 @@ use crate::storage::{
 
 /// A customer is one at the provider in each of its two modes.
 const PAYING_MAX: u64 = 8;
+/// Why a link is not sent.
+const NO_URL: &str = "without --public-url no link to a key can be sent";
 
 impl MailSender {
     /// Whom a mail is for, in lower case; none where nobody knows.
@@ -75,6 +77,13 @@ impl MailSender {
                 };
                 return self.key_link(&mail.account_id, &claim_id, facts).await;
             }
+            "free_key_link" => {
+                let Some(public_url) = &self.settings.public_url else {
+                    return Ok(Err(NO_URL.to_owned()));
+                };
+                let made = free_link::make(&self.store, &event.id, public_url).await?;
+                return Ok(made.map(|made| with_link(facts, made)));
+            }
             _ => {}
         }
         Ok(Ok(facts))
@@ -83,7 +92,7 @@ impl MailSender {
     async fn facts_of_subscription(&self, mail: &Mail, data: &Json) -> StorageResult<Facts> {
         let tenant = self.store.tenant(&mail.account_id);
         let mut facts = Facts::default();
-        let told = &data["subscription"];
+        let told = data.get("requested").unwrap_or(&data["subscription"]);
         if let Some(site) = tenant.get::<Site>(told["site_id"].as_str().unwrap_or_default()).await?
         {
             let settings = json(&site.settings);
@@ -104,11 +113,15 @@ impl MailSender {
         facts: Facts,
     ) -> StorageResult<Result<Facts, String>> {
         let Some(public_url) = &self.settings.public_url else {
-            return Ok(Err("without --public-url no link to a key can be sent".to_owned()));
+            return Ok(Err(NO_URL.to_owned()));
         };
         let made = key_link::make(&self.store, account_id, claim_id, public_url).await?;
-        Ok(made.map(|(link, until_ms)| Facts { link, date: date_of(until_ms), ..facts }))
+        Ok(made.map(|made| with_link(facts, made)))
     }
+}
+
+fn with_link(facts: Facts, (link, until_ms): (String, i64)) -> Facts {
+    Facts { link, date: date_of(until_ms), ..facts }
 }
 
 fn json(text: &str) -> Json {

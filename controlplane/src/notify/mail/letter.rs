@@ -81,6 +81,8 @@ macro_rules! letters {
 
 letters! {
     "key_link" KeyLinkText "mail/key_link.txt" KeyLinkHtml "mail/key_link.html" "Your API key for SITE",
+    "free_key_link" FreeKeyLinkText "mail/free_key_link.txt" FreeKeyLinkHtml "mail/free_key_link.html"
+        "Your API key for SITE",
     "payment_failed" FailedText "mail/payment_failed.txt" FailedHtml "mail/payment_failed.html"
         "Your payment for SITE did not come through",
     "payment_action_required" ActionText "mail/payment_action_required.txt" ActionHtml

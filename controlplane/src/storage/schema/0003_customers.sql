@@ -14,6 +14,7 @@ CREATE UNIQUE INDEX subscriptions_reference ON subscriptions (site_id, reference
 CREATE INDEX subscriptions_account ON subscriptions (account_id, key);
 CREATE INDEX subscriptions_customer ON subscriptions (customer_id, key);
 CREATE INDEX subscriptions_plan ON subscriptions (plan_id, key);
+CREATE INDEX subscriptions_served ON subscriptions (plan_id) WHERE archived_at_ms IS NULL;
 CREATE TABLE adjustments (
     {ROW},
     subscription_id TEXT NOT NULL REFERENCES subscriptions (id), units BIGINT NOT NULL, reason TEXT NOT NULL, period_id BIGINT

@@ -6,8 +6,9 @@ CREATE UNIQUE INDEX stripe_accounts_mode ON stripe_accounts (account_id, mode) W
 CREATE UNIQUE INDEX stripe_accounts_stripe ON stripe_accounts (stripe_id, mode) WHERE lost_at_ms IS NULL;
 CREATE TABLE stripe_oauth_states (
     state_hash {BLOB} NOT NULL PRIMARY KEY, account_id TEXT NOT NULL, actor_id TEXT NOT NULL, mode TEXT NOT NULL,
-    expires_at_ms BIGINT NOT NULL, browser_hash {BLOB}, stripe_id TEXT
+    expires_at_ms BIGINT NOT NULL, browser_hash {BLOB}, stripe_id TEXT, granted_id TEXT, give_back_at_ms BIGINT
 );
+CREATE INDEX stripe_oauth_states_due ON stripe_oauth_states (give_back_at_ms) WHERE give_back_at_ms IS NOT NULL;
 CREATE TABLE stripe_calls (
     account_id TEXT NOT NULL, purpose TEXT NOT NULL, idempotency_key TEXT NOT NULL, request_hash {BLOB} NOT NULL,
     created_at_ms BIGINT NOT NULL, answered_at_ms BIGINT, object_id TEXT,
@@ -54,3 +55,12 @@ CREATE TABLE claims (
 CREATE UNIQUE INDEX claims_checkout ON claims (checkout_id) WHERE checkout_id IS NOT NULL;
 CREATE UNIQUE INDEX claims_link ON claims (link_hash) WHERE link_hash IS NOT NULL;
 CREATE INDEX claims_subscription ON claims (subscription_id);
+CREATE TABLE free_requests (
+    plan_id TEXT NOT NULL, email TEXT NOT NULL, account_id TEXT NOT NULL, event_id TEXT, asked_at_ms BIGINT NOT NULL,
+    until_ms BIGINT NOT NULL, link_hash {BLOB}, link_until_ms BIGINT,
+    PRIMARY KEY (plan_id, email)
+);
+CREATE UNIQUE INDEX free_requests_link ON free_requests (link_hash) WHERE link_hash IS NOT NULL;
+CREATE UNIQUE INDEX free_requests_event ON free_requests (event_id) WHERE event_id IS NOT NULL;
+CREATE INDEX free_requests_asked ON free_requests (plan_id, asked_at_ms);
+CREATE INDEX free_requests_age ON free_requests (until_ms);

@@ -6,12 +6,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use controlplane::billing::stripe::Mode;
 use controlplane::storage::{Store, UrlError};
 use controlplane::world::System;
 use dataplane::preflight::Problem;
 
 use super::Finding;
 use super::journal::place;
+
+/// So many say by what way events come.
+const EVENTS_LOOKED_AT: u64 = 20;
+/// Webhooks come in seconds; sweeps find what is a quarter of an hour old, as a rule.
+const ON_TIME_MS: i64 = 60_000;
 
 /// The finding.
 pub fn examine(url: Option<&str>) -> Option<(String, Finding)> {
@@ -29,6 +35,16 @@ fn sqlite_file(url: &str) -> Option<&Path> {
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let file = rest.split('?').next().filter(|file| !file.is_empty() && *file != ":memory:")?;
     Some(Path::new(file))
+}
+
+/// How many of the newest events of a mode there are, at most [`EVENTS_LOOKED_AT`], and how many of them came within a minute; none where no
+/// database can be asked, which [`examine`] says.
+pub async fn events_on_time(url: Option<&str>, mode: Mode) -> Option<(i64, i64)> {
+    let url = url.filter(|url| sqlite_file(url).is_none_or(Path::exists))?;
+    let store = Store::open(url, 1, Arc::new(System)).ok()?;
+    let found = store.stripe_events_on_time(mode.as_str(), EVENTS_LOOKED_AT, ON_TIME_MS).await;
+    store.close().await;
+    found.ok()
 }
 
 fn to_be_made(file: &Path) -> Finding {

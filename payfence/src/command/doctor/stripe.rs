@@ -1,6 +1,6 @@
 //! What `doctor` says about Stripe.
 //!
-//! In: the flags about billing. Out: a finding for each key, for its rights, for the clock, and for what webhooks need.
+//! In: the flags about billing, a control plane's database. Out: a finding for each key, for its rights, for the clock, and for what webhooks need.
 //! Always holds: nothing is made or changed at Stripe; no key is shown; without flags about billing nothing is asked.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use dataplane::preflight::Problem;
 use jiff::fmt::rfc2822;
 use link::control::client::client;
 
-use super::{Finding, stripe_webhooks};
+use super::{Finding, database, stripe_webhooks};
 use crate::cli::{BillingArgs, StripeWebhookArgs};
 use crate::settings;
 
@@ -25,7 +25,11 @@ const WARNED_S: i64 = 30;
 const RIGHTS_REMEDY: &str = "give the restricted key the rights that docs/OPERATIONS.md names (Rights of a restricted key), or use a secret key";
 
 /// Findings about Stripe; none where it is not set up.
-pub fn examine(args: &BillingArgs, secrets: &StripeWebhookArgs) -> Vec<(String, Finding)> {
+pub fn examine(
+    args: &BillingArgs,
+    secrets: &StripeWebhookArgs,
+    database_url: Option<&str>,
+) -> Vec<(String, Finding)> {
     let remedy = "correct the flag or the file that it names";
     let secrets = match settings::billing::webhook_secrets(secrets) {
         Ok(secrets) => secrets,
@@ -60,7 +64,8 @@ pub fn examine(args: &BillingArgs, secrets: &StripeWebhookArgs) -> Vec<(String, 
                     let Some(url) = &settings.public_url else { continue };
                     let url = format!("{url}/stripe/webhooks/{mode}");
                     if is_taken {
-                        let finding = stripe_webhooks::endpoint(&stripe, mode, &url).await;
+                        let on_time = database::events_on_time(database_url, mode).await;
+                        let finding = stripe_webhooks::endpoint(&stripe, mode, &url, on_time).await;
                         findings.push((format!("Stripe endpoint, {mode} mode"), finding));
                     }
                     let finding = stripe_webhooks::reach(&url, mode, &secrets).await;

@@ -1,7 +1,7 @@
 //! What `doctor` says about Stripe's webhooks.
 //!
-//! In: the address that they are sent to, the platform's endpoints at Stripe, the secrets that they are signed with. Out: a finding for the
-//! endpoint at Stripe, and one for the control plane at that address.
+//! In: the address that they are sent to, the platform's endpoints at Stripe, when events of connected accounts came, the secrets that they are
+//! signed with. Out: a finding for the endpoint at Stripe, and one for the control plane at that address.
 //! Always holds: nothing is made or changed, there or here: what is sent to the control plane is of the other mode, which it takes for
 //! Stripe's where the secret is the same, and keeps nothing of. No secret is shown.
 
@@ -19,10 +19,18 @@ use super::stripe::{CONNECT_TIMEOUT, TIMEOUT, broken};
 /// Of what a control plane answers to a webhook.
 const ANSWER_BYTES_MAX: usize = 4_096;
 
-/// What Stripe has of the endpoint.
-pub async fn endpoint(stripe: &Stripe, mode: Mode, url: &str) -> Finding {
+/// How to see what Stripe's API does not show of an endpoint.
+const SEE_ACCOUNTS: &str = "the endpoint's page in the Stripe dashboard (Developers, Webhooks) has to say that it listens to events on connected accounts";
+
+/// What Stripe has of the endpoint. With how many of the newest events of connected accounts there are, and how many came at once.
+pub async fn endpoint(
+    stripe: &Stripe,
+    mode: Mode,
+    url: &str,
+    on_time: Option<(i64, i64)>,
+) -> Finding {
     match stripe.webhook_endpoints(mode).await {
-        Ok(all) => of_endpoints(&all, url),
+        Ok(all) => of_endpoints(&all, url, on_time),
         Err(error) => Finding::Unwise(Problem {
             what: format!("the endpoints at Stripe cannot be read: {error}"),
             remedy: "give a restricted key the right to read webhook endpoints, or look at them in the Stripe dashboard"
@@ -31,7 +39,7 @@ pub async fn endpoint(stripe: &Stripe, mode: Mode, url: &str) -> Finding {
     }
 }
 
-fn of_endpoints(all: &[WebhookEndpoint], url: &str) -> Finding {
+fn of_endpoints(all: &[WebhookEndpoint], url: &str, on_time: Option<(i64, i64)>) -> Finding {
     let at_url: Vec<_> = all.iter().filter(|it| it.url.trim_end_matches('/') == url).collect();
     let Some(endpoint) = at_url.iter().find(|it| it.status == "enabled") else {
         let what = if at_url.is_empty() {
@@ -55,11 +63,35 @@ fn of_endpoints(all: &[WebhookEndpoint], url: &str) -> Finding {
         });
     }
     match endpoint.api_version.as_deref() {
-        None | Some(VERSION) => Finding::Well(format!("Stripe sends all events to {url}")),
+        None | Some(VERSION) => of_accounts(endpoint, url, on_time),
         Some(other) => Finding::Unwise(Problem {
             what: format!("the endpoint for {url} is sent events of version {other}"),
             remedy: format!("make one with version {VERSION}"),
         }),
+    }
+}
+
+/// Whether the endpoint is sent events of connected accounts, which are all that payments make: as Stripe shows it, or else by how they came.
+fn of_accounts(endpoint: &WebhookEndpoint, url: &str, on_time: Option<(i64, i64)>) -> Finding {
+    let well = format!("Stripe sends all events to {url}");
+    match on_time {
+        _ if endpoint.application.is_some() => {
+            Finding::Well(format!("{well}, of connected accounts, too"))
+        }
+        Some((events @ 1.., came)) if came.saturating_mul(2) < events => Finding::Unwise(Problem {
+            what: format!(
+                "of the newest {events} events of connected accounts {came} came within a minute; the others were found by sweeps"
+            ),
+            remedy: format!(
+                "{SEE_ACCOUNTS}; one that does not cannot be changed: make another, and give its secret to the control plane"
+            ),
+        }),
+        Some((events @ 1.., came)) => Finding::Well(format!(
+            "{well}; of the newest {events} events of connected accounts {came} came within a minute"
+        )),
+        _ => Finding::Well(format!(
+            "{well}; whether those of connected accounts, its API does not show and no event has: {SEE_ACCOUNTS}"
+        )),
     }
 }
 

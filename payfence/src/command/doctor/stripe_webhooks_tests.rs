@@ -48,6 +48,7 @@ fn an_endpoint_at_stripe_has_to_be_there_and_sent_all() {
         url: URL.to_owned(),
         status: "enabled".to_owned(),
         api_version: Some(VERSION.to_owned()),
+        application: None,
         enabled_events: all.clone(),
     };
     let disabled = WebhookEndpoint { status: "disabled".to_owned(), ..good.clone() };
@@ -64,7 +65,21 @@ fn an_endpoint_at_stripe_has_to_be_there_and_sent_all() {
         (vec![less], "unwise", all[0].as_str()),
         (vec![old], "unwise", VERSION),
     ] {
-        check(&of_endpoints(&endpoints, URL), expected, part);
+        check(&of_endpoints(&endpoints, URL, None), expected, part);
+    }
+    let shown = WebhookEndpoint { application: Some("ca_1".to_owned()), ..good.clone() };
+    for (endpoint, on_time, expected, part) in [
+        (&shown, None, "well", "of connected accounts, too"),
+        (&shown, Some((20, 0)), "well", "of connected accounts, too"),
+        (&good, None, "well", "the Stripe dashboard (Developers, Webhooks)"),
+        (&good, Some((0, 0)), "well", "no event has"),
+        (&good, Some((1, 1)), "well", "of the newest 1 events"),
+        (&good, Some((20, 10)), "well", "10 came within a minute"),
+        (&good, Some((20, 9)), "unwise", "found by sweeps: the endpoint's page"),
+        (&good, Some((1, 0)), "unwise", "make another"),
+    ] {
+        let all = [endpoint.clone()];
+        check(&of_endpoints(&all, URL, on_time), expected, part);
     }
     for wanted in ["checkout.session.*", "checkout.*", "*"] {
         let endpoint = WebhookEndpoint { enabled_events: vec![wanted.to_owned()], ..good.clone() };

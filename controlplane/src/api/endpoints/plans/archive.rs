@@ -1,7 +1,8 @@
 //! `DELETE /v1/sites/{site_id}/plans/{plan_id}`.
 //!
 //! In: an id. Out: the plan, archived.
-//! Always holds: a plan with subscriptions that are not archived stays, and so does one that subscriptions wait to be moved to.
+//! Always holds: a plan with subscriptions that are not archived stays, and so does one that subscriptions wait to be moved to. What was paid
+//! for it before and is written down later is served (`sync/model.rs`).
 
 use axum::extract::State;
 use sea_orm::{ColumnTrait as _, Condition, QueryFilter as _};
@@ -19,6 +20,8 @@ use crate::domain::permission::Area;
 use crate::storage::{Plan, StripeSubscription, Subscription, column};
 
 /// Archive a plan
+///
+/// Nobody can buy it any more. Who has a checkout of it open can pay still, and who pays, or moves to it in that moment, is served on its terms.
 #[utoipa::path(delete, path = "/sites/{site_id}/plans/{plan_id}", tag = "plans",
     params(("site_id" = String, Path, description = "The site"),
         ("plan_id" = String, Path, description = "The plan")),

@@ -31,6 +31,9 @@ pub struct MoveDraft {
 }
 
 /// Move to another plan
+///
+/// What was used past the plan's limit is told to Stripe first: while that cannot be done, the move is refused, with 503 or, where the plan's meter
+/// was turned off, 409. While another change is under way, or one broke off, the answer is 503, with `Retry-After` until it is over at the latest.
 #[utoipa::path(post, path = "/subscriptions/{subscription_id}/change", tag = "billing", request_body = MoveDraft,
     params(("subscription_id" = String, Path, description = "The subscription")),
     responses((status = 200, description = "The subscription", body = SubscriptionView),
