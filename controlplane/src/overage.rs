@@ -15,6 +15,7 @@ mod send;
 
 use tokio::task::JoinHandle;
 
+pub use self::billed::OLDEST_S;
 use self::send::{For, Sent};
 use crate::billing::stripe::Stripe;
 use crate::storage::{OverageDue, StorageError, StorageResult, Store};

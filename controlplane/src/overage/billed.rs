@@ -8,7 +8,7 @@
 /// How long after its period an invoice is a draft still, with room: Stripe finalises it about an hour after it was made.
 pub(super) const DRAFT_S: i64 = 3_000;
 /// Stripe takes events of the last 35 days.
-pub(super) const OLDEST_S: i64 = 34 * 86_400;
+pub const OLDEST_S: i64 = 34 * 86_400;
 /// No billing period is shorter: what is no longer before its end is within it.
 const SHORTEST_S: i64 = 27 * 86_400;
 

@@ -50,6 +50,19 @@ impl Around {
         around
     }
 
+    /// Now, by the database's clock, where the end was so many days ago: the first number of which a month ends then.
+    async fn ended(place: &Place, overage: Json, days: Vec<i64>) -> Self {
+        let ends = days.into_iter().map(|days| now_s() - days * DAY_S - HOUR_S);
+        let months =
+            ends.flat_map(|end_s| (28..=31).map(move |long| (end_s - long * DAY_S, end_s)));
+        let is_month = |(began_s, end_s): &(i64, i64)| month(*began_s, *began_s).end_s == *end_s;
+        let (began_s, end_s) = { months }.find(is_month).expect("a month that ended then");
+        let around = Self::begun(place, overage, began_s).await;
+        assert_eq!(around.end_s, end_s, "as Stripe counts months");
+        around.pass_to(now_s()).await;
+        around
+    }
+
     async fn begun(place: &Place, overage: Json, began_s: i64) -> Self {
         let clock = Arc::new(Stopped(AtomicI64::new(began_s * 1_000)));
         let ledger = place.store.clone();
@@ -292,6 +305,25 @@ pub async fn late_use_is_on_the_draft_of_its_period_or_the_next(place: Place) {
     at.live_to_the_next().await;
     at.live_to_the_next().await;
     assert_eq!(at.invoiced(), [750, 300, 0]);
+}
+
+/// A node that was away for weeks brings use that is charged while Stripe takes what was used then.
+pub async fn late_use_is_charged_for_as_long_as_stripe_takes_it(place: Place) {
+    let after = |days: i64| (days..days + 4).collect::<Vec<_>>();
+    let cases = [(after(8), 600), ((8..=33).rev().collect(), 600), (after(35), 0)];
+    for (days, expected) in cases {
+        let name = format!("{} days", days[0]);
+        place.clear().await;
+        let at = Around::ended(&place, plain(), days).await;
+        at.use_past_first_limit(0).await;
+        at.report(month(at.start_s, now_s()), 10, 1).await;
+        at.report(month(at.start_s, at.start_s), LIMIT + 200, 2).await;
+        at.live_to(at.shop.sandbox.now() + 5 * MINUTE_S).await;
+        at.live_to_the_next().await;
+        let (invoiced, told) = (at.invoiced(), at.increments().await);
+        assert_eq!(invoiced.iter().sum::<i64>(), expected, "{name}: {invoiced:?} {told:?}");
+        assert_eq!(invoiced.last(), Some(&expected), "{name}: {invoiced:?}");
+    }
 }
 
 /// What is told in the second in which a subscription ends is on its last invoice, whether it is ended by its owner or by a refund.

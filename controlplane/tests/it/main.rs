@@ -344,6 +344,7 @@ cases! {
         what_waits_for_months_is_charged,
         what_misses_its_invoice_shares_the_cap_of_the_next,
         late_use_is_on_the_draft_of_its_period_or_the_next,
+        late_use_is_charged_for_as_long_as_stripe_takes_it,
         what_is_used_until_the_end_is_on_the_last_invoice,
         a_meter_that_is_turned_off_is_waited_for;
     reconcile:
