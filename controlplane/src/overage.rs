@@ -41,6 +41,8 @@ pub const FREE: &str = "the plan has no meter: its overage costs nothing";
 
 /// The status of an increment that is to be sent.
 const PENDING: &str = "pending";
+/// Of one that Stripe took.
+const SENT: &str = "sent";
 
 /// Tells Stripe of overage.
 #[derive(Clone, Debug)]
@@ -125,7 +127,7 @@ impl OverageTeller {
             match self.send(event).await? {
                 Sent::Later(For::Stripe, _) => left = Left::Waits,
                 Sent::Later(For::Meter, why) => left = Left::MeterOff(why),
-                Sent::Taken | Sent::Refused(_) | Sent::Later(For::Room, _) => {}
+                Sent::Taken | Sent::Refused(_) | Sent::Lost(_) | Sent::Later(For::Room, _) => {}
             }
         }
         Ok(left)

@@ -58,6 +58,7 @@ impl Reconciler {
                 "refused" => {
                     format!("Stripe refused the increment: {}", error.unwrap_or_default())
                 }
+                "lost" => format!("the increment is lost: {}", error.unwrap_or_default()),
                 "pending" if age_ms >= FINAL_S * 1_000 => {
                     format!("the increment waits: {}", error.unwrap_or("it was not sent yet"))
                 }

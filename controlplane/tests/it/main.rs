@@ -337,6 +337,7 @@ cases! {
         the_sandbox_counts_what_was_used,
         the_subscriptions_own_customer_is_told,
         another_account_is_told_nothing_of_what_a_lost_one_sold,
+        what_an_account_that_is_gone_was_to_be_told_is_lost_in_the_end,
         what_another_took_is_left_to_it;
     invoiced:
         what_a_dead_process_held_is_invoiced_in_time,
