@@ -13,12 +13,13 @@ mod cap;
 mod increment;
 mod send;
 
+use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use tokio::task::JoinHandle;
 
 pub use self::billed::OLDEST_S;
 use self::send::{For, Sent};
 use crate::billing::stripe::Stripe;
-use crate::storage::{OverageDue, StorageError, StorageResult, Store};
+use crate::storage::{OverageDue, OverageEvent, StorageError, StorageResult, Store, column};
 
 /// How often it is looked for what is due.
 const POLL: Duration = Duration::from_secs(30);
@@ -97,6 +98,26 @@ impl OverageTeller {
         }
         self.store.prune_overage().await?;
         Ok(taken)
+    }
+
+    /// Whether anything of a subscription was told, or is about to be, that counts since a time, Unix seconds.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn has_told(
+        &self,
+        account_id: &str,
+        subscription_id: &str,
+        since_s: i64,
+    ) -> StorageResult<bool> {
+        let tenant = self.store.tenant(account_id);
+        let told = tenant.one::<OverageEvent>(|query| {
+            query
+                .filter(column::OverageEvent::SubscriptionId.eq(subscription_id))
+                .filter(column::OverageEvent::AtS.gte(since_s))
+                .filter(column::OverageEvent::Status.is_in([PENDING, SENT]))
+        });
+        Ok(told.await?.is_some())
     }
 
     /// Stores what was used past a subscription's limit until now, before another plan is written down for it: it is told to the meter

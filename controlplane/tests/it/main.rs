@@ -75,6 +75,7 @@ mod sync_node;
 mod tenancy;
 mod tls;
 mod undertakings;
+mod unpaid_moves;
 mod upgrades;
 mod usage;
 mod webhooks;
@@ -217,6 +218,9 @@ cases! {
         what_the_meter_counted_is_compared_by_period,
         two_subscriptions_of_one_buyer_are_billed_apart,
         a_meter_that_was_left_is_not_shared;
+    unpaid_moves:
+        overage_outlives_a_move_that_is_not_paid,
+        a_move_that_is_paid_bills_overage_once;
     tls:
         a_certificate_is_served_and_replaced;
     parts:
