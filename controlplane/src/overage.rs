@@ -13,11 +13,13 @@ mod cap;
 mod increment;
 mod send;
 
+use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use tokio::task::JoinHandle;
 
+pub use self::billed::OLDEST_S;
 use self::send::{For, Sent};
 use crate::billing::stripe::Stripe;
-use crate::storage::{OverageDue, StorageError, StorageResult, Store};
+use crate::storage::{OverageDue, OverageEvent, StorageError, StorageResult, Store, column};
 
 /// How often it is looked for what is due.
 const POLL: Duration = Duration::from_secs(30);
@@ -40,6 +42,8 @@ pub const FREE: &str = "the plan has no meter: its overage costs nothing";
 
 /// The status of an increment that is to be sent.
 const PENDING: &str = "pending";
+/// Of one that Stripe took.
+const SENT: &str = "sent";
 
 /// Tells Stripe of overage.
 #[derive(Clone, Debug)]
@@ -96,6 +100,26 @@ impl OverageTeller {
         Ok(taken)
     }
 
+    /// Whether anything of a subscription was told, or is about to be, that counts since a time, Unix seconds.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn has_told(
+        &self,
+        account_id: &str,
+        subscription_id: &str,
+        since_s: i64,
+    ) -> StorageResult<bool> {
+        let tenant = self.store.tenant(account_id);
+        let told = tenant.one::<OverageEvent>(|query| {
+            query
+                .filter(column::OverageEvent::SubscriptionId.eq(subscription_id))
+                .filter(column::OverageEvent::AtS.gte(since_s))
+                .filter(column::OverageEvent::Status.is_in([PENDING, SENT]))
+        });
+        Ok(told.await?.is_some())
+    }
+
     /// Stores what was used past a subscription's limit until now, before another plan is written down for it: it is told to the meter
     /// of the plan that it was used under.
     ///
@@ -124,7 +148,7 @@ impl OverageTeller {
             match self.send(event).await? {
                 Sent::Later(For::Stripe, _) => left = Left::Waits,
                 Sent::Later(For::Meter, why) => left = Left::MeterOff(why),
-                Sent::Taken | Sent::Refused(_) | Sent::Later(For::Room, _) => {}
+                Sent::Taken | Sent::Refused(_) | Sent::Lost(_) | Sent::Later(For::Room, _) => {}
             }
         }
         Ok(left)

@@ -27,6 +27,8 @@ const BATCH: u64 = 500;
 const DIFFERENCES_MAX: usize = 10_000;
 /// What changed within this is still on its way where nothing else is said, milliseconds.
 const SETTLED_MS: i64 = 120_000;
+/// When every invoice of a period is final, seconds after it.
+const FINAL_S: i64 = 7_200;
 const DAY_MS: i64 = 86_400_000;
 /// How often it is looked whether a day has begun.
 const POLL: Duration = Duration::from_secs(600);
@@ -45,6 +47,14 @@ pub struct Scope {
 impl Default for Scope {
     fn default() -> Self {
         Self { site: None, period: None, settled_ms: SETTLED_MS }
+    }
+}
+
+impl Scope {
+    /// How long overage is on its way, seconds: until every invoice of its period is final, and shorter where less than usual is said
+    /// to be on its way.
+    fn final_s(&self) -> i64 {
+        FINAL_S.min(self.settled_ms.saturating_mul(FINAL_S) / SETTLED_MS)
     }
 }
 

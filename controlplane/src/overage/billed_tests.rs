@@ -24,20 +24,20 @@ fn a_time_is_moved_on_where_its_invoice_is_made() {
         (TURN - 1, stale, TURN + DRAFT_S - 1, TURN - 1),
         (TURN - 27 * DAY, known, TURN, TURN - 27 * DAY),
         // After it.
-        (TURN - 1, known, TURN + DRAFT_S, TURN + DRAFT_S),
-        (TURN - 1, stale, TURN + DRAFT_S, TURN + DRAFT_S),
-        (TURN - 20 * DAY, known, TURN + 10 * DAY, TURN + 10 * DAY),
+        (TURN - 1, known, TURN + DRAFT_S, TURN + DRAFT_S - 1),
+        (TURN - 1, stale, TURN + DRAFT_S, TURN + DRAFT_S - 1),
+        (TURN - 20 * DAY, known, TURN + 10 * DAY, TURN + 10 * DAY - 1),
         // Of the period before the one that is a draft.
         (TURN - 32 * DAY, known, TURN + HOUR / 2, TURN - 1),
         // Longer ago than Stripe takes, within one invoice or not.
         (TURN, Some(year), TURN + 34 * DAY, TURN),
-        (TURN, Some(year), TURN + 35 * DAY, TURN + 35 * DAY),
-        (TURN - 40 * DAY, known, TURN + DAY, TURN + DAY),
+        (TURN, Some(year), TURN + 35 * DAY, TURN + 35 * DAY - 1),
+        (TURN - 40 * DAY, known, TURN + DAY, TURN + DAY - 1),
         (TURN - 34 * DAY, None, TURN, TURN - 34 * DAY),
-        (TURN - 35 * DAY, None, TURN, TURN),
+        (TURN - 35 * DAY, None, TURN, TURN - 1),
         // A trial is free; what comes after it is not.
         (TURN - 1, Some(trial(TURN)), TURN + 2 * HOUR, TURN - 1),
-        (TURN - 1, Some(trial(TURN - 20 * DAY)), TURN + 2 * HOUR, TURN + 2 * HOUR),
+        (TURN - 1, Some(trial(TURN - 20 * DAY)), TURN + 2 * HOUR, TURN + 2 * HOUR - 1),
     ];
     for (used_s, period, now_s, expected) in cases {
         assert_eq!(

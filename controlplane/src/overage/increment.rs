@@ -161,16 +161,18 @@ async fn left(
 }
 
 /// The time that an increment is counted at, Unix seconds: within its period while that one's invoice can take it, and now where it
-/// comes later, so that the next invoice has it.
+/// comes later, so that the next invoice has it. Now is the last second that is over: of the second in which a subscription ends the
+/// last invoice has nothing.
 fn at_s(book: &OverageBook, now_s: i64) -> Option<i64> {
+    let over_s = now_s.saturating_sub(1);
     if now_s < book.period_end_s {
-        return Some(now_s);
+        return Some(over_s.max(book.period_start_s).min(now_s));
     }
     let since_s = now_s.saturating_sub(book.period_end_s);
     if since_s > OLDEST_S {
         return None;
     }
-    Some(if since_s < DRAFT_S { book.period_end_s.saturating_sub(1) } else { now_s })
+    Some(if since_s < DRAFT_S { book.period_end_s.saturating_sub(1) } else { over_s })
 }
 
 /// Who pays for a subscription at Stripe. The subscription itself says it: one customer of ours may be several there, since

@@ -3,15 +3,16 @@
 //! In: an increment that this process holds. Out: a meter event, and what came of it in the increment's row.
 //! Always holds: an increment is refused for good only where something is wrong with itself; whatever else is in the way (no answer, no
 //! access, a meter that is turned off) may go, and it waits. One whose invoice is made meanwhile counts with the next. What may
-//! have been counted already is looked up before its time is moved, and once Stripe has forgotten its identifier.
+//! have been counted already is looked up before its time is moved, and once Stripe has forgotten its identifier. One whose account
+//! is connected no more is lost when Stripe would have taken it until then.
 
 use std::time::Duration;
 
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 use serde_json::Value as Json;
 
-use super::billed::{self, BillingPeriod};
-use super::{HOLD_MS, OverageTeller, PENDING};
+use super::billed::{self, BillingPeriod, OLDEST_S};
+use super::{HOLD_MS, OverageTeller, PENDING, SENT};
 use crate::billing::payers::scope_of;
 use crate::billing::stripe::{MeterEventRequest, Scope, StripeError, SummaryQuery};
 use crate::notify::backoff;
@@ -29,6 +30,8 @@ const KNOWN_MS: i64 = 20 * 3_600_000;
 pub(super) enum Sent {
     Taken,
     Refused(String),
+    /// Whom it was for is connected no more, for so long that nobody waits for it.
+    Lost(String),
     Later(For, String),
 }
 
@@ -58,7 +61,7 @@ impl OverageTeller {
             Err(_) => Sent::Later(For::Stripe, "Stripe did not answer within a minute".to_owned()),
         };
         match &sent {
-            Sent::Taken => self.store.overage_attempted(event, "sent", None, None).await?,
+            Sent::Taken => self.store.overage_attempted(event, SENT, None, None).await?,
             Sent::Refused(error) => {
                 tracing::error!(
                     event = event.id,
@@ -66,6 +69,10 @@ impl OverageTeller {
                     "Stripe refuses overage; it is not charged"
                 );
                 self.store.overage_attempted(event, "refused", None, Some(error)).await?;
+            }
+            Sent::Lost(error) => {
+                tracing::error!(event = event.id, error, "overage is lost; it is not charged");
+                self.store.lose_overage(event, error).await?;
             }
             Sent::Later(_, error) => {
                 tracing::debug!(event = event.id, error, "overage is told to Stripe later");
@@ -79,11 +86,17 @@ impl OverageTeller {
     }
 
     async fn attempt(&self, event: &OverageEvent) -> StorageResult<Sent> {
+        let now_ms = self.store.world().now_ms();
         let Some((paid, scope)) = self.paid(event).await? else {
+            let waited_ms = now_ms.saturating_sub(event.created_at_ms);
+            if waited_ms > OLDEST_S.saturating_mul(1_000) {
+                let why = "the Stripe account that it was sold through was not connected for 34 days, as long as Stripe takes what was \
+                           used; charge it by an invoice item in that account's Stripe dashboard";
+                return Ok(Sent::Lost(why.to_owned()));
+            }
             let why = "the account is not connected to Stripe";
             return Ok(Sent::Later(For::Stripe, why.to_owned()));
         };
-        let now_ms = self.store.world().now_ms();
         let at_s = billed::at_s(event.at_s, period(&paid), now_ms.div_euclid(1_000));
         let is_forgotten = now_ms.saturating_sub(event.created_at_ms) > KNOWN_MS;
         if event.attempts > 1 && (is_forgotten || at_s != event.at_s) {

@@ -1,8 +1,8 @@
 //! What was told to Stripe, what Stripe says, and what subscribers are given for it.
 //!
 //! In: a subscription that is paid for through Stripe. Out: differences.
-//! Always holds: overage counts as late two hours after its period, when every invoice is final; a subscription is asked of
-//! Stripe itself, since what we last heard of it is what is in question.
+//! Always holds: overage counts as late two hours after its period, when every invoice is final, or sooner where the caller says that
+//! nothing is on its way; a subscription is asked of Stripe itself, since what we last heard of it is what is in question.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,6 @@ use crate::storage::{
     OverageBook, OverageEvent, StorageError, StorageResult, StripeSubscription, Tenant, column,
 };
 
-/// When every invoice of a period is final, seconds after it.
-const FINAL_S: i64 = 7_200;
 /// Periods of one subscription that Stripe is asked about: what it counted long ago changes no more.
 const PERIODS_MAX: usize = 12;
 /// Increments of one subscription that are looked at.
@@ -40,7 +38,7 @@ impl Reconciler {
         shared(&tenant, subject, &paid, report).await?;
         for book in self.store.overage_of(subject.entitlement).await? {
             if scope.period.is_none_or(|asked| asked == book.period_id) {
-                told(subject, &book, report);
+                told(subject, &book, scope, report);
             }
         }
         let events = tenant.all::<OverageEvent>(EVENTS_MAX, |query| {
@@ -58,7 +56,8 @@ impl Reconciler {
                 "refused" => {
                     format!("Stripe refused the increment: {}", error.unwrap_or_default())
                 }
-                "pending" if age_ms >= FINAL_S * 1_000 => {
+                "lost" => format!("the increment is lost: {}", error.unwrap_or_default()),
+                "pending" if age_ms >= scope.final_s().saturating_mul(1_000) => {
                     format!("the increment waits: {}", error.unwrap_or("it was not sent yet"))
                 }
                 _ => continue,
@@ -80,8 +79,12 @@ impl Reconciler {
             return Ok(());
         };
         self.status(subject, &paid, &stripe_scope, report).await?;
+        // Stripe counts a little later than it takes.
+        let counted_s = subject.now_ms.div_euclid(1_000).saturating_sub(scope.final_s());
         for told in told_by_period(&events, scope.period) {
-            self.counted(subject, told, &stripe_scope, report).await?;
+            if told.until_s() <= counted_s {
+                self.counted(subject, told, &stripe_scope, report).await?;
+            }
         }
         Ok(())
     }
@@ -143,11 +146,7 @@ impl Reconciler {
     ) -> StorageResult<()> {
         let Told { last, from_s } = told;
         let (Some(stripe), Some(meter)) = (&self.stripe, &last.meter_id) else { return Ok(()) };
-        let (from_s, until_s) = (from_s.div_euclid(60) * 60, last.at_s.div_euclid(60) * 60 + 60);
-        // Stripe counts a little later than it takes.
-        if subject.now_ms.div_euclid(1_000) < until_s.saturating_add(FINAL_S) {
-            return Ok(());
-        }
+        let (from_s, until_s) = (from_s.div_euclid(60) * 60, told.until_s());
         let query = SummaryQuery {
             customer: last.stripe_customer_id.clone(),
             start_time: from_s,
@@ -192,6 +191,13 @@ struct Told<'a> {
     from_s: i64,
 }
 
+impl Told<'_> {
+    /// The end of the minute that the last one counts in: the meter is asked about whole minutes.
+    fn until_s(&self) -> i64 {
+        self.last.at_s.div_euclid(60) * 60 + 60
+    }
+}
+
 /// Increments that were taken, by period, meter and customer at Stripe; those of the newest periods, or of the one that is asked for.
 fn told_by_period(events: &[OverageEvent], asked: Option<i64>) -> Vec<Told<'_>> {
     let mut told: BTreeMap<_, Told<'_>> = BTreeMap::new();
@@ -234,8 +240,9 @@ async fn shared(
 }
 
 /// Whether all overage of a period that is over was told.
-fn told(subject: &Subject<'_>, book: &OverageBook, report: &mut Report) {
-    let is_final = subject.now_ms.div_euclid(1_000) >= book.period_end_s.saturating_add(FINAL_S);
+fn told(subject: &Subject<'_>, book: &OverageBook, scope: &super::Scope, report: &mut Report) {
+    let final_s = book.period_end_s.saturating_add(scope.final_s());
+    let is_final = subject.now_ms.div_euclid(1_000) >= final_s;
     let is_capped = book.error.as_deref() == Some(crate::overage::CAPPED);
     let is_free = book.error.as_deref() == Some(crate::overage::FREE);
     if is_final {

@@ -24,8 +24,8 @@ const FORMAT: u8 = 1;
 const LOCKS: u8 = 64;
 /// The first of PostgreSQL's advisory locks that these are: `pfledger` in ASCII, with room after it.
 const LOCK_BASE: i64 = 0x7066_6c65_6467_0000;
-/// Periods that are over are kept for late reports, seconds.
-const KEEP_S: i64 = 7 * 86_400;
+/// Periods that are over are kept for late reports, seconds: as long as what was used past a limit then can be charged.
+const KEEP_S: i64 = crate::overage::OLDEST_S;
 /// Accounts looked at in one transaction while a dead node's leases are settled.
 const DEAD_PAGE: u64 = 500;
 

@@ -2,7 +2,7 @@
 //!
 //! In: accounts of subscriptions that were archived. Out: how many are gone.
 //! Always holds: an account goes only when its subscription was archived, nobody has reported of it, and all its periods are over, each for
-//! [`KEPT_MS`] at least: longer than anything is settled by it (late reports a week, overage books 40 days). A subscription that
+//! [`KEPT_MS`] at least: longer than anything is settled by it (late reports 34 days, overage books 40). A subscription that
 //! was archived stays so, and its reference with it, so no entitlement comes back to an account that is gone. A report that comes
 //! even then is answered, as for any period that is long over: it counts no more.
 

@@ -17,9 +17,9 @@ use sea_orm::{
 
 use super::crossings::{Before, signed};
 use super::database::Transaction;
-use super::error::StorageResult;
+use super::error::{StorageError, StorageResult};
 use super::rows::{Entity, OverageEvent, column};
-use super::{Change, NamedEntitlement, Store};
+use super::{Actor, Change, NamedEntitlement, Store};
 
 /// Books are kept this long after their period, seconds: as long as Stripe takes what was used then (35 days).
 const KEPT_S: i64 = 40 * 86_400;
@@ -362,6 +362,24 @@ impl Store {
         Ok(())
     }
 
+    /// Writes down that an increment is told to nobody any more, and has the audit log of its account say so.
+    pub async fn lose_overage(&self, event: &OverageEvent, error: &str) -> StorageResult<()> {
+        let actor = Actor { kind: "system", id: "overage".to_owned(), request_id: None };
+        let mut change = self.change(&event.account_id, actor).await?;
+        let after = OverageEvent {
+            status: "lost".to_owned(),
+            next_at_ms: None,
+            error: Some(error.to_owned()),
+            ..event.clone()
+        };
+        match change.update(event, after).await {
+            Ok(_) => change.commit().await,
+            // Another has it by now.
+            Err(StorageError::Stale) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Units that one meter was told of a customer between two times, Unix seconds, by increments that were sent.
     pub async fn overage_sent(
         &self,
@@ -456,7 +474,7 @@ impl Change {
         };
         let sql = format!(
             "SELECT plan_price_id, meter_id, CAST(SUM(to_units - from_units) AS BIGINT) AS units FROM overage_events \
-             WHERE subscription_id = $1 AND account_id = $2 AND {condition} AND status <> 'refused' \
+             WHERE subscription_id = $1 AND account_id = $2 AND {condition} AND status NOT IN ('refused', 'lost') \
              GROUP BY plan_price_id, meter_id"
         );
         let backend = self.transaction.get_database_backend();

@@ -24,10 +24,10 @@ use crate::storage::{OverageEvent, PlanPrice, Store, StripeSubscription, Subscri
 const HOUR_S: i64 = 3_600;
 
 /// A shop with a plan of a thousand units and overage.
-struct Sold {
-    shop: Shop,
+pub struct Sold {
+    pub shop: Shop,
     account: String,
-    stripe_account: String,
+    pub stripe_account: String,
     site: String,
     plan: String,
     clock: Arc<Moved>,
@@ -36,7 +36,7 @@ struct Sold {
 }
 
 impl Sold {
-    async fn open(place: Place, overage: Json) -> Self {
+    pub async fn open(place: Place, overage: Json) -> Self {
         let shop = Shop::open(place).await;
         let stripe_account = shop.connect().await;
         let (site, plan) = shop.plan("pro", 1_000, with(overage)).await;
@@ -47,13 +47,13 @@ impl Sold {
     }
 
     /// A subscription to the plan; its id, which is what nodes know it by.
-    async fn buy(&self) -> String {
+    pub async fn buy(&self) -> String {
         let path = buy(&self.shop, &self.site, &self.plan).await;
         path.rsplit('/').next().unwrap().to_owned()
     }
 
     /// A node says that so much was used of so much.
-    async fn report(&mut self, id: &str, limit: u64, used: u64) {
+    pub async fn report(&mut self, id: &str, limit: u64, used: u64) {
         let row = self.store.tenant(&self.account).get::<Subscription>(id).await.unwrap().unwrap();
         let anchor_s = row.period_anchor_ms.unwrap().div_euclid(1_000);
         let calendar = Calendar { unit: Unit::Month, anchor_s: Some(anchor_s) };
@@ -70,25 +70,25 @@ impl Sold {
         self.store.tenant(&self.account).get(id).await.unwrap().unwrap()
     }
 
-    fn forward(&self, by_s: i64) {
+    pub fn forward(&self, by_s: i64) {
         self.clock.0.fetch_add(by_s * 1_000, Ordering::Relaxed);
         self.shop.sandbox.advance(Duration::from_secs(by_s.cast_unsigned()));
     }
 
     /// Two hours after the period that runs at Stripe, when its invoice is final.
-    fn forward_to_the_next_period(&self) {
+    pub fn forward_to_the_next_period(&self) {
         let at_stripe = self.shop.at_stripe(&self.stripe_account, "subscription");
         let end_s = at_stripe[0]["items"]["data"][0]["current_period_end"].as_i64().unwrap();
         self.forward(end_s - self.shop.sandbox.now() + 2 * HOUR_S);
     }
 
     /// Tells what is due, as a process does that has just started.
-    async fn tell(&self) {
+    pub async fn tell(&self) {
         let stripe = client(&self.shop.sandbox.url(), self.shop.sandbox.secret_key(), &self.clock);
         OverageTeller::new(self.store.clone(), stripe).tell_all().await.unwrap();
     }
 
-    async fn told(&self) -> Vec<(String, i64, i64)> {
+    pub async fn told(&self) -> Vec<(String, i64, i64)> {
         let tenant = self.store.tenant(&self.account);
         let mut events = tenant.all::<OverageEvent>(100, |query| query).await.unwrap();
         events.sort_by_key(|event| event.key);
@@ -111,7 +111,7 @@ impl Sold {
     }
 
     /// What invoices ask for overage, oldest first; those that ask for none are left out.
-    fn invoiced(&self) -> Vec<i64> {
+    pub fn invoiced(&self) -> Vec<i64> {
         let prices = self.shop.at_stripe(&self.stripe_account, "price");
         let is_metered = |line: &Json| {
             let of = prices
@@ -157,14 +157,14 @@ impl Sold {
         shared
     }
 
-    async fn paid(&self, id: &str) -> StripeSubscription {
+    pub async fn paid(&self, id: &str) -> StripeSubscription {
         let tenant = self.store.tenant(&self.account);
         let all = tenant.all::<StripeSubscription>(100, |query| query).await.unwrap();
         all.into_iter().find(|row| row.subscription_id == id).unwrap()
     }
 }
 
-fn with(overage: Json) -> Json {
+pub fn with(overage: Json) -> Json {
     let mut price = price(1_900);
     price["overage"] = overage;
     price
@@ -269,7 +269,7 @@ pub async fn what_ends_at_once_says_that_a_meter_is_off(place: Place) {
     let mut at = Sold::open(place, json!({ "unit_amount_decimal": "3" })).await;
     let id = at.buy().await;
     at.report(&id, 1_000, 1_200).await;
-    // What is used in the very second of the end may be on no invoice.
+    // One that ends in the second in which it began has no second to be billed.
     at.forward(60);
     let account = at.stripe_account.clone();
     let meter = at.shop.at_stripe(&account, "billing.meter").remove(0);

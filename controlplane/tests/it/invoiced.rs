@@ -1,6 +1,6 @@
-//! What is used past a limit in the minutes around a period's end, up to the invoices that have it.
+//! What is used past a limit around the end of a period or of a subscription, and weeks later, up to the invoices that have it.
 //!
-//! In: a subscription whose first period is about to end, or has just ended. Out: what each renewal's invoice asks for overage.
+//! In: a subscription whose first period is about to end, or has ended. Out: what invoices ask for overage.
 //! Always holds: minutes pass as they would, with a teller that looks for what is due in each; the periods are of the last weeks by the
 //! database's clock, so that the ledger takes late use of them.
 
@@ -18,6 +18,7 @@ use super::place::Place;
 use super::quota;
 use super::story::Stopped;
 use super::sync_node::until;
+use crate::billing::change::{self, When};
 use crate::overage::OverageTeller;
 use crate::reconcile::{NoDecisions, Reconciler, Scope};
 use crate::storage::{OverageEvent, Store};
@@ -43,8 +44,26 @@ struct Around {
 impl Around {
     /// So many seconds after the end.
     async fn end(place: &Place, overage: Json, after_s: i64) -> Self {
-        // Late use is taken for a week, and a month has 28 to 31 days.
-        let began_s = System.now_ms() / 1_000 - 34 * DAY_S;
+        // A month has 28 to 31 days.
+        let around = Self::begun(place, overage, now_s() - 34 * DAY_S).await;
+        around.pass_to(around.end_s + after_s).await;
+        around
+    }
+
+    /// Now, by the database's clock, where the end was so many days ago: the first number of which a month ends then.
+    async fn ended(place: &Place, overage: Json, days: Vec<i64>) -> Self {
+        let ends = days.into_iter().map(|days| now_s() - days * DAY_S - HOUR_S);
+        let months =
+            ends.flat_map(|end_s| (28..=31).map(move |long| (end_s - long * DAY_S, end_s)));
+        let is_month = |(began_s, end_s): &(i64, i64)| month(*began_s, *began_s).end_s == *end_s;
+        let (began_s, end_s) = { months }.find(is_month).expect("a month that ended then");
+        let around = Self::begun(place, overage, began_s).await;
+        assert_eq!(around.end_s, end_s, "as Stripe counts months");
+        around.pass_to(now_s()).await;
+        around
+    }
+
+    async fn begun(place: &Place, overage: Json, began_s: i64) -> Self {
         let clock = Arc::new(Stopped(AtomicI64::new(began_s * 1_000)));
         let ledger = place.store.clone();
         let place = place.in_time_of(clock.clone());
@@ -53,9 +72,7 @@ impl Around {
         shop.tell_all().await;
         ledger.name_entitlements().await.unwrap();
         let (start_s, end_s) = period(&shop);
-        let around = Self { shop, clock, ledger, start_s, end_s };
-        around.pass_to(end_s + after_s).await;
-        around
+        Self { shop, clock, ledger, start_s, end_s }
     }
 
     /// Goes on to a second, and has all told that Stripe tells until then.
@@ -108,6 +125,16 @@ impl Around {
         self.use_past_limit((self.start_s, self.end_s), over).await;
     }
 
+    /// A node that has the entitlement says what was used in a period.
+    async fn report(&self, period: Period, used: u64, stamp_us: u64) {
+        let row = self.shop.subscription().await;
+        let id = entitlement_id("shop", &row.reference);
+        let calendar = Calendar { unit: Unit::Month, anchor_s: Some(self.start_s) };
+        let terms = quota::terms(1, Some(LIMIT), calendar);
+        let request = quota::request(id, period, terms, used, stamp_us);
+        self.ledger.take_requests(1, 1, &[request]).await.unwrap();
+    }
+
     async fn increments(&self) -> Vec<OverageEvent> {
         let mut all = self.shop.tenant().all::<OverageEvent>(100, |query| query).await.unwrap();
         all.sort_by_key(|event| event.key);
@@ -116,6 +143,11 @@ impl Around {
 
     /// What each renewal's invoice asks for overage, oldest first.
     fn invoiced(&self) -> Vec<i64> {
+        self.overage_of("subscription_cycle")
+    }
+
+    /// What each invoice that was made for a reason asks for overage, oldest first.
+    fn overage_of(&self, reason: &str) -> Vec<i64> {
         let at_stripe = |kind: &str| self.shop.sandbox.objects(&self.shop.stripe_account, kind);
         let prices = at_stripe("price");
         let is_metered = |line: &&Json| {
@@ -124,7 +156,7 @@ impl Around {
             price.is_some_and(|price| price["recurring"]["usage_type"] == "metered")
         };
         let mut invoices = at_stripe("invoice");
-        invoices.retain(|invoice| invoice["billing_reason"] == "subscription_cycle");
+        invoices.retain(|invoice| invoice["billing_reason"] == reason);
         invoices.sort_by_key(|invoice| invoice["created"].as_i64());
         let sums = invoices.iter().map(|invoice| {
             assert_ne!(invoice["status"], "draft", "{invoice}");
@@ -133,6 +165,15 @@ impl Around {
         });
         sums.collect()
     }
+}
+
+fn now_s() -> i64 {
+    System.now_ms() / 1_000
+}
+
+/// The month that a second is in, of those that are counted from another.
+fn month(anchor_s: i64, at_s: i64) -> Period {
+    Period::first(&Calendar { unit: Unit::Month, anchor_s: Some(anchor_s) }, at_s)
 }
 
 /// The period that runs at Stripe.
@@ -246,25 +287,14 @@ pub async fn late_use_is_on_the_draft_of_its_period_or_the_next(place: Place) {
     let at = Around::end(&place, plain(), 20 * MINUTE_S).await;
     // Up to its limit was known before.
     at.use_past_first_limit(0).await;
-    let row = at.shop.subscription().await;
-    let id = entitlement_id("shop", &row.reference);
-    let calendar = Calendar { unit: Unit::Month, anchor_s: Some(at.start_s) };
-    let mut stamp_us = 0;
-    let mut report = async |period: Period, used: u64| {
-        stamp_us += 1;
-        let terms = quota::terms(1, Some(LIMIT), calendar);
-        let request = quota::request(id, period, terms, used, stamp_us);
-        at.ledger.take_requests(1, 1, &[request]).await.unwrap();
-    };
-    let (first, second) =
-        (Period::first(&calendar, at.start_s), Period::first(&calendar, at.end_s));
+    let (first, second) = (month(at.start_s, at.start_s), month(at.start_s, at.end_s));
     assert_eq!((first.start_s, first.end_s), (at.start_s, at.end_s), "as Stripe counts months");
-    report(second, 10).await;
-    report(first, LIMIT + 200).await;
+    at.report(second, 10, 1).await;
+    at.report(first, LIMIT + 200, 2).await;
     at.live_to(at.end_s + 30 * MINUTE_S).await;
-    report(first, LIMIT + 250).await;
+    at.report(first, LIMIT + 250, 3).await;
     at.live_to(at.end_s + 2 * HOUR_S).await;
-    report(first, LIMIT + 350).await;
+    at.report(first, LIMIT + 350, 4).await;
     at.live_to(at.end_s + 3 * HOUR_S).await;
     let told = at.increments().await;
     let spans: Vec<_> = told.iter().map(|it| (it.period_id, it.from_units, it.to_units)).collect();
@@ -275,6 +305,61 @@ pub async fn late_use_is_on_the_draft_of_its_period_or_the_next(place: Place) {
     at.live_to_the_next().await;
     at.live_to_the_next().await;
     assert_eq!(at.invoiced(), [750, 300, 0]);
+}
+
+/// A node that was away for weeks brings use that is charged while Stripe takes what was used then.
+pub async fn late_use_is_charged_for_as_long_as_stripe_takes_it(place: Place) {
+    let after = |days: i64| (days..days + 4).collect::<Vec<_>>();
+    let cases = [(after(8), 600), ((8..=33).rev().collect(), 600), (after(35), 0)];
+    for (days, expected) in cases {
+        let name = format!("{} days", days[0]);
+        place.clear().await;
+        let at = Around::ended(&place, plain(), days).await;
+        at.use_past_first_limit(0).await;
+        at.report(month(at.start_s, now_s()), 10, 1).await;
+        at.report(month(at.start_s, at.start_s), LIMIT + 200, 2).await;
+        at.live_to(at.shop.sandbox.now() + 5 * MINUTE_S).await;
+        at.live_to_the_next().await;
+        let (invoiced, told) = (at.invoiced(), at.increments().await);
+        assert_eq!(invoiced.iter().sum::<i64>(), expected, "{name}: {invoiced:?} {told:?}");
+        assert_eq!(invoiced.last(), Some(&expected), "{name}: {invoiced:?}");
+    }
+}
+
+/// What is told in the second in which a subscription ends is on its last invoice, whether it is ended by its owner or by a refund.
+pub async fn what_is_used_until_the_end_is_on_the_last_invoice(place: Place) {
+    for by_refund in [false, true] {
+        let name = format!("by a refund: {by_refund}");
+        place.clear().await;
+        let at = Around::end(&place, plain(), -10 * DAY_S).await;
+        at.use_past_first_limit(200).await;
+        let (shop, now) = (&at.shop, at.shop.sandbox.now());
+        let row = shop.subscription().await;
+        // Where it cannot be told, nothing is ended, and the next try goes on.
+        shop.sandbox.plan_fault(Planned::next(Fault::ErrorBefore, EVENTS, u32::MAX));
+        if by_refund {
+            let charge = shop.sandbox.objects(&shop.stripe_account, "charge").remove(0);
+            let form = format!("charge={}", charge["id"].as_str().unwrap());
+            shop.dashboard("/v1/refunds", &form).await;
+        }
+        for status in ["active", "canceled", "canceled"] {
+            if by_refund {
+                shop.tell_all().await;
+            } else {
+                let bought = change::find(&shop.billing, &shop.account, &row.id).await.unwrap();
+                let ended = bought.cancel(&shop.billing, When::Now).await;
+                assert_eq!(ended.is_ok(), status == "canceled", "{ended:?}");
+            }
+            let there = shop.sandbox.objects(&shop.stripe_account, "subscription").remove(0);
+            assert_eq!(there["status"], status, "{name}");
+            shop.sandbox.clear_faults();
+        }
+        assert_eq!(shop.sandbox.now(), now, "all in one second");
+        assert_eq!(at.overage_of("subscription_update"), [600], "{name}");
+        assert_eq!(shop.sandbox.count(&shop.stripe_account, "billing.meter_event"), 1, "{name}");
+        at.tell().await;
+        assert_eq!(at.increments().await.len(), 1, "{name}");
+    }
 }
 
 /// A meter that its owner turned off takes nothing. What was used meanwhile waits, is found, and is charged once it is on again.

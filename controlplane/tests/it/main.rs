@@ -76,6 +76,7 @@ mod sync_node;
 mod tenancy;
 mod tls;
 mod undertakings;
+mod unpaid_moves;
 mod upgrades;
 mod usage;
 mod webhooks;
@@ -230,6 +231,9 @@ cases! {
         what_the_meter_counted_is_compared_by_period,
         two_subscriptions_of_one_buyer_are_billed_apart,
         a_meter_that_was_left_is_not_shared;
+    unpaid_moves:
+        overage_outlives_a_move_that_is_not_paid,
+        a_move_that_is_paid_bills_overage_once;
     tls:
         a_certificate_is_served_and_replaced;
     parts:
@@ -350,6 +354,7 @@ cases! {
         the_sandbox_counts_what_was_used,
         the_subscriptions_own_customer_is_told,
         another_account_is_told_nothing_of_what_a_lost_one_sold,
+        what_an_account_that_is_gone_was_to_be_told_is_lost_in_the_end,
         what_another_took_is_left_to_it;
     invoiced:
         what_a_dead_process_held_is_invoiced_in_time,
@@ -357,6 +362,8 @@ cases! {
         what_waits_for_months_is_charged,
         what_misses_its_invoice_shares_the_cap_of_the_next,
         late_use_is_on_the_draft_of_its_period_or_the_next,
+        late_use_is_charged_for_as_long_as_stripe_takes_it,
+        what_is_used_until_the_end_is_on_the_last_invoice,
         a_meter_that_is_turned_off_is_waited_for;
     reconcile:
         log_ledger_and_entitlement_are_compared,

@@ -24,8 +24,10 @@ use crate::billing::stripe::{
     SecretKey, SecretKeys, Stripe, StripeSettings, SummaryQuery,
 };
 use crate::overage::{OverageTeller, flush};
+use crate::reconcile::{self, NoDecisions, Reconciler};
 use crate::storage::{
-    OverageEvent, PlanPrice, Store, StripeAccount, StripeCustomer, StripeSubscription, Subscription,
+    AuditEntry, OverageEvent, PlanPrice, Store, StripeAccount, StripeCustomer, StripeSubscription,
+    Subscription,
 };
 
 const HOUR_MS: i64 = 3_600_000;
@@ -393,6 +395,45 @@ pub async fn another_account_is_told_nothing_of_what_a_lost_one_sold(place: Plac
     clock.0.fetch_add(2 * HOUR_MS, Ordering::Relaxed);
     assert_eq!(teller.tell_all().await.unwrap(), 1);
     assert_eq!(meter.total(), 200);
+}
+
+/// What was to be told to an account that is connected no more waits for as long as Stripe would take it, and is lost after it: nobody
+/// tries again, and owners and reconciliation are told.
+pub async fn what_an_account_that_is_gone_was_to_be_told_is_lost_in_the_end(place: Place) {
+    let (account, subscription, mut report) = quota::node(&place).await;
+    let (meter, clock) = (Meter::default(), Arc::new(Moved::default()));
+    let (store, teller) = teller(&place, &meter, &clock).await;
+    sell(&store, &account, &subscription).await;
+    report(1_200, None).await;
+    store.raw("UPDATE stripe_accounts SET lost_at_ms = 1").await;
+    let pass = async |hours: i64| {
+        clock.0.fetch_add(hours * HOUR_MS, Ordering::Relaxed);
+        assert_eq!(teller.tell_all().await.unwrap(), 0);
+        let tenant = store.tenant(&account);
+        tenant.one::<OverageEvent>(|query| query).await.unwrap().unwrap()
+    };
+    for hours in [2, 34 * 24 - 1] {
+        assert_eq!(pass(hours).await.status, "pending", "it may be connected again");
+    }
+    let lost = pass(2).await;
+    assert_eq!((lost.status.as_str(), lost.next_at_ms), ("lost", None), "{lost:?}");
+    let error = lost.error.clone().unwrap();
+    assert!(error.contains("invoice item"), "{error}");
+    // Nobody goes on with it, though the account is connected again.
+    store.raw("UPDATE stripe_accounts SET lost_at_ms = NULL").await;
+    assert_eq!(pass(2).await, lost);
+    assert!(meter.calls.lock().is_empty(), "{:?}", meter.calls);
+    let reconciler = Reconciler::new(store.clone(), None, Box::new(NoDecisions));
+    let found = reconciler.run(&reconcile::Scope::default()).await.unwrap().differences;
+    let of_it = found.iter().filter(|each| each.cause.contains("the increment is lost"));
+    let of_it: Vec<_> = of_it.map(|each| (each.first.as_str(), each.second.as_str())).collect();
+    assert_eq!(of_it, [("200", "0")], "{found:?}");
+    let entries = store.tenant(&account).all::<AuditEntry>(1_000, |query| query).await.unwrap();
+    let told = entries.iter().filter(|entry| entry.row_id == lost.id);
+    assert_eq!(
+        told.map(|entry| entry.action.as_str()).collect::<Vec<_>>(),
+        ["overage_event.update"]
+    );
 }
 
 /// Whoever is slow sends nothing that another has taken meanwhile, and says nothing of it.

@@ -40,6 +40,10 @@ pub trait Bank {
     fn advance_to(&self, second: i64);
     /// Gives the buyer another card.
     fn set_card(&self, card: Card);
+    /// What it answers its account's owner.
+    fn get(&self, path: &str) -> Value;
+    /// Who buys there.
+    fn customer(&self) -> String;
     /// What it says of the subscription.
     fn status(&self) -> String;
     /// Pays the invoice that is open, as the buyer does on its page.
@@ -143,8 +147,15 @@ impl Bank for StandIn {
     }
 
     fn set_card(&self, card: Card) {
-        let customer = self.id_of("customer");
-        self.sandbox.set_card(&self.account, &customer, card).expect("a card");
+        self.sandbox.set_card(&self.account, &self.customer(), card).expect("a card");
+    }
+
+    fn get(&self, path: &str) -> Value {
+        self.owner("GET", path, "")
+    }
+
+    fn customer(&self) -> String {
+        self.id_of("customer")
     }
 
     fn status(&self) -> String {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use jiff::tz::Offset;
 use jiff::{Span, Timestamp, ToSpan as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use stripe_sandbox::Card;
 
 use super::bank::{Bank, NODE, open, plan};
@@ -28,6 +28,11 @@ const API_MONTH_LEFT_S: i64 = 90;
 /// A renewal's invoice is a draft for an hour.
 const DRAFT_S: i64 = 3_600 + 60;
 const DAY_S: i64 = 86_400;
+/// Overage is told within half a minute of its report, and a refusal is tried again after up to a minute.
+const TOLD_WITHIN: Duration = Duration::from_secs(120);
+/// Units past the larger plan's limit that are served, and what each costs.
+const OVER: u64 = 2;
+const OVER_AMOUNT: u64 = 50;
 
 fn months_after(second: i64, months: Span) -> i64 {
     let time = Offset::UTC.to_datetime(Timestamp::from_second(second).expect("a time"));
@@ -55,8 +60,9 @@ fn reconcile(plane: &Plane, bank: &dyn Bank) -> (Option<i32>, String) {
 #[track_caller]
 fn agree(plane: &Plane, bank: &dyn Bank, compared: &str) {
     let mut last = (None, String::new());
-    let ended = time_left(DEADLINE);
-    while ended() {
+    // A meter is asked about whole minutes.
+    let is_time_left = time_left(DEADLINE + Duration::from_secs(60));
+    while is_time_left() {
         last = reconcile(plane, bank);
         let (code, text) = &last;
         if *code == Some(0) && text.contains(compared) {
@@ -104,9 +110,51 @@ fn applied(plane: &Plane, file: &str) -> String {
     String::from_utf8(applied.stdout).expect("text")
 }
 
+/// What the plan's meter counted in the month that ends at a time.
+#[track_caller]
+fn metered(bank: &dyn Bank, plan_id: &str, month_ends_s: i64) -> u64 {
+    let meters = bank.get("/v1/billing/meters?status=active&limit=100");
+    let named = json!(format!("payfence_{plan_id}"));
+    let mut meters = meters["data"].as_array().expect("meters").iter();
+    let meter = meters.find(|meter| meter["event_name"] == named).expect("the plan's meter");
+    let minute = |second: i64| second.div_euclid(60) * 60;
+    let path = format!(
+        "/v1/billing/meters/{}/event_summaries?customer={}&start_time={}&end_time={}",
+        meter["id"].as_str().expect("an id"),
+        bank.customer(),
+        minute(month_ends_s - 31 * DAY_S),
+        minute(month_ends_s) + 60
+    );
+    let summaries = bank.get(&path);
+    let counted = summaries["data"].as_array().expect("summaries").iter();
+    let counted: f64 = counted.filter_map(|of_it| of_it["aggregated_value"].as_f64()).sum();
+    counted as u64
+}
+
+/// What invoices of renewals ask for overage.
+#[track_caller]
+fn renewed_overage(plane: &Plane, bank: &dyn Bank, plan_id: &str) -> Vec<u64> {
+    let prices = plane.get(&format!("/v1/sites/{}/plans/{plan_id}/prices", plane.site_id));
+    let metered = prices["data"][0]["metered_price_id"].clone();
+    assert!(metered.is_string(), "{prices}");
+    let invoices = bank.get(&format!("/v1/invoices?customer={}&limit=100", bank.customer()));
+    let renewals = invoices["data"].as_array().expect("invoices").iter();
+    let renewals = renewals.filter(|invoice| invoice["billing_reason"] == "subscription_cycle");
+    let amount = |invoice: &Value| {
+        let lines = invoice["lines"]["data"].as_array().expect("lines").iter();
+        let of_it = lines.filter(|line| line["pricing"]["price_details"]["price"] == metered);
+        of_it.filter_map(|line| line["amount"].as_u64()).sum()
+    };
+    renewals.map(amount).collect()
+}
+
 /// From a plan that is sold to the end of what was bought.
 fn story(plane: &Plane, bank: &mut dyn Bank, month_ends_s: i64) {
-    let pro = plane.post(&format!("/v1/sites/{}/plans", plane.site_id), plan("pro", 8, 3_000));
+    let mut pro = plan("pro", 8, 3_000);
+    pro["overage"] = json!("allow");
+    pro["overage_cap"] = json!(OVER);
+    pro["price"]["overage"] = json!({ "unit_amount_decimal": OVER_AMOUNT.to_string() });
+    let pro = plane.post(&format!("/v1/sites/{}/plans", plane.site_id), pro);
     let pro_id = pro["id"].as_str().expect("an id");
     bank.sells(&plane.plan_id);
     bank.sells(pro_id);
@@ -118,7 +166,10 @@ fn story(plane: &Plane, bank: &mut dyn Bank, month_ends_s: i64) {
     buyer.expect(2, "quota_exhausted");
     plane.post(&of_it("/change"), json!({ "plan_id": pro["id"] }));
     buyer.wait("ok");
-    buyer.expect(2, "ok");
+    // Stripe takes no overage of what is ahead for it.
+    bank.advance_to(unix_s());
+    // Two up to the limit, and what may be used past it.
+    buyer.expect(4, "ok");
     buyer.expect(2, "quota_exhausted");
 
     assert!(
@@ -128,7 +179,12 @@ fn story(plane: &Plane, bank: &mut dyn Bank, month_ends_s: i64) {
     while unix_s() <= month_ends_s {
         std::thread::park_timeout(Duration::from_millis(100));
     }
+    bank.advance_to(month_ends_s);
+    bank.settle(plane);
+    let told = || (metered(bank, pro_id, month_ends_s) == OVER).then_some(());
+    wait_within(TOLD_WITHIN, "overage that was told", told);
     bank.advance_to(month_ends_s + DRAFT_S);
+    assert_eq!(renewed_overage(plane, bank, pro_id), [OVER * OVER_AMOUNT]);
     bank.settle(plane);
     buyer.wait("ok");
     buyer.expect(2, "ok");
@@ -153,7 +209,7 @@ fn story(plane: &Plane, bank: &mut dyn Bank, month_ends_s: i64) {
     agree(
         plane,
         bank,
-        "log/ledger 2, ledger/entitlement 0, ledger/stripe 0, entitlement/stripe 1\n",
+        "log/ledger 2, ledger/entitlement 0, ledger/stripe 2, entitlement/stripe 1\n",
     );
     // One decision is missing.
     let usage = |by: &str| {
@@ -194,7 +250,8 @@ fn nobody_pays(
 
 /// What is served is what is paid for; what is otherwise is found.
 fn all_agree(plane: &Plane, bank: &dyn Bank, subscription: &str, plan: &str) {
-    let all = "log/ledger 2, ledger/entitlement 1, ledger/stripe 0, entitlement/stripe 1\n";
+    // Of the month with overage, that all was told, and that the meter counted it.
+    let all = "log/ledger 2, ledger/entitlement 1, ledger/stripe 2, entitlement/stripe 1\n";
     agree(plane, bank, all);
     let limit = |from: u64, to: u64| {
         let quota = |requests: u64| format!("'\"requests\":{requests}'");
@@ -202,6 +259,8 @@ fn all_agree(plane: &Plane, bank: &dyn Bank, subscription: &str, plan: &str) {
         format!("UPDATE plans SET settings = REPLACE(settings, {from}, {to}) WHERE id = '{plan}'")
     };
     finds(plane, bank, &limit(8, 9), &limit(9, 8), "\tledger/entitlement\t8\t9\t");
+    let told = |by: &str| format!("UPDATE overage_events SET to_units = to_units {by}");
+    finds(plane, bank, &told("+ 1"), &told("- 1"), "\tledger/stripe\t3\t2\t");
     let status = |word: &str| {
         format!("UPDATE subscriptions SET status = '{word}' WHERE id = '{subscription}'")
     };

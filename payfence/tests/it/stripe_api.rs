@@ -173,11 +173,6 @@ impl StripeApi {
     }
 
     #[track_caller]
-    fn get(&self, path: &str) -> Value {
-        self.call("GET", path, &[]).unwrap_or_else(|reason| panic!("{reason}"))
-    }
-
-    #[track_caller]
     fn post(&self, path: &str, fields: &[(&str, &str)]) -> Value {
         self.call("POST", path, fields).unwrap_or_else(|reason| panic!("{reason}"))
     }
@@ -333,6 +328,15 @@ impl Bank for StripeApi {
         let method = id_of(&self.post(&attach, &[("customer", customer)]));
         let field = ("invoice_settings[default_payment_method]", method.as_str());
         self.post(&format!("/v1/customers/{customer}"), &[field]);
+    }
+
+    #[track_caller]
+    fn get(&self, path: &str) -> Value {
+        self.call("GET", path, &[]).unwrap_or_else(|reason| panic!("{reason}"))
+    }
+
+    fn customer(&self) -> String {
+        self.customer.clone()
     }
 
     fn status(&self) -> String {

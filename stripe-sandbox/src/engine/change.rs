@@ -123,9 +123,49 @@ pub fn plan(
                 lines.extend(debit(item, when, (start, end)));
             }
         }
+        lines.extend(left_behind(state, account, subscription, &after, when));
     }
     let invoice_now = !lines.is_empty() && (resets || proration == Proration::AlwaysInvoice);
     Ok(Plan { subscription: new, lines, invoice_now, resets })
+}
+
+/// What was used of metered prices that go: billed with the change, where that bills anything.
+fn left_behind(
+    state: &State,
+    account: &str,
+    subscription: &Value,
+    after: &[Value],
+    when: i64,
+) -> Vec<Line> {
+    let goes = |old: &Value| {
+        let same = after.iter().find(|item| at(item, "id") == at(old, "id"));
+        same.is_none_or(|item| text(item, "price.id") != text(old, "price.id"))
+    };
+    used(state, account, subscription, when, goes)
+}
+
+/// The use up to a second of metered items, where there is any.
+fn used(
+    state: &State,
+    account: &str,
+    subscription: &Value,
+    until: i64,
+    wanted: impl Fn(&Value) -> bool,
+) -> Vec<Line> {
+    let (past, customer) =
+        ((subscribe::period_of(subscription).0, until), text(subscription, "customer"));
+    let items = entries(subscription, "items.data").iter().filter(|item| wanted(item));
+    let lines = items.filter_map(|item| cycle::metered_line(state, account, item, customer, past));
+    lines.filter(|line| line.quantity > 0).collect()
+}
+
+/// From here on a metered item's use is billed with the next invoice; what was before is settled.
+fn settle_use(subscription: &mut Value, now: i64) {
+    for item in subscription["items"]["data"].as_array_mut().into_iter().flatten() {
+        if text(item, "price.recurring.usage_type") == "metered" {
+            item["_used_from"] = json!(now);
+        }
+    }
 }
 
 fn differs(old: &Value, new: &Value) -> bool {
@@ -153,7 +193,9 @@ fn changed_items(
                 ))
                 .at(format!("items[{number}][price]")));
             }
-            items.push(subscribe::item(state, id, price, change.quantity, period, &Value::Null));
+            let mut item = subscribe::item(state, id, price, change.quantity, period, &Value::Null);
+            item["_used_from"] = json!(state.moment);
+            items.push(item);
             continue;
         };
         let Some(place) = items.iter().position(|item| text(item, "id") == item_id) else {
@@ -166,6 +208,9 @@ fn changed_items(
         }
         let Some(item) = items.get_mut(place) else { continue };
         if let Some(price) = &change.price {
+            if text(item, "price.id") != text(price, "id") {
+                item["_used_from"] = json!(state.moment);
+            }
             item["price"] = price.clone();
             item["plan"] = crate::api::prices::plan(price);
             if text(price, "recurring.usage_type") == "metered"
@@ -243,6 +288,15 @@ pub fn carry_out(
         return finish(state, account, &plan.subscription, plan.resets);
     }
     let waits = behavior == Behavior::Pending && due > 0;
+    if behavior == Behavior::Pending && !plan.resets && text(&old, "status") != "trialing" {
+        // Stripe bills all use that is outstanding with such an update, also of metered items that stay.
+        let stays = |item: &Value| {
+            let items = entries(&plan.subscription, "items.data").iter();
+            items.clone().any(|new| text(new, "price.id") == text(item, "price.id"))
+        };
+        plan.lines.extend(used(state, account, &old, state.moment, stays));
+        settle_use(&mut plan.subscription, state.moment);
+    }
     let draft = Draft {
         lines: plan.lines,
         reason: "subscription_update",
@@ -282,7 +336,8 @@ fn finish(
     Ok(subscription.clone())
 }
 
-/// Notes a change on the subscription that is applied when its invoice is paid.
+/// Notes a change on the subscription that is applied when its invoice is paid. What was used until now is that invoice's, and on no
+/// later one where the change is given up.
 fn wait_for_payment(
     state: &mut State,
     account: &str,
@@ -291,6 +346,7 @@ fn wait_for_payment(
     invoice: &str,
 ) -> Result<(), StripeError> {
     let mut waiting = old.clone();
+    settle_use(&mut waiting, state.moment);
     waiting["latest_invoice"] = json!(invoice);
     let trial_end = at(old, "trial_end").as_i64().filter(|end| *end > state.moment);
     let ends = [Some(subscribe::period_of(old).1), trial_end].into_iter().flatten();
@@ -327,6 +383,11 @@ pub fn apply_pending(
     let announced = crate::json::flag(subscription, "pending_update._announced");
     // The anchor may be the same second as before and the period another, if the interval changed at once.
     let resets = subscribe::period_of(&new) != subscribe::period_of(subscription);
+    let after = entries(&new, "items.data").to_vec();
+    for line in left_behind(state, account, subscription, &after, state.moment) {
+        let pending = line.to_pending(state, subscription);
+        state.create(account, "invoiceitem.created", &pending)?;
+    }
     let mut applied = subscription.clone();
     for name in ["items", "billing_cycle_anchor", "currency"] {
         applied[name] = at(&new, name).clone();

@@ -128,29 +128,53 @@ pub fn cycle_lines(
     was_trial: bool,
 ) -> Vec<Line> {
     let mut lines = Vec::new();
+    let customer = text(subscription, "customer");
     for item in entries(subscription, "items.data") {
         let price = at(item, "price");
-        let metered = text(price, "recurring.usage_type") == "metered";
-        if metered && was_trial {
+        if text(price, "recurring.usage_type") == "metered" {
+            let line = metered_line(state, account, item, customer, past);
+            lines.extend(line.filter(|_| !was_trial));
             continue;
         }
-        let quantity = if metered {
-            usage::of_price(state, account, price, text(subscription, "customer"), past.0, past.1)
-        } else {
-            int(item, "quantity")
-        };
+        let quantity = int(item, "quantity");
         lines.push(Line {
             amount: money::amount(price, quantity),
             price: price.clone(),
             item: text(item, "id").to_owned(),
             quantity,
-            period: if metered { past } else { ahead },
+            period: ahead,
             description: format!("{quantity} × {}", text(price, "product")),
             proration: false,
-            metered,
+            metered: false,
         });
     }
     lines
+}
+
+/// What was used of a metered item in a period, less what is settled already; none of a licensed one.
+pub fn metered_line(
+    state: &State,
+    account: &str,
+    item: &Value,
+    customer: &str,
+    past: (i64, i64),
+) -> Option<Line> {
+    let price = at(item, "price");
+    if text(price, "recurring.usage_type") != "metered" {
+        return None;
+    }
+    let past = (past.0.max(int(item, "_used_from")).min(past.1), past.1);
+    let quantity = usage::of_price(state, account, price, customer, past.0, past.1);
+    Some(Line {
+        amount: money::amount(price, quantity),
+        price: price.clone(),
+        item: text(item, "id").to_owned(),
+        quantity,
+        period: past,
+        description: format!("{quantity} × {}", text(price, "product")),
+        proration: false,
+        metered: true,
+    })
 }
 
 /// Bills metered use of the period that ends with the subscription.

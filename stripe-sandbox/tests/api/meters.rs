@@ -2,6 +2,7 @@
 
 use crate::world::{DAY_S, START, World, id, noon};
 use serde_json::Value;
+use stripe_sandbox::Card;
 
 struct Metered {
     world: World,
@@ -77,6 +78,85 @@ async fn use_is_billed_with_the_renewal_late_reports_included() {
         (renewed["status"].as_str(), renewed["amount_paid"].as_i64()),
         (Some("paid"), Some(1080))
     );
+}
+
+/// The metered item is to have a price of another meter, or the licensed one is to cost more.
+enum Wish {
+    OtherMeter,
+    Dearer,
+}
+
+impl Metered {
+    /// A hundred units are used, and a day later something is changed; the subscription.
+    async fn change(&self, wish: &Wish, how: &str) -> Value {
+        self.world.pass(2 * DAY_S);
+        self.report("a", 100, START + DAY_S).await;
+        let subscription = self.world.sandbox.objects("", "subscription").remove(0);
+        let items = subscription["items"]["data"].as_array().expect("items");
+        let (item, price) = match wish {
+            Wish::Dearer => {
+                (&items[0], self.world.price("unit_amount=2000&recurring[interval]=month").await)
+            }
+            Wish::OtherMeter => {
+                let meter =
+                    "display_name=Others&event_name=others&default_aggregation[formula]=sum";
+                let meter = id(&self.world.post("/v1/billing/meters", meter).await);
+                let form = format!(
+                    "unit_amount_decimal=7&recurring[interval]=month&recurring[usage_type]=metered&recurring[meter]={meter}"
+                );
+                (&items[1], self.world.price(&form).await)
+            }
+        };
+        let form = format!("items[0][id]={}&items[0][price]={price}&{how}", id(item));
+        self.world.post(&format!("/v1/subscriptions/{}", id(&subscription)), &form).await
+    }
+
+    /// What invoices have of the hundred units, those that are void left out, when the renewal's is made.
+    async fn billed(&self) -> Vec<i64> {
+        self.world.sandbox.advance_to(noon("2026-02-28") + 7200);
+        let invoices = self.world.sandbox.objects("", "invoice").into_iter();
+        let invoices = invoices.filter(|invoice| invoice["status"] != "void");
+        let of_use = |line: &&Value| line["quantity"] == 100;
+        let amounts = |invoice: Value| -> i64 {
+            let lines = invoice["lines"]["data"].as_array().expect("lines").iter();
+            lines.filter(of_use).filter_map(|line| line["amount"].as_i64()).sum()
+        };
+        invoices.map(amounts).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_metered_price_that_goes_bills_its_use_as_the_change_bills() {
+    for (how, billed) in [
+        ("always_invoice", vec![0, 50, 0]),
+        ("create_prorations", vec![0, 50]),
+        ("none", vec![0, 0]),
+    ] {
+        let metered = metered().await;
+        metered.change(&Wish::OtherMeter, &format!("proration_behavior={how}")).await;
+        assert_eq!(metered.billed().await, billed, "{how}");
+    }
+}
+
+#[tokio::test]
+async fn a_pending_update_bills_what_is_outstanding_and_takes_it_along_where_it_is_given_up() {
+    for (card, void, billed) in [
+        (Card::Good, false, vec![0, 50, 0]),
+        (Card::Declined, true, vec![0, 0]),
+        (Card::Declined, false, vec![0, 0]),
+    ] {
+        let metered = metered().await;
+        metered.world.sandbox.set_card("", &metered.customer, card).expect("a customer");
+        let how = "proration_behavior=always_invoice&payment_behavior=pending_if_incomplete";
+        let changed = metered.change(&Wish::Dearer, how).await;
+        assert_eq!(changed["pending_update"].is_object(), card == Card::Declined);
+        if void {
+            let invoice = changed["latest_invoice"].as_str().expect("an invoice");
+            metered.world.post(&format!("/v1/invoices/{invoice}/void"), "").await;
+        }
+        metered.world.sandbox.set_card("", &metered.customer, Card::Good).expect("a customer");
+        assert_eq!(metered.billed().await, billed, "{card:?} {void}");
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@
 //! Always holds: a plan that allows as much or more counts at once, one that allows less from the period's end, so nobody is blocked by
 //! it in the middle; what is left of a period is paid once. A smaller price is put there without a credit, so while it waits, what was
 //! paid is another price. Stripe keeps which ([`waiting`]), in the call that puts the smaller one there; moves up are reckoned from it.
-//! A move up counts when it is paid; until then, and where it never is, everything stays as it was, a smaller plan that waits included.
+//! A move up counts when it is paid; until then, and where it never is, everything stays as it was, a smaller plan that waits included,
+//! and overage that no invoice has yet: with a move that waits and is given up Stripe would drop it.
 
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
@@ -14,13 +15,14 @@ use crate::billing::payers::Payer;
 use crate::billing::settle::choose_plan;
 use crate::billing::settle::state::allows_as_much;
 use crate::billing::stripe::{
-    Invoice, InvoiceLine, ItemChange, PreviewDetails, PreviewRequest, Subscription as Fetched,
-    SubscriptionItem, SubscriptionUpdate,
+    Invoice, InvoiceLine, ItemChange, PreviewDetails, PreviewRequest, StripeError,
+    Subscription as Fetched, SubscriptionItem, SubscriptionUpdate,
 };
 use crate::billing::waiting::{self, Notes, paid_price, parts, waiting_price};
 use crate::billing::{Billing, BillingError, BillingResult, calls};
 use crate::domain::site::PlanDraft;
 use crate::ids::new_id;
+use crate::overage::OverageTeller;
 use crate::storage::{Lease, Plan, PlanPrice, StripeSubscription, Tenant, column};
 
 /// Why a move waits until overage is told.
@@ -65,6 +67,20 @@ enum Way {
     Free(Notes),
     /// The same as invoiced, after what was paid is put back in the place of what waits.
     Restored(Restored),
+}
+
+/// The payment of a move up was refused, or wants a word with the card's holder, and nothing was changed.
+struct Refused;
+
+impl Refused {
+    fn told(self, subscription_id: &str) -> BillingError {
+        BillingError::PaymentRefused(format!(
+            "the payment was refused, or wants a word with the card's holder, so nothing was changed or charged: what was used past the \
+             limit in this period is on no invoice yet, and would never be if the move waited for its payment and were given up; have the \
+             customer change their card (POST /v1/subscriptions/{subscription_id}/portal) and ask again, or ask when the next period has \
+             begun and nothing was used past its limit, when a move up can wait a day for its payment"
+        ))
+    }
 }
 
 /// What was paid, to be put back.
@@ -143,12 +159,15 @@ impl Bought {
         }
         let (what, price_id) = (format!("move/{plan_id}"), to.price.price_id.as_deref());
         self.replace_waiting(billing, &to.fetched, &what).await?;
-        match to.way {
-            Way::Done | Way::Restored(_) => {}
-            Way::Invoiced => self.bill(billing, &what, to.items, price_id, at_s).await?,
-            Way::Free(notes) => self.put(billing, &what, to.items, price_id, notes).await?,
-        }
+        let billed = match to.way {
+            Way::Done | Way::Restored(_) => Ok(()),
+            Way::Invoiced => {
+                self.bill(billing, &what, &to.fetched, to.items, price_id, at_s).await?
+            }
+            Way::Free(notes) => Ok(self.put(billing, &what, to.items, price_id, notes).await?),
+        };
         self.look(billing).await?;
+        billed.map_err(|refused| refused.told(&self.row.id))?;
         self.outcome(billing, plan_id, &to.price, to.when).await
     }
 
@@ -177,8 +196,10 @@ impl Bought {
             return Err(meanwhile());
         }
         let items = parts(&fetched, &to.price);
-        self.bill(billing, &what, items, price_id, at_s).await?;
+        let billed = self.bill(billing, &what, &fetched, items, price_id, at_s).await?;
+        // What waited is put back by it, however the payment went.
         self.look_under(billing, lease).await?;
+        billed.map_err(|refused| refused.told(&self.row.id))?;
         self.outcome(billing, plan_id, &to.price, to.when).await
     }
 
@@ -235,26 +256,46 @@ impl Bought {
         Ok(calls::forget(&billing.store, &self.account_id, &self.purpose(what)).await?)
     }
 
-    /// Changes parts at Stripe and bills what is left of the period at once.
+    /// Changes parts at Stripe and bills what is left of the period at once; the inner error where that was not paid and may not wait.
     async fn bill(
         &self,
         billing: &Billing,
         what: &str,
+        fetched: &Fetched,
         items: Vec<ItemChange>,
         price_id: Option<&str>,
         at_s: Option<i64>,
-    ) -> BillingResult<()> {
+    ) -> BillingResult<Result<(), Refused>> {
+        let may_wait = !self.owes_overage(billing, fetched).await?;
+        // A plan that is not paid for is not given.
+        let behavior = if may_wait { "pending_if_incomplete" } else { "error_if_incomplete" };
         let request = SubscriptionUpdate {
             items,
             proration_behavior: Some("always_invoice".to_owned()),
             proration_date: at_s,
-            // A plan that is not paid for is not given: the change waits at Stripe for its payment.
-            payment_behavior: Some("pending_if_incomplete".to_owned()),
+            payment_behavior: Some(behavior.to_owned()),
             ..SubscriptionUpdate::default()
         };
         let is_there =
             |fetched: &Fetched| has(fetched, price_id) || fetched.pending_update.is_some();
-        self.update(billing, what, &request, is_there).await
+        match self.update(billing, what, &request, is_there).await {
+            Err(BillingError::Stripe(StripeError::Refused(refusal)))
+                if !may_wait && refusal.status == 402 =>
+            {
+                tracing::debug!(error = refusal.message, "a move up was not paid");
+                Ok(Err(Refused))
+            }
+            outcome => outcome.map(Ok),
+        }
+    }
+
+    /// Whether overage of the running period was told that no invoice has yet. An invoice that waits takes it along, and Stripe bills it
+    /// never again where that one is given up.
+    async fn owes_overage(&self, billing: &Billing, fetched: &Fetched) -> BillingResult<bool> {
+        let Some(metered) = fetched.metered() else { return Ok(false) };
+        let since_s = metered.current_period_start.unwrap_or_default();
+        let teller = OverageTeller::new(billing.store.clone(), billing.stripe.clone());
+        Ok(teller.has_told(&self.account_id, &self.row.id, since_s).await?)
     }
 
     /// Changes parts at Stripe without billing anything, and what is noted of them.
@@ -413,13 +454,17 @@ fn meanwhile() -> BillingError {
 }
 
 /// What would be paid from what was paid to what is wanted: Stripe reckons from the price that is there, which is neither, so the way
-/// back to what was paid is taken off. What waits for any next invoice is in both, and paid once.
+/// back to what was paid is taken off. What waits for any next invoice is in both, and paid once; so is what was used.
 fn reckoned_from(toward: Invoice, back: Invoice) -> Invoice {
     let item =
         |line: &InvoiceLine| Some(line.parent.as_ref()?.pointer("/invoice_item_details")?.clone());
+    let is_use = |line: &InvoiceLine| {
+        let details = line.parent.as_ref().map(|of| &of["subscription_item_details"]);
+        details.is_some_and(|details| details["proration"] == false)
+    };
     let waits = |line: &InvoiceLine| {
         let own = item(line).filter(|own| !own.is_null());
-        own.is_some() && toward.lines.data.iter().any(|other| item(other) == own)
+        is_use(line) || own.is_some() && toward.lines.data.iter().any(|other| item(other) == own)
     };
     let waiting: i64 =
         back.lines.data.iter().filter(|line| waits(line)).map(|line| line.amount).sum();

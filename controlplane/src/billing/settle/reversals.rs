@@ -3,15 +3,21 @@
 //! In: a charge, a refund or a dispute. Out: the ledger of reversals; a subscription ended at Stripe or held here, as
 //! `on_full_refund` and `on_dispute` of its site say.
 //! Always holds: one row a charge and one a dispute, as it is now; what is ended is ended at Stripe, and written here only
-//! because Stripe then says so.
+//! because Stripe then says so. What was used past the limit before is on its last invoice.
 
 use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
 use super::checkout::NOT_PAID;
 use super::subscription::{known, site_of};
 use super::{Owner, SettleError, Settled, Settler, Under, is_missing};
+use crate::billing::payers::OVER;
 use crate::billing::stripe::{Cancellation, StripeError};
-use crate::storage::{Change, Job, StripeReversal, StripeSubscription, Subscription, column};
+use crate::billing::waiting;
+use crate::ids::new_id;
+use crate::overage::{Left, OverageTeller};
+use crate::storage::{
+    Change, Job, StorageError, StripeReversal, StripeSubscription, Subscription, column,
+};
 
 const NOT_OURS: Settled = Settled::Nothing("it is of no subscription of ours");
 
@@ -62,7 +68,7 @@ impl Settler {
         };
         self.keep(owner, row, &of).await?;
         if is_full && self.ends_on_refund(owner, &of).await? {
-            self.end(owner, &of.facts.stripe_id).await?;
+            self.end(owner, &of.facts).await?;
         }
         self.subscription_too(owner, &of.facts.stripe_id, job).await
     }
@@ -165,14 +171,35 @@ impl Settler {
         Ok(site_of(&tenant, &row.site_id).await?.cancels_on_full_refund())
     }
 
-    /// Ends a subscription at Stripe; one that has ended already stays so.
-    async fn end(&self, owner: &Owner, id: &str) -> Result<(), SettleError> {
-        let scope = owner.scope();
-        let status = self.stripe.subscription(&scope, id).await?.status;
-        if matches!(status.as_str(), "canceled" | "incomplete_expired") {
+    /// Ends a subscription at Stripe; one that has ended already stays so. What went back is what was paid, and its overage is not paid
+    /// yet: it is told first, and invoiced with the end.
+    async fn end(&self, owner: &Owner, facts: &StripeSubscription) -> Result<(), SettleError> {
+        let (scope, id) = (owner.scope(), facts.stripe_id.as_str());
+        let fetched = self.stripe.subscription(&scope, id).await?;
+        if OVER.contains(&fetched.status.as_str()) {
             return Ok(());
         }
-        match self.stripe.cancel_subscription(&scope, id, Cancellation::default()).await {
+        let teller = OverageTeller::new(self.store.clone(), self.stripe.clone());
+        match teller.tell_left(&owner.account_id, &facts.subscription_id).await? {
+            Left::Nothing => {}
+            Left::Waits => {
+                let text = "overage cannot be told to Stripe just now, and no invoice comes after the last one";
+                return Err(StorageError::Unavailable(text.to_owned()).into());
+            }
+            // Nobody may look for days, and a subscription whose money went back is not to be charged for meanwhile.
+            Left::MeterOff(why) => {
+                tracing::warn!(
+                    why,
+                    subscription = id,
+                    "a refund ends a subscription without its overage"
+                );
+            }
+        }
+        // Nobody is to pay for a plan that they do not get any more.
+        let key = new_id("pf", &**self.store.world());
+        waiting::give_up(&self.stripe, &scope, &fetched, &key).await?;
+        let request = Cancellation { invoice_now: Some(true), prorate: None };
+        match self.stripe.cancel_subscription(&scope, id, request).await {
             Ok(_) => Ok(()),
             // Another may have ended it since.
             Err(error) if is_missing(&error) => Ok(()),

@@ -41,8 +41,9 @@ pub struct MoveDraft {
             `stripe.pending_upgrade` waits for the payment until its `expires_at`. Send the customer to \
             `stripe.unpaid_invoice.hosted_invoice_url`. Another change gives it up, one to the plan in force too",
             body = SubscriptionView),
-        (status = 402, description = "The same while a smaller plan waits for the period's end, which goes on waiting; nothing is to be \
-            paid. The customer changes their card (POST …/portal), or the smaller plan is taken back first", body = ProblemBody,
+        (status = 402, description = "The same while a smaller plan waits for the period's end, which goes on waiting, or while overage \
+            of the running period is on no invoice yet, which would be lost with a move that is given up; nothing is to be paid. The \
+            customer changes their card (POST …/portal), or the smaller plan is taken back first", body = ProblemBody,
             content_type = "application/problem+json"), Problems))]
 pub async fn change_plan(
     State(app): State<App>,
