@@ -274,7 +274,8 @@ cases! {
         a_checkout_overtakes_all_others,
         what_was_never_told_is_found,
         a_lost_account_serves_until_the_period_ends,
-        stripe_away_is_waited_for_and_nonsense_is_given_up;
+        stripe_away_is_waited_for_and_nonsense_is_given_up,
+        the_right_key_is_waited_for;
     disputes:
         what_is_won_goes_on,
         who_pays_again_is_served,
