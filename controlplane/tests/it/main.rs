@@ -305,7 +305,8 @@ cases! {
         control_planes_share_what_stripe_takes;
     pages:
         each_is_plain_and_tells_nobody_else,
-        who_asks_too_often_is_told_when_to_come;
+        who_asks_too_often_is_told_when_to_come,
+        guesses_do_not_count_against_who_has_a_claim;
     statuses:
         each_is_what_stripe_says_and_the_gateway_decides_by_it,
         each_failure_has_a_grace_of_its_own;
