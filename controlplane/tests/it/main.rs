@@ -275,7 +275,8 @@ cases! {
         what_was_never_told_is_found,
         a_lost_account_serves_until_the_period_ends,
         stripe_away_is_waited_for_and_nonsense_is_given_up,
-        the_right_key_is_waited_for;
+        the_right_key_is_waited_for,
+        checkouts_that_nobody_paid_are_forgotten;
     disputes:
         what_is_won_goes_on,
         who_pays_again_is_served,

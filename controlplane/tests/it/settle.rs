@@ -10,7 +10,7 @@ use crate::billing::stripe::{
     Addresses, Mode, SecretKey, SecretKeys, Stripe, StripeSettings, SubscriptionUpdate,
 };
 use crate::billing::worker::{CROWD_MIN, Worker};
-use crate::storage::{EventState, JobClaim, StripeSubscription};
+use crate::storage::{Checkout, EventState, JobClaim, StripeSubscription};
 
 use super::money::{self, DAY, MONTH, Shop, killed};
 use super::place::Place;
@@ -376,6 +376,33 @@ pub async fn stripe_away_is_waited_for_and_nonsense_is_given_up(place: Place) {
     let dead = shop.owner.get("/v1/stripe/events?state=dead").await.expect(200);
     assert_eq!(dead.json["data"][0]["event_id"], "evt_x");
     assert_eq!(dead.json["data"][0]["state"], EventState::Dead.as_str());
+}
+
+/// Anybody can begin checkouts, so those that expired are not kept for ever.
+pub async fn checkouts_that_nobody_paid_are_forgotten(place: Place) {
+    let shop = Shop::open(&place).await;
+    shop.sold().await;
+    shop.checkout().await;
+    shop.tell_all().await;
+    shop.sandbox.advance(2 * DAY);
+    shop.tell_all().await;
+    let open = shop.checkout().await;
+    let kept = async || {
+        let pruned = place.store.prune(0).await.unwrap();
+        let rows: Vec<Checkout> = shop.tenant().all(10, |query| query).await.unwrap();
+        let mut words: Vec<String> = rows.into_iter().map(|row| row.status).collect();
+        words.sort_unstable();
+        (pruned.checkouts, words)
+    };
+    let all = ["expired", "open", "paid"].map(str::to_owned).to_vec();
+    assert_eq!(kept().await, (0, all), "they are new");
+    place.store.raw("UPDATE checkouts SET created_at_ms = 1").await;
+    let left = ["open", "paid"].map(str::to_owned).to_vec();
+    assert_eq!(kept().await, (1, left.clone()), "the one that expired is gone");
+    assert_eq!(kept().await, (0, left));
+    shop.sandbox.pay(&open.session_id.unwrap(), Outcome::Paid).unwrap();
+    shop.tell_all().await;
+    assert_eq!(shop.claims().await, 2);
 }
 
 /// A key that is replaced, or lacks a right for a while, is for whoever runs the control plane to mend: what was told meanwhile waits.
