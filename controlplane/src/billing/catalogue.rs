@@ -21,7 +21,7 @@ use super::stripe::{Mode, Scope};
 use super::{BillingError, BillingResult};
 use crate::domain::price::PriceDraft;
 use crate::domain::site::PlanDraft;
-use crate::storage::{Actor, Change, Plan, PlanPrice, Site, StorageResult, Tenant, column};
+use crate::storage::{Actor, Change, Plan, PlanPrice, Site, StorageResult, Tenant, Window, column};
 
 /// Rows of one plan at most: a price a day for years.
 const ROWS_MAX: u64 = 10_000;
@@ -111,12 +111,13 @@ pub async fn withdraw_all(change: &mut Change, mode: Mode) -> StorageResult<()> 
     let now_ms = change.now_ms();
     loop {
         let tenant = change.tenant();
-        let rows = tenant.all::<PlanPrice>(ROWS_MAX, |query| {
+        let some = Window { limit: ROWS_MAX, starting_after: None };
+        let rows = tenant.page::<PlanPrice>(some, |query| {
             query
                 .filter(column::PlanPrice::Mode.eq(mode.as_str()))
                 .filter(column::PlanPrice::RetiredAtMs.is_null())
         });
-        let rows = rows.await?;
+        let rows = rows.await?.map(|page| page.rows).unwrap_or_default();
         if rows.is_empty() {
             return Ok(());
         }

@@ -129,16 +129,29 @@ pub async fn find(store: &Store, proof: Proof<'_>) -> StorageResult<Option<KeyCl
     }
 }
 
-/// Whether a proof is good for a key now: of a claim, or of a free plan that was asked for.
+/// What a proof is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// Names it among all that are offered.
+    pub id: String,
+    /// The key was given.
+    pub is_redeemed: bool,
+}
+
+/// What a proof is good for now: a claim, or a free plan that was asked for.
 ///
 /// # Errors
 /// When the database cannot be asked.
-pub async fn is_open(store: &Store, proof: Proof<'_>) -> StorageResult<bool> {
+pub async fn offered(store: &Store, proof: Proof<'_>) -> StorageResult<Option<Offered>> {
     if let Some(claim) = find(store, proof).await? {
-        return Ok(claim.redeemed_at_ms.is_none());
+        return Ok(Some(Offered { is_redeemed: claim.redeemed_at_ms.is_some(), id: claim.id }));
     }
-    let Proof::Link(secret) = proof else { return Ok(false) };
-    Ok(store.free_request_of_link(&hash_of(secret)).await?.is_some())
+    let Proof::Link(secret) = proof else { return Ok(None) };
+    let request = store.free_request_of_link(&hash_of(secret)).await?;
+    Ok(request.map(|request| Offered {
+        id: format!("{}/{}", request.plan_id, request.email),
+        is_redeemed: false,
+    }))
 }
 
 /// Makes the token of a claim or of a free plan's link, once, and waits until nodes know it. With the `once` of the page that redeemed it, again

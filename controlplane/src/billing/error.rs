@@ -143,6 +143,17 @@ impl From<BillingError> for Problem {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "stripe_unavailable", detail)
                     .retry_after(wait_s)
             }
+            // What Stripe says of the key is for whoever runs the control plane, and not for its tenants; OAuth's 401 is about a client id.
+            BillingError::Stripe(StripeError::Refused(refusal))
+                if refusal.status == 401 && refusal.kind != "oauth_error" =>
+            {
+                tracing::error!(
+                    message = refusal.message,
+                    "Stripe does not take the control plane's key"
+                );
+                let detail = "Stripe does not take the control plane's key; whoever runs it is to give it another one (`payfence doctor`)";
+                Self::new(StatusCode::CONFLICT, "billing_not_set_up", detail)
+            }
             BillingError::Stripe(StripeError::Refused(refusal)) => Self::new(
                 StatusCode::CONFLICT,
                 "stripe_refused",
@@ -153,3 +164,7 @@ impl From<BillingError> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

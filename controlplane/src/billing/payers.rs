@@ -3,9 +3,10 @@
 //! In: a buyer, a plan; a subscription. Out: whether a customer at Stripe has a subscription that the plan's meter counts; the account
 //! that has what is paid.
 //! Always holds: Stripe's meters count by customer and bill the sum to each subscription on them, so no customer at Stripe may have
-//! two on one meter. Whoever buys a plan with overage a second time becomes another customer there, and the same one here.
+//! two on one meter. Whoever buys a plan with overage a second time becomes another customer there, and the same one here. Whatever others
+//! buy meanwhile keeps nobody waiting: only what is this buyer's is looked at.
 
-use sea_orm::{ColumnTrait as _, QueryFilter as _, QueryOrder as _};
+use sea_orm::{ColumnTrait as _, Condition, QueryFilter as _, QuerySelect as _, QueryTrait as _};
 use serde_json::Value as Json;
 
 use super::checkout::CheckoutStatus;
@@ -14,8 +15,6 @@ use crate::storage::{
     Checkout, StorageResult, StripeAccount, StripeSubscription, Subscription, Tenant, column,
 };
 
-/// Subscriptions of one buyer, and checkouts of one plan, that are looked at.
-const ROWS_MAX: u64 = 1_000;
 /// Stripe's words for subscriptions that are billed no more.
 pub const OVER: &[&str] = &["canceled", "incomplete_expired"];
 
@@ -42,49 +41,61 @@ impl Payer<'_> {
         tenant: &Tenant<'_>,
         except: Option<&str>,
     ) -> StorageResult<bool> {
-        let of_buyer = tenant.all::<Subscription>(ROWS_MAX, |query| {
-            query
+        let of_buyer = || {
+            tenant
+                .select::<Subscription>()
                 .filter(column::Subscription::CustomerId.eq(self.customer_id))
                 .filter(column::Subscription::ArchivedAtMs.is_null())
-                .order_by_desc(column::Subscription::Key)
-        });
-        let others = of_buyer.await?;
-        let others: Vec<_> =
-            others.into_iter().filter(|row| Some(row.id.as_str()) != except).collect();
-        let ids: Vec<&str> = others.iter().map(|row| row.id.as_str()).collect();
-        let paid = tenant.all::<StripeSubscription>(ROWS_MAX, |query| {
+                .filter(column::Subscription::Id.ne(except.unwrap_or_default()))
+                .select_only()
+                .column(column::Subscription::Id)
+        };
+        let on_plan = of_buyer().filter(column::Subscription::PlanId.eq(self.plan_id));
+        let id = column::StripeSubscription::SubscriptionId;
+        let is_on_plan = Condition::any()
+            .add(id.in_subquery(on_plan.into_query()))
+            .add(column::StripeSubscription::PendingPlanId.eq(self.plan_id));
+        // One that nobody knows the payer of may be this one's.
+        let facts = column::StripeSubscription::Facts;
+        let is_theirs = Condition::any()
+            .add(facts.contains(named("customer", self.stripe_id)))
+            .add(facts.not_like("%\"customer\":\"%"));
+        let others = tenant.count::<StripeSubscription>(|query| {
             query
-                .filter(column::StripeSubscription::SubscriptionId.is_in(ids))
+                .filter(id.in_subquery(of_buyer().into_query()))
                 .filter(column::StripeSubscription::Mode.eq(self.mode.as_str()))
                 .filter(column::StripeSubscription::StripeStatus.is_not_in(OVER.iter().copied()))
+                .filter(is_on_plan)
+                .filter(is_theirs)
         });
-        let is_counted = |paid: &StripeSubscription| {
-            let row = others.iter().find(|row| row.id == paid.subscription_id);
-            let is_on_plan = row.is_some_and(|row| row.plan_id == self.plan_id)
-                || paid.pending_plan_id.as_deref() == Some(self.plan_id);
-            is_on_plan && stripe_customer(paid).is_none_or(|id| id == self.stripe_id)
-        };
-        Ok(paid.await?.iter().any(is_counted))
+        Ok(others.await? > 0)
     }
 
     /// Whether a checkout of the plan that may still be paid is for this customer.
     pub async fn is_buying(&self, tenant: &Tenant<'_>, now_ms: i64) -> StorageResult<bool> {
         let open = [CheckoutStatus::New, CheckoutStatus::Open, CheckoutStatus::Waiting];
-        let open = tenant.all::<Checkout>(ROWS_MAX, |query| {
+        let until_ms = column::Checkout::ExpiresAtMs;
+        let may_be_paid = Condition::any()
+            .add(column::Checkout::Status.ne(CheckoutStatus::Open.as_str()))
+            .add(until_ms.is_null())
+            .add(until_ms.gte(now_ms));
+        let theirs = tenant.count::<Checkout>(|query| {
             query
                 .filter(column::Checkout::PlanId.eq(self.plan_id))
                 .filter(column::Checkout::Mode.eq(self.mode.as_str()))
                 .filter(column::Checkout::Status.is_in(open.map(CheckoutStatus::as_str)))
-                .order_by_desc(column::Checkout::Key)
+                .filter(
+                    column::Checkout::Settings.contains(named("stripe_customer", self.stripe_id)),
+                )
+                .filter(may_be_paid)
         });
-        let is_for = |row: &Checkout| {
-            let settings: Json = serde_json::from_str(&row.settings).unwrap_or_default();
-            let is_over = row.status == CheckoutStatus::Open.as_str()
-                && row.expires_at_ms.is_some_and(|at_ms| at_ms < now_ms);
-            !is_over && settings["stripe_customer"] == self.stripe_id
-        };
-        Ok(open.await?.iter().any(is_for))
+        Ok(theirs.await? > 0)
     }
+}
+
+/// A field of text as rows have it in their JSON.
+fn named(field: &str, value: &str) -> String {
+    format!("\"{field}\":\"{value}\"")
 }
 
 /// Whether Stripe charges no more for it, as far as is known.

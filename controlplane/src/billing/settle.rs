@@ -69,7 +69,8 @@ impl SettleError {
             | Self::Busy
             | Self::TooEarly => true,
             Self::Storage(StorageError::Broken(_)) | Self::Permanent(_) => false,
-            Self::Stripe(error) => error.is_temporary(),
+            // A key that is replaced or lacks a right for an hour must not cost what was told in it.
+            Self::Stripe(error) => error.is_temporary() || error.is_for_the_key(),
         }
     }
 }

@@ -70,6 +70,8 @@ fn what_differs_is_worth_settling() {
     ours.metadata
         .insert(super::super::settle::checkout::CHECKOUT_KEY.to_owned(), "chk_1".to_owned());
     assert!(is_worth_settling(None, &ours), "bought here and not known");
+    ours.status = "incomplete_expired".to_owned();
+    assert!(!is_worth_settling(None, &ours), "nobody paid, and nobody can");
     let differing = [
         StripeSubscription { stripe_status: "past_due".to_owned(), ..same.clone() },
         StripeSubscription { price_id: Some("price_2".to_owned()), ..same.clone() },

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ColumnTrait as _, QueryFilter as _, QueryOrder as _};
+use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
 use super::{Pair, Reconciler, Report, Subject};
 use crate::api::endpoints::subscriptions::SubscriptionStatus;
@@ -14,12 +14,13 @@ use crate::billing::payers::{OVER, Payer, scope_of, stripe_customer};
 use crate::billing::settle::{SettleError, is_held, state};
 use crate::billing::stripe::{Mode, Scope as StripeScope, SummaryQuery};
 use crate::storage::{
-    OverageBook, OverageEvent, StorageError, StorageResult, StripeSubscription, Tenant, column,
+    OverageBook, OverageEvent, StorageError, StorageResult, StripeSubscription, Tenant, Window,
+    column,
 };
 
 /// Periods of one subscription that Stripe is asked about: what it counted long ago changes no more.
 const PERIODS_MAX: usize = 12;
-/// Increments of one subscription that are looked at.
+/// Increments of one subscription that are looked at, the newest.
 const EVENTS_MAX: u64 = 10_000;
 
 impl Reconciler {
@@ -41,12 +42,11 @@ impl Reconciler {
                 told(subject, &book, scope, report);
             }
         }
-        let events = tenant.all::<OverageEvent>(EVENTS_MAX, |query| {
-            query
-                .filter(column::OverageEvent::SubscriptionId.eq(row.id.as_str()))
-                .order_by_desc(column::OverageEvent::Key)
+        let newest = Window { limit: EVENTS_MAX, starting_after: None };
+        let events = tenant.page::<OverageEvent>(newest, |query| {
+            query.filter(column::OverageEvent::SubscriptionId.eq(row.id.as_str()))
         });
-        let events = events.await?;
+        let events = events.await?.map(|page| page.rows).unwrap_or_default();
         let is_asked =
             |event: &&OverageEvent| scope.period.is_none_or(|asked| asked == event.period_id);
         for event in events.iter().filter(is_asked) {

@@ -496,9 +496,22 @@ pub async fn two_subscriptions_of_one_buyer_are_billed_apart(place: Place) {
         let cancel = format!("/v1/subscriptions/{id}/cancel");
         at.shop.owner.post(&cancel, json!({ "when": "now" })).await.expect(200);
     }
-    let (_, one) = at.payer(&again).await;
+    let (session, one) = at.payer(&again).await;
     let (_, two) = at.payer(&again).await;
     assert!(one.is_string() && two.is_null(), "{one} {two}");
+
+    // What any number of strangers may pay still is no matter of this buyer's, and neither is what they can pay no more.
+    let columns =
+        "account_id, version, created_at_ms, updated_at_ms, site_id, plan_id, mode, status";
+    let strangers = format!(
+        "INSERT INTO checkouts (id, settings, {columns}) \
+         WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1500) \
+         SELECT 'co_stranger' || n, '{{}}', {columns} FROM checkouts, numbers WHERE session_id = '{session}'"
+    );
+    at.shop.place.store.raw(&strangers).await;
+    assert_eq!(at.payer(&again).await.1, Json::Null);
+    at.shop.place.store.raw("UPDATE checkouts SET expires_at_ms = 1").await;
+    assert!(at.payer(&again).await.1.is_string(), "nothing of theirs can be paid any more");
 }
 
 /// Two of one buyer on a plan without overage share no meter, though one of them had one before.

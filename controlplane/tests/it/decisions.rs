@@ -127,7 +127,11 @@ pub async fn two_control_planes_take_at_once(place: Place) {
                     let decisions = batch(1, 0, from as u64, &all[from..from + 40]);
                     // A lock that is held too long is a passing failure, after which a node sends again.
                     let rows = ReadDecisions::of(&decisions).unwrap();
-                    while store.take_decisions(node.key, &rows, &kept).await.is_err() {}
+                    let mut tries = 0;
+                    while let Err(error) = store.take_decisions(node.key, &rows, &kept).await {
+                        tries += 1;
+                        assert!(tries < 1_000, "a batch is not taken: {error}");
+                    }
                 }
             }));
         }

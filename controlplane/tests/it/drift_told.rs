@@ -17,6 +17,11 @@ struct Case {
     back: (&'static str, &'static str),
 }
 
+/// Something that is taken out of the shop, and put into it again.
+const fn archived(name: &'static str, path: &'static str, fields: &'static [&'static str]) -> Case {
+    Case { name, call: (path, "active=false"), fields, back: (path, "active=true") }
+}
+
 const ANOTHER: &str = "product={product}&currency=usd&unit_amount=900&recurring[interval]=month\
                        &lookup_key=payfence_{plan}&transfer_lookup_key=true";
 
@@ -27,24 +32,9 @@ const CASES: &[Case] = &[
         fields: &["product.name"],
         back: ("products/{product}", "name=small"),
     },
-    Case {
-        name: "a product that is archived",
-        call: ("products/{product}", "active=false"),
-        fields: &["product.active"],
-        back: ("products/{product}", "active=true"),
-    },
-    Case {
-        name: "a price that is archived",
-        call: ("prices/{price}", "active=false"),
-        fields: &["price.active"],
-        back: ("prices/{price}", "active=true"),
-    },
-    Case {
-        name: "the price of overage",
-        call: ("prices/{overage}", "active=false"),
-        fields: &["overage.active"],
-        back: ("prices/{overage}", "active=true"),
-    },
+    archived("a product that is archived", "products/{product}", &["product.active"]),
+    archived("a price that is archived", "prices/{price}", &["price.active"]),
+    archived("the price of overage", "prices/{overage}", &["overage.active"]),
     Case {
         name: "another price under its key",
         call: ("prices", ANOTHER),

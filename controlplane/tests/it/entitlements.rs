@@ -1,11 +1,15 @@
 //! What a subscription allows now, and what was adjusted by hand.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::client::Client;
 use super::place::Place;
 use super::samples::{self, Ids};
 use crate::storage::OutboxEntry;
+
+const DEADLINE: Duration = Duration::from_secs(60);
 
 async fn owner_with_samples(place: &Place) -> (Client, Ids, String) {
     let owner = place.owner().await;
@@ -45,7 +49,8 @@ pub async fn an_entitlement_shows_plan_period_and_adjustments(place: Place) {
     place.store.outbox().publish_once().await.unwrap();
     let mut kinds: Vec<OutboxEntry> = Vec::new();
     while !kinds.iter().any(|entry| entry.row_id == taken.id()) {
-        kinds.extend(follower.next().await.unwrap());
+        let more = tokio::time::timeout(DEADLINE, follower.next()).await;
+        kinds.extend(more.expect("the adjustment's entry comes").unwrap());
     }
     let at = kinds.iter().position(|entry| entry.row_id == taken.id()).unwrap();
     assert_eq!((&*kinds[at].kind, &*kinds[at + 1].kind), ("adjustment", "subscription"));

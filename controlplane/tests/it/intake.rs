@@ -179,9 +179,12 @@ pub async fn a_group_that_the_database_loses_comes_again(place: Place) {
         });
     }
     // Groups have been kept by now, and one is on its way.
-    while good.load(Ordering::Relaxed) == 0 {
-        tokio::task::yield_now().await;
-    }
+    let begun = async {
+        while good.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, begun).await.expect("a group is kept");
     gone.clone().close().await;
     let first = answers(telling).await;
     let there = kept(&place, &account).await;

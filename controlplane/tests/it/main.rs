@@ -291,7 +291,9 @@ cases! {
         a_checkout_overtakes_all_others,
         what_was_never_told_is_found,
         a_lost_account_serves_until_the_period_ends,
-        stripe_away_is_waited_for_and_nonsense_is_given_up;
+        stripe_away_is_waited_for_and_nonsense_is_given_up,
+        the_right_key_is_waited_for,
+        checkouts_that_nobody_paid_are_forgotten;
     disputes:
         what_is_won_goes_on,
         who_pays_again_is_served,
@@ -321,7 +323,8 @@ cases! {
         control_planes_share_what_stripe_takes;
     pages:
         each_is_plain_and_tells_nobody_else,
-        who_asks_too_often_is_told_when_to_come;
+        who_asks_too_often_is_told_when_to_come,
+        guesses_do_not_count_against_who_has_a_claim;
     statuses:
         each_is_what_stripe_says_and_the_gateway_decides_by_it,
         each_failure_has_a_grace_of_its_own;

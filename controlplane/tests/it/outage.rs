@@ -16,7 +16,7 @@ use super::place::Place;
 use super::undertakings::{Case, FLOWS, Flow, Hands, Street, census, go_on, prepare, state, tidy};
 
 const HOUR: Duration = Duration::from_secs(3_600);
-/// Longer than anybody holds what they settle; increments of overage are held for an hour.
+/// Longer than anybody holds what they settle, or an increment of overage that they send.
 const LEASES: Duration = Duration::from_secs(240);
 /// More calls than any flow makes.
 const CALLS_MAX: u32 = 60;
@@ -113,33 +113,27 @@ pub async fn stripe_may_go_away_at_each_call(place: Place) {
     }
 }
 
-/// The process is killed so many polls after so many of its calls were answered; another one finds what it held free.
-async fn dies(street: &Street, flow: Flow, case: &Case, calls: u64, polls: usize) -> Trouble {
-    let sandbox = &street.shop.sandbox;
-    let hands = Hands::mortal(&street.shop);
-    let until = sandbox.calls() + calls;
-    let work = async move { drop(go_on(street, &hands, flow, case).await) };
-    let done = KilledAfter { work: Box::pin(work), sandbox, until, polls }.await;
-    street.pass(if flow == Flow::TellsOverage { HOUR } else { LEASES });
-    // What is shown once is not left to whoever dies.
-    Trouble { is_any: done.is_none(), is_over: false }
-}
-
-pub async fn a_process_may_be_killed_after_each_answer(place: Place) {
+/// Every flow, with trouble after each answer of Stripe's, once so many polls later each, until it is over before.
+async fn after_each_answer(
+    place: &Place,
+    polls: &[usize],
+    trouble: impl AsyncFn(&Street, Flow, &Case, u64, usize) -> Trouble,
+) {
     for flow in FLOWS.iter().copied() {
         place.clear().await;
-        let street = Street::open(&place).await;
+        let street = Street::open(place).await;
         let mut number = 0;
         let (expected, _) = run(&street, flow, &mut number, async |_| Trouble::default()).await;
         for calls in 1.. {
-            let mut is_any_killed = false;
-            for polls in POLLS.iter().copied() {
-                let trouble = async |case: &Case| dies(&street, flow, case, calls, polls).await;
-                let (end, is_killed) = run(&street, flow, &mut number, trouble).await;
-                assert_eq!(end, expected, "{flow:?}, killed {polls} polls after call {calls}");
-                is_any_killed |= is_killed;
+            let mut is_any = false;
+            for polls in polls.iter().copied() {
+                let trouble = async |case: &Case| trouble(&street, flow, case, calls, polls).await;
+                let (end, had) = run(&street, flow, &mut number, trouble).await;
+                assert_eq!(end, expected, "{flow:?}, {polls} polls after call {calls}");
+                is_any |= had;
             }
-            if !is_any_killed {
+            if !is_any {
+                assert!(calls > 1, "{flow:?} asks Stripe");
                 break;
             }
             assert!(calls < u64::from(CALLS_MAX), "{flow:?} never ends");
@@ -147,8 +141,24 @@ pub async fn a_process_may_be_killed_after_each_answer(place: Place) {
     }
 }
 
+/// The process is killed so many polls after so many of its calls were answered; another one finds what it held free.
+async fn dies(street: &Street, flow: Flow, case: &Case, calls: u64, polls: usize) -> Trouble {
+    let sandbox = &street.shop.sandbox;
+    let hands = Hands::mortal(&street.shop);
+    let until = sandbox.calls() + calls;
+    let work = async move { drop(go_on(street, &hands, flow, case).await) };
+    let done = KilledAfter { work: Box::pin(work), sandbox, until, polls }.await;
+    street.pass(LEASES);
+    // What is shown once is not left to whoever dies.
+    Trouble { is_any: done.is_none(), is_over: false }
+}
+
+pub async fn a_process_may_be_killed_after_each_answer(place: Place) {
+    after_each_answer(&place, POLLS, dies).await;
+}
+
 /// After so many answers of Stripe's the process gets none of the database's any more.
-async fn is_cut_off(street: &Street, flow: Flow, case: &Case, calls: u64) -> Trouble {
+async fn is_cut_off(street: &Street, flow: Flow, case: &Case, calls: u64, _: usize) -> Trouble {
     let sandbox = &street.shop.sandbox;
     let hands = Hands::mortal(&street.shop);
     let close = Box::pin(hands.store().clone().close());
@@ -159,26 +169,12 @@ async fn is_cut_off(street: &Street, flow: Flow, case: &Case, calls: u64) -> Tro
     let is_any = cut.is_cut;
     drop(cut);
     assert!(is_any || outcome.is_ok(), "{flow:?}: {outcome:?}");
-    street.pass(if flow == Flow::TellsOverage { HOUR } else { LEASES });
+    street.pass(LEASES);
     Trouble { is_any, is_over: false }
 }
 
 pub async fn a_database_may_be_lost_after_each_answer(place: Place) {
-    for flow in FLOWS.iter().copied() {
-        place.clear().await;
-        let street = Street::open(&place).await;
-        let mut number = 0;
-        let (expected, _) = run(&street, flow, &mut number, async |_| Trouble::default()).await;
-        for calls in 1.. {
-            let trouble = async |case: &Case| is_cut_off(&street, flow, case, calls).await;
-            let (end, is_any) = run(&street, flow, &mut number, trouble).await;
-            assert_eq!(end, expected, "{flow:?}, cut off after call {calls}");
-            if !is_any {
-                break;
-            }
-            assert!(calls < u64::from(CALLS_MAX), "{flow:?} never ends");
-        }
-    }
+    after_each_answer(&place, &[0], is_cut_off).await;
 }
 
 /// Work whose connections to the database are closed as soon as a number of calls was answered.

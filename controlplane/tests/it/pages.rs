@@ -160,3 +160,21 @@ pub async fn who_asks_too_often_is_told_when_to_come(place: Place) {
     }
     panic!("nobody was told to wait");
 }
+
+/// Strangers who guess keep nobody from a key.
+pub async fn guesses_do_not_count_against_who_has_a_claim(place: Place) {
+    let front = Front::open(&place).await;
+    let (session, _) = front.begin().await;
+    front.shop.sandbox.pay(&session, Outcome::Paid).unwrap();
+    front.success(&session).await.expect(200);
+    let link = link_of(&front, &session).await;
+    let mut is_refused = false;
+    for number in 0..200 {
+        let guess = format!("link=claim_{number}");
+        is_refused |= front.submit("/claim", &guess).await.status.as_u16() == 429;
+    }
+    assert!(is_refused, "those who guess are told to wait");
+    front.see(&link).await.expect(200);
+    let shown = front.submit("/claim", &format!("session_id={session}")).await.expect(200);
+    check("key", &shown, &["<code id=\"key\">pf_test_"]);
+}

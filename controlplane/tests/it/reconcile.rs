@@ -209,6 +209,17 @@ pub async fn stripe_is_compared_with_what_subscribers_are_given(place: Place) {
     let stripe = Stripe::new(settings, Arc::new(System)).unwrap();
     let clean = run(&place, Box::new(Fixed(1_205)), Some(stripe.clone())).await;
     assert_eq!((found(&clean).len(), clean.unavailable.len()), (0, 0), "{clean:?}");
+    // A quota a minute has so many increments in a week.
+    let many = format!(
+        "INSERT INTO overage_events (id, account_id, version, created_at_ms, updated_at_ms, subscription_id, entitlement, \
+         period_id, from_units, to_units, mode, event_name, stripe_customer_id, at_s, status, attempts) \
+         WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 10500) \
+         SELECT 'oe_' || n, '{account}', 1, 1, 1, '{subscription}', entitlement, n, 0, 1, 'test', 'e', 'cus_1', n, 'sent', 1 \
+         FROM overage_books, numbers WHERE over_units > 0"
+    );
+    place.store.raw(&many).await;
+    let clean = run(&place, Box::new(Fixed(1_205)), Some(stripe.clone())).await;
+    assert_eq!((found(&clean).len(), clean.unavailable.len()), (0, 0), "{clean:?}");
     "canceled".clone_into(&mut status.lock());
     let report = run(&place, Box::new(Fixed(1_205)), Some(stripe.clone())).await;
     assert_eq!(found(&report), [("entitlement/stripe", "active", "canceled")]);

@@ -109,7 +109,9 @@ pub fn a_database_that_does_not_answer_is_waited_for(cluster: &Cluster) {
     // Once the lock is held, another one is refused at once.
     let is_locked =
         || !cluster.run(&name, "BEGIN; LOCK TABLE customers IN ACCESS SHARE MODE NOWAIT; COMMIT");
+    let began = tokio::time::Instant::now();
     while !is_locked() {
+        assert!(began.elapsed() < DEADLINE, "the lock is not had");
         assert!(locker.try_wait().unwrap().is_none(), "psql ended");
         std::thread::yield_now();
     }

@@ -5,10 +5,12 @@ use std::time::Duration;
 use serde_json::json;
 use stripe_sandbox::{Card, Exhausted, Fault, Outcome, Planned};
 
-use crate::billing::settle::Owner;
-use crate::billing::stripe::{Mode, SubscriptionUpdate};
-use crate::billing::worker::CROWD_MIN;
-use crate::storage::{EventState, JobClaim, StripeSubscription};
+use crate::billing::settle::{Owner, Settler};
+use crate::billing::stripe::{
+    Addresses, Mode, SecretKey, SecretKeys, Stripe, StripeSettings, SubscriptionUpdate,
+};
+use crate::billing::worker::{CROWD_MIN, Worker};
+use crate::storage::{Checkout, EventState, JobClaim, StripeSubscription};
 
 use super::money::{self, DAY, MONTH, Shop, killed};
 use super::place::Place;
@@ -374,4 +376,60 @@ pub async fn stripe_away_is_waited_for_and_nonsense_is_given_up(place: Place) {
     let dead = shop.owner.get("/v1/stripe/events?state=dead").await.expect(200);
     assert_eq!(dead.json["data"][0]["event_id"], "evt_x");
     assert_eq!(dead.json["data"][0]["state"], EventState::Dead.as_str());
+}
+
+/// Anybody can begin checkouts, so those that expired are not kept for ever.
+pub async fn checkouts_that_nobody_paid_are_forgotten(place: Place) {
+    let shop = Shop::open(&place).await;
+    shop.sold().await;
+    shop.checkout().await;
+    shop.tell_all().await;
+    shop.sandbox.advance(2 * DAY);
+    shop.tell_all().await;
+    let open = shop.checkout().await;
+    let kept = async || {
+        let pruned = place.store.prune(0).await.unwrap();
+        let rows: Vec<Checkout> = shop.tenant().all(10, |query| query).await.unwrap();
+        let mut words: Vec<String> = rows.into_iter().map(|row| row.status).collect();
+        words.sort_unstable();
+        (pruned.checkouts, words)
+    };
+    let all = ["expired", "open", "paid"].map(str::to_owned).to_vec();
+    assert_eq!(kept().await, (0, all), "they are new");
+    place.store.raw("UPDATE checkouts SET created_at_ms = 1").await;
+    let left = ["open", "paid"].map(str::to_owned).to_vec();
+    assert_eq!(kept().await, (1, left.clone()), "the one that expired is gone");
+    assert_eq!(kept().await, (0, left));
+    shop.sandbox.pay(&open.session_id.unwrap(), Outcome::Paid).unwrap();
+    shop.tell_all().await;
+    assert_eq!(shop.claims().await, 2);
+}
+
+/// A key that is replaced, or lacks a right for a while, is for whoever runs the control plane to mend: what was told meanwhile waits.
+pub async fn the_right_key_is_waited_for(place: Place) {
+    let shop = Shop::open(&place).await;
+    shop.sold().await;
+    for event in shop.events() {
+        shop.tell(&event).await;
+    }
+    for key in [Some("sk_test_another"), None] {
+        let test = key.map(|key| SecretKey::parse(key, Mode::Test).unwrap());
+        let settings = StripeSettings {
+            keys: SecretKeys { test, live: None },
+            addresses: Addresses::at(&shop.sandbox.url()),
+            ..StripeSettings::default()
+        };
+        let stripe = Stripe::new(settings, place.store.world().clone()).unwrap();
+        let settler = Settler::new(place.store.clone(), stripe);
+        place.store.raw("UPDATE stripe_events SET due_at_ms = 0").await;
+        assert!(Worker::new(settler, std::sync::Arc::default()).work_once().await.unwrap() > 0);
+        assert_eq!(place.store.inbox_state().await.unwrap().dead, 0, "{key:?}");
+    }
+    shop.sandbox.plan_fault(Planned::from_then_on(Fault::Forbidden, 0));
+    shop.settle().await;
+    assert_eq!(place.store.inbox_state().await.unwrap().dead, 0, "a right is missing");
+    assert_eq!(shop.claims().await, 0);
+    shop.sandbox.clear_faults();
+    shop.settle().await;
+    assert_eq!(shop.claims().await, 1, "it went on by itself");
 }

@@ -15,9 +15,9 @@ use super::RestArgs;
 pub enum BillingCommand {
     /// Make products and prices of plans, and print what becomes of each
     ///
-    /// Lines begin with + for what is made, ~ for what gets another price, - for what can no longer be bought, ! for what was changed at
-    /// Stripe by hand and stays so, x for what failed. Exit codes: 0 when all is as the plans say, 3 with --dry-run when something would
-    /// change, 1 when something failed (running it again goes on).
+    /// Lines begin with + for what is made, ~ for what gets another price or was mended, - for what can no longer be bought, ! for what was
+    /// changed at Stripe by hand and stays so, x for what failed. Exit codes: 0 when it is done (with --dry-run: when all is as the plans
+    /// say), 3 with --dry-run when something is otherwise, 1 when something failed (running it again goes on).
     Sync(BillingSyncArgs),
     /// List what Stripe told: when, id, state, type, object, attempts, note
     Events(BillingEventsArgs),

@@ -1,9 +1,10 @@
 //! The decision journal: every decision once, with its fields; quotas over restarts and crashes.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 
 use serde_json::Value;
 
@@ -11,7 +12,7 @@ use super::client::{Client, get};
 use super::gateway::Gateway;
 use super::origin::Origin;
 use super::policy::{bearer, plan, site, subscription};
-use super::wait::wait_for;
+use super::wait::{DEADLINE, Stop, wait_for};
 
 /// Every decision that the journal of a gateway has.
 pub fn rows(gateway: &Gateway) -> Vec<Value> {
@@ -189,6 +190,7 @@ fn crashes_under_load_cost_no_unit_and_give_none_away() {
                 }
             });
         }
+        let _stop = Stop(&is_over);
         let before = |crash: usize| QUOTA * crash as u64 / (CRASHES as u64 + 1);
         for crash in 1..=CRASHES {
             wait_for("load", || {
@@ -199,7 +201,6 @@ fn crashes_under_load_cost_no_unit_and_give_none_away() {
         }
         let target = refused.load(Ordering::Relaxed) + 200;
         wait_for("the quota's end", || (refused.load(Ordering::Relaxed) >= target).then_some(()));
-        is_over.store(true, Ordering::Relaxed);
     });
     let (admitted, cut) = (admitted.into_inner(), cut.into_inner());
     assert!(admitted <= QUOTA && admitted + cut >= QUOTA, "{admitted} of {QUOTA}, {cut} cut off");
@@ -225,15 +226,18 @@ fn the_journal_can_be_followed_and_filtered() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let mut out = follower.stdout.take().unwrap();
+    let mut out = BufReader::new(follower.stdout.take().unwrap());
     gateway.ask(get("/paid/x", &[]));
-    let mut line = Vec::new();
-    while !line.ends_with(b"\n") {
-        let mut byte = [0];
-        out.read_exact(&mut byte).unwrap();
-        line.push(byte[0]);
-    }
-    let row: Value = serde_json::from_slice(&line).unwrap();
+    let (told, first) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        // Who has waited for it in vain is gone.
+        let _ = told.send(line);
+    });
+    let line = first.recv_timeout(DEADLINE).expect("a line comes");
+    reader.join().unwrap();
+    let row: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(row["reason"], "token_missing");
     follower.kill().unwrap();
     follower.wait().unwrap();
@@ -253,7 +257,7 @@ fn decisions_can_be_watched_as_they_are_made() {
     let Some(gateway) = Gateway::start(&site(origin.address, "", &tables)) else { return };
     assert_eq!(gateway.admin("/decisions?verdict=maybe").status, 400);
     let mut stream = TcpStream::connect(gateway.admin).unwrap();
-    stream.set_read_timeout(Some(super::wait::DEADLINE)).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let request = "GET /decisions?site=shop&verdict=deny HTTP/1.1\r\nHost: x\r\n\r\n";
     stream.write_all(request.as_bytes()).unwrap();
     let mut seen = String::new();

@@ -12,7 +12,7 @@ use super::client::{Client, get, request};
 use super::origin::{Origin, reply};
 use super::policy::{bearer, site};
 use super::tls::{Front, VERSIONS, cause, gullible, trusting, trusting_with};
-use super::wait::{own_address, wait_for};
+use super::wait::{Stop, own_address, wait_for};
 
 #[test]
 fn both_versions_bring_requests_to_the_origin() {
@@ -271,6 +271,7 @@ fn certificates_swapped_under_load_fail_no_request() {
                 }
             });
         }
+        let _stop = Stop(&done);
         for number in 0..swaps {
             let next = front.authority.issue(&["shop.test"]);
             front.folder.put("shop", &next);
@@ -278,7 +279,6 @@ fn certificates_swapped_under_load_fail_no_request() {
                 (offered(&front, Some("shop.test")).ok()? == next.der().to_vec()).then_some(())
             });
         }
-        done.store(true, Ordering::Relaxed);
     });
     let asked = i64::try_from(asked.load(Ordering::Relaxed)).expect("few");
     front.gateway.wait_used("plenty", asked);

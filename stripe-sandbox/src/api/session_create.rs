@@ -68,6 +68,11 @@ pub fn create(call: &mut Call<'_>) -> Answer {
     let success = call.params.required("success_url")?;
     let cancel = call.params.text("cancel_url")?;
     let customer = call.named("customer", "customer")?;
+    if customer.is_some() && call.params.has("customer_email") {
+        return Err(StripeError::invalid(
+            "You may only specify one of these parameters: customer, customer_email.",
+        ));
+    }
     let keeps_address = customer_update(call, customer.as_ref())?;
     if let Some(customer) = &customer {
         call.state.enter_clock_of(&call.account, text(customer, "id"));

@@ -41,6 +41,16 @@ pub const UPDATE: &[&str] = &[
     "discounts[][promotion_code]",
     "off_session",
 ];
+/// What may be asked for together with `payment_behavior=pending_if_incomplete`
+/// (<https://docs.stripe.com/billing/subscriptions/pending-updates-reference>).
+const PENDING: &[&str] = &[
+    "items",
+    "proration_behavior",
+    "proration_date",
+    "payment_behavior",
+    "billing_cycle_anchor",
+    "trial_end",
+];
 /// Parameters of a preview.
 pub const PREVIEW: &[&str] = &[
     "customer",
@@ -62,21 +72,25 @@ pub const PREVIEW: &[&str] = &[
 pub fn update(call: &mut Call<'_>) -> Answer {
     let mut subscription = call.fetch(KIND)?;
     call.state.enter_clock_of(&call.account, text(&subscription, "customer"));
-    if subscriptions::has_ended(&subscription) {
-        for name in UPDATE
-            .iter()
-            .filter(|name| !name.starts_with("metadata") && !name.starts_with("cancellation"))
-        {
-            let first = name.split(['[', '{']).next().unwrap_or(name);
-            if call.params.has(first) {
-                return Err(StripeError::invalid(
-                    "A canceled subscription can only update its cancellation_details and metadata.",
-                ));
-            }
-        }
+    let members = || UPDATE.iter().map(|name| name.split(['[', '{']).next().unwrap_or(name));
+    if subscriptions::has_ended(&subscription)
+        && members().any(|name| {
+            !matches!(name, "metadata" | "cancellation_details") && call.params.has(name)
+        })
+    {
+        return Err(StripeError::invalid(
+            "A canceled subscription can only update its cancellation_details and metadata.",
+        ));
     }
     let changes = item_changes(call, &call.params.clone())?;
     let behavior = behavior(&call.params)?;
+    if behavior == Behavior::Pending
+        && let Some(name) = members().find(|name| !PENDING.contains(name) && call.params.has(name))
+    {
+        return Err(StripeError::invalid(format!(
+            "When `payment_behavior` is set to `pending_if_incomplete`, you can only pass supported params. `{name}` is not supported."
+        )));
+    }
     let proration = proration(&call.params)?;
     set(call, &mut subscription)?;
     let (reset, ends_trial) = (resets(&call.params)?, trial(call, &mut subscription)?);

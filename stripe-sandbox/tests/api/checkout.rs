@@ -355,6 +355,7 @@ async fn taxes_are_on_top_or_within_and_need_an_address() {
         (format!("&customer={customer}"), 400),
         (format!("&customer={customer}&customer_update[address]=never"), 400),
         (format!("&customer={customer}&customer_update[address]=auto"), 200),
+        (format!("&customer={customer}&customer_update[address]=auto&customer_email=b@x.com"), 400),
         ("&customer_update[address]=auto".to_owned(), 400),
     ] {
         let answered =

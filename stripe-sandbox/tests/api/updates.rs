@@ -196,6 +196,29 @@ async fn a_pending_update_goes_with_its_invoice() {
 }
 
 #[tokio::test]
+async fn nothing_else_is_asked_for_with_a_change_that_may_wait() {
+    let Changed { world, subscription, item, dear, .. } = half_way().await;
+    let (path, before) =
+        (format!("/v1/subscriptions/{subscription}"), world.subscription(&subscription).await);
+    let form =
+        format!("items[0][id]={item}&items[0][price]={dear}&proration_behavior=always_invoice");
+    for (more, member) in [
+        ("metadata[a]=b", "metadata"),
+        ("cancel_at_period_end=true", "cancel_at_period_end"),
+        ("discounts[0][coupon]=none", "discounts"),
+    ] {
+        let form = format!("{form}&{more}&payment_behavior=pending_if_incomplete");
+        let refused = world.send("POST", &path, &form, &[]).await;
+        let message = refused.body["error"]["message"].as_str().unwrap_or_default();
+        assert_eq!(refused.status, 400, "{more}");
+        assert!(message.contains(&format!("`{member}` is not supported")), "{message}");
+        assert_eq!(world.subscription(&subscription).await, before, "{more}");
+    }
+    let form = format!("{form}&payment_behavior=pending_if_incomplete");
+    assert_eq!(world.send("POST", &path, &form, &[]).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_pending_update_does_not_outlast_the_period() {
     let changed = half_way().await;
     let (_, end) = period(&changed.world.subscription(&changed.subscription).await);

@@ -16,9 +16,9 @@ use maud::html;
 use serde::Deserialize;
 
 use super::view::Refresh;
-use super::{Here, Page, Trouble, form, missing, name_of, shown};
+use super::{Here, Page, Pages, Trouble, form, missing, name_of, shown};
 use crate::billing::checkout;
-use crate::billing::claims::{self, Key, Proof, Redeemed};
+use crate::billing::claims::{self, Key, Offered, Proof, Redeemed};
 use crate::billing::settle::checkout::Paid;
 use crate::storage::{Site, Store, Token};
 
@@ -58,6 +58,14 @@ fn is_session(id: &str) -> bool {
     id.starts_with("cs_")
         && id.len() <= SESSION_CHARS_MAX
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// What a proof is good for. Those who guess share what all of them may ask; who has a claim has their own, so that nobody is kept
+/// from a key by strangers.
+async fn claimed(pages: &Pages, proof: Proof<'_>) -> Result<Offered, Trouble> {
+    let found = claims::offered(&pages.billing.store, proof).await?;
+    pages.admit(found.as_ref().map_or("guesses", |found| found.id.as_str()))?;
+    found.ok_or_else(|| missing(NOTHING))
 }
 
 /// Where Stripe sends a buyer after the payment.
@@ -128,8 +136,7 @@ fn waits(slug: &str, asked: &Asked) -> Page {
 
 /// Where the e-mailed link leads.
 pub(super) async fn link(State(pages): Here, Path(secret): Path<String>) -> Page {
-    pages.admit("claim")?;
-    if !claims::is_open(&pages.billing.store, Proof::Link(&secret)).await? {
+    if claimed(&pages, Proof::Link(&secret)).await?.is_redeemed {
         return Err(missing(NOTHING));
     }
     let body = html! {
@@ -146,12 +153,12 @@ pub(super) async fn link(State(pages): Here, Path(secret): Path<String>) -> Page
 /// Makes the key and shows it.
 pub(super) async fn redeem(State(pages): Here, body: Bytes) -> Result<Response, Trouble> {
     let asked: Shown = form(&body)?;
-    pages.admit("claim")?;
     let proof = match (is_session(&asked.session_id), asked.link.is_empty()) {
         (true, true) => Proof::Session(&asked.session_id),
         (false, false) => Proof::Link(&asked.link),
         _ => return Err(missing(NOTHING)),
     };
+    claimed(&pages, proof).await?;
     match claims::redeem(&pages.billing, proof, Some(&asked.once)).await? {
         Redeemed::Key(key) => {
             let store = pages.billing.store.clone();

@@ -129,6 +129,17 @@ impl StripeError {
         matches!(self, Self::Refused(refusal) if refusal.status == 403)
     }
 
+    /// Whether it is for the key: there is none, Stripe does not know it, or it may not do this. Whoever runs the control plane, or the
+    /// owner who lets it act for their account, can mend that, and the same call is done then.
+    #[must_use]
+    pub fn is_for_the_key(&self) -> bool {
+        match self {
+            Self::NotSetUp(_) => true,
+            Self::Refused(refusal) => matches!(refusal.status, 401 | 403),
+            _ => false,
+        }
+    }
+
     /// Whether Stripe has not enabled Accounts v2 for the platform. It says so in words of several forms; the code may be left out.
     #[must_use]
     pub fn is_without_v2(&self) -> bool {

@@ -217,11 +217,6 @@ impl Stripe {
         self.send(scope, Call::list("/v1/events", query)?).await
     }
 
-    /// An event.
-    pub async fn event(&self, scope: &Scope, id: &str) -> Result<Event, StripeError> {
-        self.send(scope, Call::get(format!("/v1/events/{}", segment(id)?))).await
-    }
-
     /// Payments of invoices that were made through a payment intent.
     pub async fn invoice_payments(
         &self,

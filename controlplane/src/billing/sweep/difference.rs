@@ -14,7 +14,11 @@ pub const KIND: &str = "payfence.subscription.differs";
 
 /// Whether it is not here as it is there.
 pub fn is_worth_settling(row: Option<&StripeSubscription>, fetched: &Fetched) -> bool {
-    let Some(row) = row else { return fetched.metadata.contains_key(CHECKOUT_KEY) };
+    let Some(row) = row else {
+        // What was never paid, and cannot be any more, Stripe lists for ever.
+        let is_lapsed = fetched.status == "incomplete_expired";
+        return fetched.metadata.contains_key(CHECKOUT_KEY) && !is_lapsed;
+    };
     let (start_ms, end_ms) = state::period(fetched);
     let price_id = fetched.licensed().map(|item| item.price.id.as_str());
     row.stripe_status != fetched.status

@@ -12,10 +12,11 @@ use super::letter::Facts;
 use super::{MailSender, free_link, key_link};
 use crate::billing::money;
 use crate::storage::{
-    Customer, EventRecord, Mail, Plan, Site, StorageResult, StripeCustomer, Subscription, column,
+    Customer, EventRecord, Mail, Plan, Site, StorageResult, StripeCustomer, Subscription, Window,
+    column,
 };
 
-/// A customer is one at the provider in each of its two modes.
+/// Customers at the provider that are looked at, the newest: there is one for each connected account and mode.
 const PAYING_MAX: u64 = 8;
 /// Why a link is not sent.
 const NO_URL: &str = "without --public-url no link to a key can be sent";
@@ -35,10 +36,12 @@ impl MailSender {
             return Ok(email.map(|email| email.to_ascii_lowercase()));
         }
         // What was given when it was paid.
-        let paying = tenant.all::<StripeCustomer>(PAYING_MAX, |query| {
+        let newest = Window { limit: PAYING_MAX, starting_after: None };
+        let paying = tenant.page::<StripeCustomer>(newest, |query| {
             query.filter(column::StripeCustomer::CustomerId.eq(subscription.customer_id.as_str()))
         });
-        let email = paying.await?.into_iter().rev().find_map(|row| row.email);
+        let paying = paying.await?.map(|page| page.rows).unwrap_or_default();
+        let email = paying.into_iter().find_map(|row| row.email);
         Ok(email.map(|email| email.to_ascii_lowercase()))
     }
 

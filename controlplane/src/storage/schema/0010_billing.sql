@@ -47,6 +47,7 @@ CREATE TABLE checkouts (
 );
 CREATE UNIQUE INDEX checkouts_session ON checkouts (session_id) WHERE session_id IS NOT NULL;
 CREATE INDEX checkouts_account ON checkouts (account_id, key);
+CREATE INDEX checkouts_expired ON checkouts (created_at_ms) WHERE status = 'expired';
 CREATE TABLE claims (
     {ROW},
     subscription_id TEXT NOT NULL REFERENCES subscriptions (id), checkout_id TEXT, link_hash {BLOB},

@@ -16,6 +16,8 @@ use serde_json::Value;
 use super::Finding;
 use super::stripe::{CONNECT_TIMEOUT, TIMEOUT, broken};
 
+/// A type that no sweep finds: once access is taken away nothing of the account can be listed.
+const UNSWEPT: &[&str] = &["account.application.deauthorized"];
 /// Of what a control plane answers to a webhook.
 const ANSWER_BYTES_MAX: usize = 4_096;
 
@@ -52,8 +54,8 @@ fn of_endpoints(all: &[WebhookEndpoint], url: &str, on_time: Option<(i64, i64)>)
             "make or enable it in the Stripe dashboard (Developers, Webhooks: events of connected accounts), or correct --public-url; until then what happens is found by sweeps alone",
         );
     };
-    let missing: Vec<&str> =
-        TYPES.iter().copied().flatten().copied().filter(|kind| !is_sent(endpoint, kind)).collect();
+    let wanted = TYPES.iter().copied().flatten().chain(UNSWEPT).copied();
+    let missing: Vec<&str> = wanted.filter(|kind| !is_sent(endpoint, kind)).collect();
     if !missing.is_empty() {
         return Finding::Unwise(Problem {
             what: format!("the endpoint for {url} is not sent {}", missing.join(", ")),

@@ -43,7 +43,8 @@ fn what_is_signed_has_to_be_taken() {
 
 #[test]
 fn an_endpoint_at_stripe_has_to_be_there_and_sent_all() {
-    let all: Vec<String> = TYPES.iter().copied().flatten().map(|it| (*it).to_owned()).collect();
+    let all = TYPES.iter().copied().flatten().chain(UNSWEPT);
+    let all: Vec<String> = all.map(|it| (*it).to_owned()).collect();
     let good = WebhookEndpoint {
         url: URL.to_owned(),
         status: "enabled".to_owned(),
@@ -55,6 +56,8 @@ fn an_endpoint_at_stripe_has_to_be_there_and_sent_all() {
     let other = WebhookEndpoint { url: "https://elsewhere.example/".to_owned(), ..good.clone() };
     let star = WebhookEndpoint { enabled_events: vec!["*".to_owned()], ..good.clone() };
     let less = WebhookEndpoint { enabled_events: all[1..].to_vec(), ..good.clone() };
+    let swept = all.len() - UNSWEPT.len();
+    let swept = WebhookEndpoint { enabled_events: all[..swept].to_vec(), ..good.clone() };
     let old = WebhookEndpoint { api_version: Some("2020-01-01".to_owned()), ..good.clone() };
     for (endpoints, expected, part) in [
         (vec![other.clone(), good.clone()], "well", URL),
@@ -63,6 +66,7 @@ fn an_endpoint_at_stripe_has_to_be_there_and_sent_all() {
         (vec![other], "broken", "no endpoint"),
         (vec![disabled], "broken", "disabled"),
         (vec![less], "unwise", all[0].as_str()),
+        (vec![swept], "unwise", "account.application.deauthorized"),
         (vec![old], "unwise", VERSION),
     ] {
         check(&of_endpoints(&endpoints, URL, None), expected, part);
