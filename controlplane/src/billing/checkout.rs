@@ -28,6 +28,8 @@ use crate::storage::{
 const BUSY_LOOKS: u32 = 7;
 const BUSY_WAIT: Duration = Duration::from_millis(50);
 
+const ARCHIVED: &str = "the site or the plan is archived";
+
 /// Where a checkout stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -166,6 +168,11 @@ pub async fn create(
     }
     let settings = settings(billing, account_id, wanted).await?;
     let mut change = billing.store.change(account_id, actor).await?;
+    // Held, so that the site is not archived before it can be seen that somebody may pay.
+    let site = change.share::<Site>(&wanted.site_id).await?;
+    if site.is_none_or(|site| site.archived_at_ms.is_some()) {
+        return Err(BillingError::Conflict(ARCHIVED.to_owned()));
+    }
     let id = id.unwrap_or_else(|| change.new_id::<Checkout>());
     let row = Checkout {
         id: id.clone(),
@@ -205,7 +212,7 @@ async fn settings(
     let plan = plan.filter(|plan| plan.site_id == site.id);
     let plan = plan.ok_or(BillingError::NotFound("plan of this site"))?;
     if site.archived_at_ms.or(plan.archived_at_ms).is_some() {
-        return Err(BillingError::Conflict("the site or the plan is archived".to_owned()));
+        return Err(BillingError::Conflict(ARCHIVED.to_owned()));
     }
     let known = match &wanted.customer_id {
         Some(id) => {

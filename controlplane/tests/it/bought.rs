@@ -173,6 +173,27 @@ pub async fn what_was_open_when_its_plan_was_archived_is_served(place: Place) {
     assert!(rows.plans.iter().all(|row| row.id != plan));
 }
 
+/// Nothing is served of an archived site, so one stays while somebody may pay for it.
+pub async fn a_site_stays_while_somebody_may_pay(place: Place) {
+    let shop = Shop::open(place).await;
+    shop.connect().await;
+    let (site, plan) = shop.plan("pro", 1000, price(1900)).await;
+    let wanted = json!({ "site_id": site, "plan_id": plan, "mode": "test" });
+    shop.owner.post("/v1/checkouts", wanted.clone()).await.expect(201);
+    let path = format!("/v1/sites/{site}");
+    let refused = shop.owner.delete(&path).await.expect(409);
+    assert!(refused.text.contains("1 checkouts of the site may still be paid"), "{}", refused.text);
+    shop.owner.delete(&format!("{path}/plans/{plan}")).await.expect(200);
+    shop.owner.delete(&path).await.expect(409);
+    // Its money takes longer than any session can be paid.
+    shop.place.store.raw("UPDATE checkouts SET status = 'waiting', created_at_ms = 1").await;
+    shop.owner.delete(&path).await.expect(409);
+    // That its session is over was never told.
+    shop.place.store.raw("UPDATE checkouts SET status = 'open'").await;
+    shop.owner.delete(&path).await.expect(200);
+    shop.owner.post("/v1/checkouts", wanted).await.expect(409);
+}
+
 /// A move to a plan that is archived before it is written down, and one that is written down first.
 pub async fn what_was_moved_while_its_plan_was_archived_is_served(place: Place) {
     let shop = Shop::open(place).await;

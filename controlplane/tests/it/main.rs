@@ -187,6 +187,7 @@ cases! {
         it_stays_while_stripe_charges_for_it,
         stripe_alone_says_what_it_is,
         what_is_archived_and_charged_is_found,
+        a_site_stays_while_somebody_may_pay,
         what_was_open_when_its_plan_was_archived_is_served,
         what_was_moved_while_its_plan_was_archived_is_served;
     moves:

@@ -1,11 +1,12 @@
 //! `DELETE /v1/sites/{site_id}`.
 //!
 //! In: an id. Out: the site, archived.
-//! Always holds: a site with subscriptions that are not archived stays; the row stays in any case, so that its key is
-//! never given again and the log can be read; hosts are free again, and the slug is for this account.
+//! Always holds: a site with subscriptions that are not archived stays, and so does one with a checkout that may still be paid, since nothing
+//! is served of an archived one; the row stays in any case, so that its key is never given again and the log can be read; hosts are free
+//! again, and the slug is for this account.
 
 use axum::extract::State;
-use sea_orm::{ColumnTrait as _, QueryFilter as _};
+use sea_orm::{ColumnTrait as _, Condition, QueryFilter as _};
 
 use super::{SiteView, lock_live, view_of};
 use crate::api::App;
@@ -14,10 +15,17 @@ use crate::api::extract::{IfMatch, Named};
 use crate::api::gate::Caller;
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
+use crate::billing::checkout::CheckoutStatus;
 use crate::domain::permission::Area;
-use crate::storage::{Site, Subscription, column};
+use crate::storage::{Change, Checkout, Site, StorageResult, Subscription, column};
+
+/// How long a checkout can be paid, milliseconds: Stripe gives a session a day, and an hour is for telling us that it is over.
+const PAYABLE_MS: i64 = 25 * 3_600_000;
 
 /// Archive a site
+///
+/// A site with subscriptions stays, and so does one with checkouts that may still be paid: archive its plans first, so that no more are begun,
+/// and the rest is over within a day, or when the money of a slow way of paying has come or failed.
 #[utoipa::path(delete, path = "/sites/{site_id}", tag = "sites",
     params(("site_id" = String, Path, description = "The site")),
     responses((status = 200, description = "The site, archived", body = SiteView), Problems))]
@@ -43,10 +51,34 @@ pub async fn archive_site(
             "the site has {in_use} subscriptions; archive them first"
         )));
     }
+    let payable = payable(&change, &site_id).await?;
+    if payable > 0 {
+        return Err(Problem::conflict(format!(
+            "{payable} checkouts of the site may still be paid; archive its plans, so that no more are begun, and ask again when these \
+             are over (GET /v1/checkouts): within a day, or when the money of a slow way of paying has come or failed"
+        )));
+    }
     let after = Site { archived_at_ms: Some(change.now_ms()), ..before.clone() };
     let site = change.update(&before, after).await?;
     change.set_hosts(&site.id, &[]).await?;
     let shown = Shown { view: view_of(&site, &app)?, version: site.version };
     change.commit().await?;
     Ok(shown)
+}
+
+/// How many checkouts of a site may still be paid.
+async fn payable(change: &Change, site_id: &str) -> StorageResult<u64> {
+    let since_ms = change.now_ms() - PAYABLE_MS;
+    let status = |status: CheckoutStatus| column::Checkout::Status.eq(status.as_str());
+    let tenant = change.tenant();
+    let payable = tenant.count::<Checkout>(|query| {
+        let begun =
+            Condition::any().add(status(CheckoutStatus::New)).add(status(CheckoutStatus::Open));
+        let is_recent = column::Checkout::CreatedAtMs.gt(since_ms);
+        let may_be_paid = Condition::any()
+            .add(Condition::all().add(begun).add(is_recent))
+            .add(status(CheckoutStatus::Waiting));
+        query.filter(column::Checkout::SiteId.eq(site_id)).filter(may_be_paid)
+    });
+    payable.await
 }
