@@ -31,9 +31,12 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// Median of PayFence's figures, of nginx's, and of the rounds' ratios.
+    /// Median of PayFence's figures, of nginx's, and of the rounds' ratios. Nothing on both sides is the same.
     pub fn medians(&self) -> (f64, f64, f64) {
-        let ratios = self.payfence.iter().zip(&self.nginx).map(|(subject, peer)| subject / peer);
+        let ratio = |(subject, peer): (&f64, &f64)| {
+            if subject.max(*peer) == 0.0 { 1.0 } else { subject / peer }
+        };
+        let ratios = self.payfence.iter().zip(&self.nginx).map(ratio);
         (median(&self.payfence), median(&self.nginx), median(&ratios.collect::<Vec<_>>()))
     }
 }

@@ -13,6 +13,8 @@ fn the_ratio_is_of_one_round_not_of_medians() {
     };
     let (payfence, nginx, ratio) = figure.medians();
     assert_eq!((payfence, nginx, ratio), (20.0, 20.0, 1.0));
+    let nothing = Figure { payfence: vec![0.0; 3], nginx: vec![0.0; 3], ..Figure::default() };
+    assert_eq!(nothing.medians(), (0.0, 0.0, 1.0));
 }
 
 #[test]
