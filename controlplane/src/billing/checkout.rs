@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sea_orm::{ColumnTrait as _, QueryFilter as _};
+use sea_orm::{ColumnTrait as _, Condition, ExprTrait as _, QueryFilter as _};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -27,6 +27,9 @@ use crate::storage::{
 /// How often, and how far apart, a checkout is looked at that somebody else is at: together what a page may keep a buyer waiting.
 const BUSY_LOOKS: u32 = 7;
 const BUSY_WAIT: Duration = Duration::from_millis(50);
+
+/// How long Stripe lets a session be paid, milliseconds.
+const SESSION_MS: i64 = 86_400_000;
 
 const ARCHIVED: &str = "the site or the plan is archived";
 
@@ -68,6 +71,19 @@ impl CheckoutStatus {
         let all = [Self::New, Self::Open, Self::Waiting, Self::Paid, Self::Failed, Self::Expired];
         all.into_iter().find(|status| status.as_str() == word).unwrap_or(Self::New)
     }
+}
+
+/// That a checkout may still be paid: its session is not over, or its money is on its way. One whose session is not known within a day has
+/// none that is open.
+pub fn may_be_paid(now_ms: i64) -> Condition {
+    let is = |status: CheckoutStatus| column::Checkout::Status.eq(status.as_str());
+    let until_ms = column::Checkout::ExpiresAtMs;
+    let is_open = Condition::any().add(until_ms.is_null()).add(until_ms.gte(now_ms));
+    let is_new = column::Checkout::CreatedAtMs.gt(now_ms.saturating_sub(SESSION_MS));
+    Condition::any()
+        .add(Condition::all().add(is(CheckoutStatus::Open)).add(is_open))
+        .add(is_new.and(is(CheckoutStatus::New)))
+        .add(is(CheckoutStatus::Waiting))
 }
 
 /// What is to be bought, and by whom.

@@ -9,7 +9,7 @@
 use sea_orm::{ColumnTrait as _, Condition, QueryFilter as _, QuerySelect as _, QueryTrait as _};
 use serde_json::Value as Json;
 
-use super::checkout::CheckoutStatus;
+use super::checkout::may_be_paid;
 use super::stripe::{Mode, Scope};
 use crate::storage::{
     Checkout, StorageResult, StripeAccount, StripeSubscription, Subscription, Tenant, column,
@@ -73,21 +73,14 @@ impl Payer<'_> {
 
     /// Whether a checkout of the plan that may still be paid is for this customer.
     pub async fn is_buying(&self, tenant: &Tenant<'_>, now_ms: i64) -> StorageResult<bool> {
-        let open = [CheckoutStatus::New, CheckoutStatus::Open, CheckoutStatus::Waiting];
-        let until_ms = column::Checkout::ExpiresAtMs;
-        let may_be_paid = Condition::any()
-            .add(column::Checkout::Status.ne(CheckoutStatus::Open.as_str()))
-            .add(until_ms.is_null())
-            .add(until_ms.gte(now_ms));
         let theirs = tenant.count::<Checkout>(|query| {
             query
                 .filter(column::Checkout::PlanId.eq(self.plan_id))
                 .filter(column::Checkout::Mode.eq(self.mode.as_str()))
-                .filter(column::Checkout::Status.is_in(open.map(CheckoutStatus::as_str)))
                 .filter(
                     column::Checkout::Settings.contains(named("stripe_customer", self.stripe_id)),
                 )
-                .filter(may_be_paid)
+                .filter(may_be_paid(now_ms))
         });
         Ok(theirs.await? > 0)
     }

@@ -6,7 +6,7 @@
 //! again, and the slug is for this account.
 
 use axum::extract::State;
-use sea_orm::{ColumnTrait as _, Condition, QueryFilter as _};
+use sea_orm::{ColumnTrait as _, QueryFilter as _};
 
 use super::{SiteView, lock_live, view_of};
 use crate::api::App;
@@ -15,12 +15,12 @@ use crate::api::extract::{IfMatch, Named};
 use crate::api::gate::Caller;
 use crate::api::openapi::Problems;
 use crate::api::problem::Problem;
-use crate::billing::checkout::CheckoutStatus;
+use crate::billing::checkout;
 use crate::domain::permission::Area;
-use crate::storage::{Change, Checkout, Site, StorageResult, Subscription, column};
+use crate::storage::{Checkout, Site, Subscription, column};
 
-/// How long a checkout can be paid, milliseconds: Stripe gives a session a day, and an hour is for telling us that it is over.
-const PAYABLE_MS: i64 = 25 * 3_600_000;
+/// How long after a session's end it may not be known yet that it was paid in time, milliseconds.
+const TOLD_WITHIN_MS: i64 = 3_600_000;
 
 /// Archive a site
 ///
@@ -51,7 +51,12 @@ pub async fn archive_site(
             "the site has {in_use} subscriptions; archive them first"
         )));
     }
-    let payable = payable(&change, &site_id).await?;
+    let may_be_paid = checkout::may_be_paid(change.now_ms() - TOLD_WITHIN_MS);
+    let tenant = change.tenant();
+    let payable = tenant.count::<Checkout>(|query| {
+        query.filter(column::Checkout::SiteId.eq(site_id.as_str())).filter(may_be_paid)
+    });
+    let payable = payable.await?;
     if payable > 0 {
         return Err(Problem::conflict(format!(
             "{payable} checkouts of the site may still be paid; archive its plans, so that no more are begun, and ask again when these \
@@ -64,21 +69,4 @@ pub async fn archive_site(
     let shown = Shown { view: view_of(&site, &app)?, version: site.version };
     change.commit().await?;
     Ok(shown)
-}
-
-/// How many checkouts of a site may still be paid.
-async fn payable(change: &Change, site_id: &str) -> StorageResult<u64> {
-    let since_ms = change.now_ms() - PAYABLE_MS;
-    let status = |status: CheckoutStatus| column::Checkout::Status.eq(status.as_str());
-    let tenant = change.tenant();
-    let payable = tenant.count::<Checkout>(|query| {
-        let begun =
-            Condition::any().add(status(CheckoutStatus::New)).add(status(CheckoutStatus::Open));
-        let is_recent = column::Checkout::CreatedAtMs.gt(since_ms);
-        let may_be_paid = Condition::any()
-            .add(Condition::all().add(begun).add(is_recent))
-            .add(status(CheckoutStatus::Waiting));
-        query.filter(column::Checkout::SiteId.eq(site_id)).filter(may_be_paid)
-    });
-    payable.await
 }
