@@ -420,8 +420,10 @@ pub async fn every_change_is_in_the_audit_log(place: Place) {
         assert!(answer.status.is_success(), "{}: {}", operation.id, answer.text);
         walk.expect_written(operation, &answer).await;
     }
-    // What is in use stays, so that what uses it goes first, here and below; and what was bought stays until Stripe charges no more.
+    // What is in use stays, so that what uses it goes first, here and below; what was bought stays until Stripe charges no more, and a site
+    // while a checkout of it may be paid.
     store.raw("UPDATE stripe_subscriptions SET stripe_status = 'canceled'").await;
+    store.raw("UPDATE checkouts SET status = 'expired' WHERE status <> 'paid'").await;
     let owner = &walk.shop.owner;
     let listed = owner.get("/v1/subscriptions?limit=100").await.expect(200);
     for one in listed.json["data"].as_array().unwrap() {

@@ -245,17 +245,6 @@ impl Stripe {
         self.send(scope, Call::get(format!("/v1/checkout/sessions/{}", segment(id)?))).await
     }
 
-    /// Ends a session that was not paid.
-    pub async fn expire_session(
-        &self,
-        scope: &Scope,
-        id: &str,
-        key: &str,
-    ) -> Result<CheckoutSession, StripeError> {
-        let path = format!("/v1/checkout/sessions/{}/expire", segment(id)?);
-        self.send(scope, Call::post(path, &Json::Null, key)?).await
-    }
-
     /// Makes a customer.
     pub async fn create_customer(
         &self,
