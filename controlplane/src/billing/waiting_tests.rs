@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::{Notes, is_begun, paid_price, waiting_price};
+use super::{Notes, is_begun, is_unfinished, metered_by, paid_price, waiting_price};
 use crate::billing::stripe::Subscription as Fetched;
 
 /// A subscription at `price_there` until second 2,000, with metadata.
@@ -41,10 +41,30 @@ fn notes_are_read_as_they_are_written() {
         (Notes::waits("price_1", "price_there", 2_000), None, Some("price_1")),
     ] {
         let metadata = notes.clone().metadata();
-        // Each call says both, since an empty one takes away what was noted before.
-        assert_eq!(metadata.len(), 2);
+        // Each call says all, since an empty one takes away what was noted before.
+        assert_eq!(metadata.len(), 3);
         let mut there = fetched(&[], "active");
         there.metadata = metadata;
         assert_eq!((paid_price(&there), waiting_price(&there)), (paid, waits), "{notes:?}");
+    }
+}
+
+#[test]
+fn a_meter_is_of_the_price_that_is_there() {
+    for (price, status, expected) in [
+        ("price_there", "active", Some("price_there")),
+        ("price_there", "past_due", Some("price_there")),
+        ("price_there", "canceled", None),
+        ("price_other", "active", None),
+        ("", "active", None),
+    ] {
+        let mut there = fetched(&[], status);
+        let notes = Notes::paid("price_1", "price_there", 2_000).with_meter_of(price);
+        // Stripe keeps nothing that is empty.
+        there.metadata = notes.metadata();
+        there.metadata.retain(|_, note| !note.is_empty());
+        assert_eq!((metered_by(&there), is_begun(&there)), (expected, false), "{price} {status}");
+        assert_eq!(is_unfinished(&there), expected.is_some(), "{price} {status}");
+        assert_eq!(paid_price(&there), Some("price_1"), "both are noted at once");
     }
 }

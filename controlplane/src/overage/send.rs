@@ -213,14 +213,12 @@ fn is_meter_off(error: &StripeError) -> bool {
 
 /// Whether what is in the way has nothing to do with the increment, and may go.
 fn is_in_the_way(error: &StripeError) -> bool {
-    let is_unknown_key = matches!(error, StripeError::Refused(refusal) if refusal.status == 401);
     error.is_temporary()
         || error.is_uncertain()
         || error.is_access_lost()
-        || is_unknown_key
+        || error.is_for_the_key()
         // A clock that is ahead is set some time.
         || error.code() == Some("timestamp_in_future")
-        || matches!(error, StripeError::NotSetUp(_))
 }
 
 #[cfg(test)]

@@ -88,6 +88,15 @@ impl Sold {
         OverageTeller::new(self.store.clone(), stripe).tell_all().await.unwrap();
     }
 
+    /// Settles a subscription, as a worker does that was told of it.
+    pub async fn look(&self, id: &str) {
+        let (account_id, stripe_account) = (self.account.clone(), self.stripe_account.clone());
+        let owner = Owner { account_id, mode: Mode::Test, stripe_account };
+        let (settler, stripe_id) = (&self.shop.billing.settler, self.paid(id).await.stripe_id);
+        let lease = settler.take(&owner, &stripe_id).await.unwrap();
+        settler.look_under(&owner, &stripe_id, &lease).await.unwrap();
+    }
+
     pub async fn told(&self) -> Vec<(String, i64, i64)> {
         let tenant = self.store.tenant(&self.account);
         let mut events = tenant.all::<OverageEvent>(100, |query| query).await.unwrap();
@@ -381,11 +390,7 @@ pub async fn each_plans_meter_is_told_what_was_used_under_it(place: Place) {
         price.metered_price_id.as_deref().unwrap(),
     );
     at.shop.call(&account, &format!("subscriptions/{}", paid.stripe_id), &form).await;
-    let owner =
-        Owner { account_id: at.account.clone(), mode: Mode::Test, stripe_account: account.clone() };
-    let settler = &at.shop.billing.settler;
-    let lease = settler.take(&owner, &paid.stripe_id).await.unwrap();
-    settler.look_under(&owner, &paid.stripe_id, &lease).await.unwrap();
+    at.look(&id).await;
     at.tell().await;
     expected.push((large.clone(), 2_000, 2_100, "sent".to_owned()));
     assert_eq!(at.told_to().await, expected);

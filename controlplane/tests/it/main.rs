@@ -41,6 +41,7 @@ mod limits;
 mod lossy;
 mod mails;
 mod members;
+mod metered_moves;
 mod money;
 mod moves;
 mod oauth;
@@ -76,7 +77,6 @@ mod sync_node;
 mod tenancy;
 mod tls;
 mod undertakings;
-mod unpaid_moves;
 mod upgrades;
 mod usage;
 mod webhooks;
@@ -232,9 +232,12 @@ cases! {
         what_the_meter_counted_is_compared_by_period,
         two_subscriptions_of_one_buyer_are_billed_apart,
         a_meter_that_was_left_is_not_shared;
-    unpaid_moves:
+    metered_moves:
         overage_outlives_a_move_that_is_not_paid,
-        a_move_that_is_paid_bills_overage_once;
+        a_move_that_is_paid_bills_overage_once,
+        a_move_down_bills_what_was_used_before,
+        a_move_up_from_a_smaller_plan_that_waits_bills_its_use,
+        a_move_down_that_breaks_off_is_ended;
     tls:
         a_certificate_is_served_and_replaced;
     parts:
@@ -437,9 +440,18 @@ fn run(name: &str, places: impl Fn() -> Place) {
     assert!(failed.is_empty(), "{} cases failed on {name}: {}", failed.len(), failed.join(", "));
 }
 
-/// Cases that make databases of their own.
+/// Cases that make databases of their own, by what they are asked for with.
+const OWN: &[&str] = &["killed", "scarce", "hung", "away"];
+
 fn is_asked_for(case: &str) -> bool {
     case.contains(&std::env::var("PAYFENCE_TEST_CASE").unwrap_or_default())
+}
+
+/// A misspelt name would run nothing, and pass.
+#[test]
+fn what_is_asked_for_is_there() {
+    let mut names = CASES.iter().map(|(case, _)| *case).chain(OWN.iter().copied());
+    assert!(names.any(is_asked_for), "no case is called as PAYFENCE_TEST_CASE says");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::billing::stripe::{
     Invoice, InvoiceLine, ItemChange, PreviewDetails, PreviewRequest, StripeError,
     Subscription as Fetched, SubscriptionItem, SubscriptionUpdate,
 };
-use crate::billing::waiting::{self, Notes, paid_price, parts, waiting_price};
+use crate::billing::waiting::{self, Notes, licensed_part, paid_price, parts, waiting_price};
 use crate::billing::{Billing, BillingError, BillingResult, calls};
 use crate::domain::site::PlanDraft;
 use crate::ids::new_id;
@@ -164,7 +164,17 @@ impl Bought {
             Way::Invoiced => {
                 self.bill(billing, &what, &to.fetched, to.items, price_id, at_s).await?
             }
-            Way::Free(notes) => Ok(self.put(billing, &what, to.items, price_id, notes).await?),
+            Way::Free(notes) => {
+                // What its meter was told is billed by whoever looks next, which is done below: apart, or the rest would be prorated.
+                let (items, notes) = match waiting::leaves_use(&to.fetched, &to.price) {
+                    true => (
+                        vec![licensed_part(&to.fetched, &to.price)],
+                        notes.with_meter_of(price_id.unwrap_or_default()),
+                    ),
+                    false => (to.items, notes),
+                };
+                Ok(self.put(billing, &what, items, price_id, notes).await?)
+            }
         };
         self.look(billing).await?;
         billed.map_err(|refused| refused.told(&self.row.id))?;
@@ -383,7 +393,8 @@ impl Bought {
                     take it back first, with a change to the plan in force, and move up then";
         self.sold(tenant, waits, text).await?;
         Ok(Way::Restored(Restored {
-            items: parts(fetched, &row),
+            // The meter that is there stays: what it was told is billed when another takes its place.
+            items: vec![licensed_part(fetched, &row)],
             price_id: paid.to_owned(),
             notes: Notes::waits(waits, paid, end_s),
         }))

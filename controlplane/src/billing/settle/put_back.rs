@@ -1,21 +1,32 @@
-//! A smaller plan that waited for the period's end, put back where the move up that took its place came to nothing.
+//! What a change left to be done at Stripe: a smaller plan that waited for the period's end, put back where the move up that took its
+//! place came to nothing; the meter of a plan whose price is there already.
 //!
-//! In: a subscription as fetched, under its lease. Out: the same, with what waited there again.
+//! In: a subscription as fetched, under its lease. Out: the same, with what waited there again and its own meter.
 //! Always holds: a move up that is not paid at once ends no downgrade: whoever made it holds the lease meanwhile, so whatever is found
-//! here is what it left behind, or what a process that died did; doing it again changes nothing.
+//! here is what it left behind, or what a process that died did; doing it again changes nothing. What a meter was told is billed when
+//! its part is replaced: with the next invoice.
 
 use super::{Owner, SettleError, Settler};
 use crate::billing::catalogue;
 use crate::billing::stripe::{Subscription as Fetched, SubscriptionUpdate};
 use crate::billing::waiting::{self, Notes};
 use crate::ids::new_id;
+use crate::overage::{Left, OverageTeller};
+use crate::storage::{StorageError, StripeSubscription};
 
 impl Settler {
-    pub(super) async fn put_back(
+    /// Does what is left to be done of a subscription.
+    pub(super) async fn finish(
         &self,
         owner: &Owner,
+        facts: &StripeSubscription,
         fetched: Fetched,
     ) -> Result<Fetched, SettleError> {
+        let fetched = self.put_back(owner, fetched).await?;
+        self.put_meter(owner, facts, fetched).await
+    }
+
+    async fn put_back(&self, owner: &Owner, fetched: Fetched) -> Result<Fetched, SettleError> {
         if !waiting::is_begun(&fetched) {
             return Ok(fetched);
         }
@@ -29,7 +40,7 @@ impl Settler {
             _ => fetched,
         };
         let forgets = SubscriptionUpdate {
-            metadata: Notes::default().metadata(),
+            metadata: waiting::nothing_waits(),
             ..SubscriptionUpdate::default()
         };
         let request = self.what_waited(owner, &fetched).await?.unwrap_or_else(|| forgets.clone());
@@ -59,11 +70,73 @@ impl Settler {
             return Ok(None);
         };
         let end_s = licensed.current_period_end.unwrap_or_default();
+        let notes = Notes::paid(&licensed.price.id, waits, end_s);
+        let notes = match waiting::metered_part(fetched, &row) {
+            Some(_) => notes.with_meter_of(waits),
+            None => notes,
+        };
         Ok(Some(SubscriptionUpdate {
-            items: waiting::parts(fetched, &row),
+            items: vec![waiting::licensed_part(fetched, &row)],
             proration_behavior: Some("none".to_owned()),
-            metadata: Notes::paid(&licensed.price.id, waits, end_s).metadata(),
+            metadata: notes.metadata(),
             ..SubscriptionUpdate::default()
         }))
+    }
+
+    /// Has the meter of a price take the place of the one that is there, and what that was told billed with the next invoice.
+    async fn put_meter(
+        &self,
+        owner: &Owner,
+        facts: &StripeSubscription,
+        fetched: Fetched,
+    ) -> Result<Fetched, SettleError> {
+        let Some(price_id) = waiting::metered_by(&fetched) else { return Ok(fetched) };
+        let tenant = self.store.tenant(&owner.account_id);
+        let row = catalogue::plan_of_price(&tenant, price_id, owner.mode).await?;
+        let part = row.as_ref().and_then(|row| waiting::metered_part(&fetched, row));
+        if part.is_some() {
+            self.tell_left(owner, facts).await?;
+        }
+        let request = SubscriptionUpdate {
+            proration_behavior: part.is_some().then(|| "create_prorations".to_owned()),
+            items: part.into_iter().collect(),
+            metadata: waiting::meter_is_there(),
+            ..SubscriptionUpdate::default()
+        };
+        let key = new_id("pf", &**self.store.world());
+        let scope = owner.scope();
+        match self.stripe.update_subscription(&scope, &fetched.id, &request, &key).await {
+            // As where the owner has turned the price off in their dashboard: once it is on again, whoever looks next goes on.
+            Err(error) if !error.is_temporary() && !error.is_for_the_key() => {
+                tracing::warn!(%error, subscription = fetched.id, "the meter of its plan cannot be put into a subscription");
+                Ok(fetched)
+            }
+            updated => Ok(updated?),
+        }
+    }
+
+    /// Tells what was used until now to the meter that is there, after which it is told to the other one.
+    async fn tell_left(
+        &self,
+        owner: &Owner,
+        facts: &StripeSubscription,
+    ) -> Result<(), SettleError> {
+        let teller = OverageTeller::new(self.store.clone(), self.stripe.clone());
+        match teller.tell_left(&owner.account_id, &facts.subscription_id).await? {
+            Left::Nothing => Ok(()),
+            Left::Waits => {
+                let text = "overage cannot be told to Stripe just now, and its meter is to leave the subscription";
+                Err(StorageError::Unavailable(text.to_owned()).into())
+            }
+            // It was on when the move began; what was used since is little, and nobody may look for days.
+            Left::MeterOff(why) => {
+                tracing::warn!(
+                    why,
+                    subscription = facts.stripe_id,
+                    "a meter leaves a subscription without its overage"
+                );
+                Ok(())
+            }
+        }
     }
 }

@@ -56,7 +56,7 @@ impl Settler {
                 None => Ok(Settled::Nothing("it was not bought here")),
             };
         };
-        let fetched = self.put_back(owner, fetched).await?;
+        let fetched = self.finish(owner, &facts, fetched).await?;
         let owed = self.owed(owner, &fetched, Some(&facts)).await?;
         let price = fetched.licensed().map(|item| item.price.id.as_str());
         if facts.price_id.as_deref() != price {

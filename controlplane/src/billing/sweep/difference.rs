@@ -27,7 +27,7 @@ pub fn is_worth_settling(row: Option<&StripeSubscription>, fetched: &Fetched) ->
         || (end_ms.is_some() && row.period_end_ms != end_ms)
         || row.cancel_at_ms != state::cancel_at_ms(fetched)
         || row.upgrade_until_ms != state::upgrade_until_ms(fetched)
-        || waiting::is_begun(fetched)
+        || waiting::is_unfinished(fetched)
 }
 
 /// An event of our own; the same for one sweep, however often a page is read.
