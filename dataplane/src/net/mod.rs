@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod buffers;
+mod error;
 mod op;
 mod park;
 mod ring;
@@ -17,8 +18,9 @@ mod wake;
 mod wheel;
 
 pub use buffers::{Group, RecvBuf};
+pub use error::RingError;
 pub use op::Timed;
-pub use ring::{Ring, RingConfig, RingError};
+pub use ring::{Ring, RingConfig};
 pub use shared_memory::SharedMemory;
 pub use slots::Tap;
 pub use socket::{

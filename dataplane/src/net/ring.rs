@@ -17,6 +17,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use crate::clock::{Clock, Now, TurnClock};
 
 use super::buffers::{BufferGroup, Group, RecvBuf};
+use super::error::RingError;
 use super::park::{self, Turn};
 use super::slots::{
     Completion, OpKey, Outcome, Resource, Slot, State, Tap, Tapped, discard, keep_waker, picked,
@@ -53,31 +54,6 @@ pub struct RingConfig {
     pub clock: Clock,
 }
 
-/// Why a ring could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum RingError {
-    /// The kernel does not let this process use io_uring.
-    #[error(
-        "io_uring is refused ({0}): a container's seccomp profile or /proc/sys/kernel/io_uring_disabled forbids it; allow \
-         io_uring_setup, io_uring_enter and io_uring_register, and see `payfence doctor`"
-    )]
-    Refused(io::Error),
-    /// Memory or descriptors ran out, or the kernel is too old.
-    #[error(
-        "cannot set up io_uring ({0}): needs Linux 6.1 or later and free memlock; see `payfence doctor`"
-    )]
-    Setup(io::Error),
-}
-
-impl RingError {
-    fn new(error: io::Error) -> Self {
-        match error.raw_os_error() {
-            Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => Self::Refused(error),
-            _ => Self::Setup(error),
-        }
-    }
-}
-
 struct Inner {
     // Before the groups: the kernel lets go of the buffers first.
     uring: IoUring,
@@ -87,6 +63,8 @@ struct Inner {
     slots: Vec<Slot>,
     free: Vec<u32>,
     in_flight: usize,
+    /// Messages that are queued and not submitted yet.
+    messages: u32,
     /// Receives to be paused, by user data: filled and emptied within a reap.
     floods: Vec<u64>,
     /// Tasks whose completions were reaped between turns: the next turn wakes them.
@@ -134,6 +112,7 @@ impl Ring {
                 slots: Vec::new(),
                 free: Vec::new(),
                 in_flight: 0,
+                messages: 0,
                 floods: Vec::new(),
                 woken_early: Vec::new(),
                 tapped: Vec::new(),
@@ -185,14 +164,12 @@ impl Ring {
         let has_woken = !self.inner.borrow().woken_early.is_empty();
         let block = !self.runnable.replace(false) && !has_woken && may_block();
         let wake_ns = self.wheel.borrow().next_ns();
-        let turn = if block {
-            Turn::Wait { at_most_ns: wake_ns.map(|at| at.saturating_sub(self.now_ns())) }
-        } else {
-            Turn::Pass
-        };
         let mut woken = self.woken.take();
         {
             let mut inner = self.inner.borrow_mut();
+            let messages = std::mem::take(&mut inner.messages);
+            let at_most_ns = wake_ns.map(|at| at.saturating_sub(self.now_ns()));
+            let turn = if block { Turn::Wait { at_most_ns, messages } } else { Turn::Pass };
             park::turn(&mut inner.uring, turn)?;
             woken.append(&mut inner.woken_early);
             inner.reap(&mut woken);
@@ -231,7 +208,10 @@ impl Ring {
         build: impl FnOnce(&[u8]) -> squeue::Entry,
     ) -> OpKey {
         let entry = build(&bytes);
-        self.inner.borrow_mut().start(State::Message(outcome), Resource::Bytes(bytes), entry)
+        let mut inner = self.inner.borrow_mut();
+        let key = inner.start(State::Message(outcome), Resource::Bytes(bytes), entry);
+        inner.messages += 1;
+        key
     }
 
     /// Memory of a message that has gone.
@@ -393,6 +373,7 @@ impl Inner {
                 return;
             }
             // The queue is full: hand it over now rather than at the turn.
+            self.messages = 0;
             if let Err(error) = self.uring.submit() {
                 assert!(
                     matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)),

@@ -267,6 +267,55 @@ fn a_queued_message_goes_with_the_turn_and_its_memory_comes_back() {
     shard.join().expect("no panic").expect("the ring is well");
 }
 
+/// Counts what comes.
+#[derive(Default)]
+struct Counter(Cell<usize>);
+
+impl Tap for Counter {
+    fn received(&self, bytes: &[u8]) -> bool {
+        self.0.set(self.0.get() + bytes.len());
+        true
+    }
+}
+
+/// A turn that came back for the end of a message alone would be one more for each.
+#[test]
+fn the_end_of_a_message_alone_ends_no_wait() {
+    const ROUNDS: usize = 200;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let peer = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        stream.set_nodelay(true).expect("connected");
+        let mut byte = [0];
+        while stream.read(&mut byte).expect("connected") > 0 {
+            stream.write_all(&byte).expect("connected");
+        }
+    });
+    let shard = on_ring(move |ring| async move {
+        let socket = Socket::for_address(&address, Rc::clone(&ring)).expect("a descriptor");
+        socket.connect(address).await.expect("a listener");
+        socket.outbox().queue(b"?".to_vec());
+        assert_eq!(&*socket.recv(Group::Small).await.expect("an answer"), b"?");
+        let counter = Rc::new(Counter::default());
+        socket.tap(Rc::<Counter>::clone(&counter));
+        // An answer that takes longer than is counted on is waited for as anything is.
+        let mut at_once = 0;
+        for round in 0..ROUNDS {
+            socket.outbox().queue(b"?".to_vec());
+            ring.turn(|| true).expect("the ring is well");
+            at_once += usize::from(counter.0.get() > round);
+            while counter.0.get() <= round {
+                ring.turn(|| true).expect("the ring is well");
+            }
+            assert!(socket.outbox().is_idle(), "its end came first");
+        }
+        assert!(at_once > 0, "no turn brought a message's end and its answer");
+    });
+    shard.join().expect("no panic").expect("the ring is well");
+    peer.join().expect("no panic");
+}
+
 /// Receives `len` bytes from each socket; the buffers are held, not given back.
 async fn receive_from_each(sockets: &[Socket], len: usize) -> Vec<Vec<RecvBuf>> {
     let mut all = Vec::new();
