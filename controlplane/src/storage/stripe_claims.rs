@@ -18,9 +18,10 @@ const SCAN_FACTOR: u64 = 8;
 /// A buyer waits for what this is about. The index `stripe_events_buyers` has these, by the same words.
 const OF_BUYERS: &str =
     "waiting.kind IN ('checkout.session.completed', 'checkout.session.async_payment_succeeded')";
-/// What a renewal is told by. Of a subscription of a crowd's account that has anything else, the crowd need not be waited for.
+/// What a renewal is told by, a sweep that finds it included. Of a subscription of a crowd's account that has anything else, the crowd
+/// need not be waited for.
 const OF_RENEWALS: &str = "'customer.subscription.updated', 'invoice.upcoming', 'invoice.created', 'invoice.paid', 'invoice.payment_failed', \
-     'invoice.payment_action_required'";
+     'invoice.payment_action_required', 'payfence.subscription.differs'";
 
 /// How many jobs are to be begun, and which.
 #[derive(Clone, Copy, Debug)]
