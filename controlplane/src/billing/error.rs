@@ -83,7 +83,7 @@ impl From<SettleError> for BillingError {
         match error {
             SettleError::Storage(error) => Self::Storage(error),
             SettleError::Stripe(error) => Self::Stripe(error),
-            SettleError::Busy | SettleError::TooEarly => {
+            SettleError::Busy | SettleError::TooEarly | SettleError::Untold(_) => {
                 Self::NotNow { text: error.to_string(), retry_after_s: RETRY_AFTER_S }
             }
             SettleError::Permanent(text) => Self::Broken(text),

@@ -25,7 +25,10 @@ pub use subscription::choose_plan;
 pub use together::TOGETHER_MAX;
 
 use super::stripe::{Mode, Scope, Stripe, StripeError, Subscription as Fetched};
-use crate::storage::{Actor, Change, Job, Lease, StorageError, Store, lease_name};
+use crate::overage::{Left, OverageTeller};
+use crate::storage::{
+    Actor, Change, Job, Lease, StorageError, Store, StripeSubscription, lease_name,
+};
 
 /// How long one settling may take before another may begin it, milliseconds: longer than the client's tries together.
 pub const LEASE_MS: i64 = 180_000;
@@ -53,6 +56,9 @@ pub enum SettleError {
     /// What it is about was bought here, and is not known yet.
     #[error("what it is about is not known yet")]
     TooEarly,
+    /// Overage is to be told before, and Stripe does not take it now.
+    #[error("overage cannot be told to Stripe just now, and {0}")]
+    Untold(&'static str),
     /// It will not be otherwise the next time.
     #[error("{0}")]
     Permanent(String),
@@ -67,7 +73,8 @@ impl SettleError {
                 StorageError::Unavailable(_) | StorageError::Stale | StorageError::Taken(_),
             )
             | Self::Busy
-            | Self::TooEarly => true,
+            | Self::TooEarly
+            | Self::Untold(_) => true,
             Self::Storage(StorageError::Broken(_)) | Self::Permanent(_) => false,
             // A key that is replaced or lacks a right for an hour must not cost what was told in it.
             Self::Stripe(error) => error.is_temporary() || error.is_for_the_key(),
@@ -260,6 +267,29 @@ impl Settler {
         // Mostly it went with the change already. One that cannot be given back ends by itself.
         if let Err(error) = self.store.release(lease).await {
             tracing::debug!(%error, "a lease is left to end");
+        }
+    }
+
+    /// Tells what was used past the limit until now, before a step after which it would be billed no more; `why` says which. Where its
+    /// meter is off it goes untold: nobody may look for days, and the step is not to wait for that.
+    async fn tell_left(
+        &self,
+        owner: &Owner,
+        facts: &StripeSubscription,
+        why: &'static str,
+    ) -> Result<(), SettleError> {
+        let teller = OverageTeller::new(self.store.clone(), self.stripe.clone());
+        match teller.tell_left(&owner.account_id, &facts.subscription_id).await? {
+            Left::Nothing => Ok(()),
+            Left::Waits => Err(SettleError::Untold(why)),
+            Left::MeterOff(off) => {
+                tracing::warn!(
+                    off,
+                    subscription = facts.stripe_id,
+                    "overage goes untold, and {why}"
+                );
+                Ok(())
+            }
         }
     }
 

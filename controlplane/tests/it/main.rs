@@ -237,7 +237,8 @@ cases! {
         a_move_that_is_paid_bills_overage_once,
         a_move_down_bills_what_was_used_before,
         a_move_up_from_a_smaller_plan_that_waits_bills_its_use,
-        a_move_down_that_breaks_off_is_ended;
+        a_move_down_that_breaks_off_is_ended,
+        what_is_used_before_a_move_down_is_ended_is_told_first;
     tls:
         a_certificate_is_served_and_replaced;
     parts:

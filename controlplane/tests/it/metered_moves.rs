@@ -240,3 +240,39 @@ pub async fn a_move_down_that_breaks_off_is_ended(place: Place) {
     moved.at.forward_to_the_next_period();
     assert_eq!(moved.at.invoiced(), [600], "of all ways one invoice has it");
 }
+
+/// What is used after a move down broke off, and before it is ended, is told to the meter that is there still.
+pub async fn what_is_used_before_a_move_down_is_ended_is_told_first(place: Place) {
+    let mut moved = Moved::open(place).await;
+    let is_begun = |moved: &Moved| {
+        let all = moved.at.shop.at_stripe(&moved.at.stripe_account, "subscription");
+        all[0]["metadata"]["payfence_meter"].is_string()
+    };
+    for skipped in 0.. {
+        let lost = Planned { after: skipped, ..Planned::next(Fault::ErrorBefore, "", 9) };
+        moved.at.shop.sandbox.plan_fault(lost);
+        assert_ne!(moved.tried(&moved.small).await, 200, "it is never begun and not ended");
+        moved.at.shop.sandbox.clear_faults();
+        if is_begun(&moved) {
+            break;
+        }
+    }
+    moved.at.report(&moved.id, 2_000, 2_300).await;
+    moved.at.forward(60);
+    moved.at.shop.sandbox.plan_fault(Planned::next(
+        Fault::ErrorBefore,
+        "/v1/billing/meter_events",
+        1,
+    ));
+    let change = format!("/v1/subscriptions/{}/change", moved.id);
+    let wanted = json!({ "plan_id": moved.small });
+    let refused = moved.at.shop.owner.post(&change, wanted).await.expect(503);
+    let detail = refused.json["detail"].as_str().unwrap();
+    assert!(detail.contains("overage cannot be told to Stripe just now"), "{detail}");
+    assert!(is_begun(&moved) && !refused.header("retry-after").is_empty());
+    moved.at.forward(60);
+    moved.go(&moved.small).await;
+    moved.is_of(&moved.small);
+    moved.at.forward_to_the_next_period();
+    assert_eq!(moved.at.invoiced(), [300 * 2]);
+}

@@ -11,8 +11,7 @@ use crate::billing::catalogue;
 use crate::billing::stripe::{Subscription as Fetched, SubscriptionUpdate};
 use crate::billing::waiting::{self, Notes};
 use crate::ids::new_id;
-use crate::overage::{Left, OverageTeller};
-use crate::storage::{StorageError, StripeSubscription};
+use crate::storage::StripeSubscription;
 
 impl Settler {
     /// Does what is left to be done of a subscription.
@@ -95,7 +94,8 @@ impl Settler {
         let row = catalogue::plan_of_price(&tenant, price_id, owner.mode).await?;
         let part = row.as_ref().and_then(|row| waiting::metered_part(&fetched, row));
         if part.is_some() {
-            self.tell_left(owner, facts).await?;
+            // It was on when the move began; what is used since is told to it while it is there.
+            self.tell_left(owner, facts, "its meter is to leave the subscription").await?;
         }
         let request = SubscriptionUpdate {
             proration_behavior: part.is_some().then(|| "create_prorations".to_owned()),
@@ -112,31 +112,6 @@ impl Settler {
                 Ok(fetched)
             }
             updated => Ok(updated?),
-        }
-    }
-
-    /// Tells what was used until now to the meter that is there, after which it is told to the other one.
-    async fn tell_left(
-        &self,
-        owner: &Owner,
-        facts: &StripeSubscription,
-    ) -> Result<(), SettleError> {
-        let teller = OverageTeller::new(self.store.clone(), self.stripe.clone());
-        match teller.tell_left(&owner.account_id, &facts.subscription_id).await? {
-            Left::Nothing => Ok(()),
-            Left::Waits => {
-                let text = "overage cannot be told to Stripe just now, and its meter is to leave the subscription";
-                Err(StorageError::Unavailable(text.to_owned()).into())
-            }
-            // It was on when the move began; what was used since is little, and nobody may look for days.
-            Left::MeterOff(why) => {
-                tracing::warn!(
-                    why,
-                    subscription = facts.stripe_id,
-                    "a meter leaves a subscription without its overage"
-                );
-                Ok(())
-            }
         }
     }
 }

@@ -14,10 +14,7 @@ use crate::billing::payers::OVER;
 use crate::billing::stripe::{Cancellation, StripeError};
 use crate::billing::waiting;
 use crate::ids::new_id;
-use crate::overage::{Left, OverageTeller};
-use crate::storage::{
-    Change, Job, StorageError, StripeReversal, StripeSubscription, Subscription, column,
-};
+use crate::storage::{Change, Job, StripeReversal, StripeSubscription, Subscription, column};
 
 const NOT_OURS: Settled = Settled::Nothing("it is of no subscription of ours");
 
@@ -179,22 +176,7 @@ impl Settler {
         if OVER.contains(&fetched.status.as_str()) {
             return Ok(());
         }
-        let teller = OverageTeller::new(self.store.clone(), self.stripe.clone());
-        match teller.tell_left(&owner.account_id, &facts.subscription_id).await? {
-            Left::Nothing => {}
-            Left::Waits => {
-                let text = "overage cannot be told to Stripe just now, and no invoice comes after the last one";
-                return Err(StorageError::Unavailable(text.to_owned()).into());
-            }
-            // Nobody may look for days, and a subscription whose money went back is not to be charged for meanwhile.
-            Left::MeterOff(why) => {
-                tracing::warn!(
-                    why,
-                    subscription = id,
-                    "a refund ends a subscription without its overage"
-                );
-            }
-        }
+        self.tell_left(owner, facts, "no invoice comes after the last one").await?;
         // Nobody is to pay for a plan that they do not get any more.
         let key = new_id("pf", &**self.store.world());
         waiting::give_up(&self.stripe, &scope, &fetched, &key).await?;
