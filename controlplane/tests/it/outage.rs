@@ -129,12 +129,17 @@ async fn after_each_answer(
         for calls in 1.. {
             let mut is_any = false;
             // On a busy machine an answer may come, and end it all, within the poll that would have seen it.
-            let tries = if calls == 1 { TRIES } else { 1 };
-            for polls in polls.iter().copied().cycle().take(polls.len() * tries) {
-                let trouble = async |case: &Case| trouble(&street, flow, case, calls, polls).await;
-                let (end, had) = run(&street, flow, &mut number, trouble).await;
-                assert_eq!(end, expected, "{flow:?}, {polls} polls after call {calls}");
-                is_any |= had;
+            for _ in 0..if calls == 1 { TRIES } else { 1 } {
+                for polls in polls.iter().copied() {
+                    let trouble =
+                        async |case: &Case| trouble(&street, flow, case, calls, polls).await;
+                    let (end, had) = run(&street, flow, &mut number, trouble).await;
+                    assert_eq!(end, expected, "{flow:?}, {polls} polls after call {calls}");
+                    is_any |= had;
+                }
+                if is_any {
+                    break;
+                }
             }
             if !is_any {
                 assert!(calls > 1, "{flow:?} asks Stripe");
