@@ -130,7 +130,7 @@ impl Bank for StandIn {
             see(plane, &success).text().contains("Show my key").then_some(())
         });
         let shown = submit(plane, "/claim", &format!("session_id={session}"));
-        let buyer = Buyer { node, key: word(&shown.text(), "pf_test_") };
+        let buyer = Buyer::new(node, word(&shown.text(), "pf_test_"));
         buyer.expect(1, "ok");
         let again = submit(plane, "/claim", &format!("session_id={session}"));
         assert_eq!(again.status, 404, "a claim is redeemed once");

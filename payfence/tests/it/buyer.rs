@@ -3,6 +3,8 @@
 //! In: a control plane that sells, a node. Out: pages, answers.
 //! Always holds: a page is asked for as a browser does, by the name that buyers know.
 
+use std::cell::Cell;
+
 use super::client::{Answer, ask, get};
 use super::gateway::Gateway;
 use super::plane::Plane;
@@ -12,14 +14,28 @@ use super::wait::wait_for;
 pub struct Buyer<'a> {
     pub node: &'a Gateway,
     pub key: String,
+    served: Cell<u64>,
 }
 
-impl Buyer<'_> {
+impl<'a> Buyer<'a> {
+    pub fn new(node: &'a Gateway, key: String) -> Self {
+        Self { node, key, served: Cell::new(0) }
+    }
+
+    /// Requests that the origin answered.
+    pub fn served(&self) -> u64 {
+        self.served.get()
+    }
+
     /// Why a request is answered as it is: `ok` where the origin answered.
     fn ask(&self) -> String {
         let answer =
             self.node.ask(get("/paid/1", &[("Authorization", &format!("Bearer {}", self.key))]));
-        if answer.status == 200 { "ok".to_owned() } else { answer.reason() }
+        if answer.status != 200 {
+            return answer.reason();
+        }
+        self.served.set(self.served.get() + 1);
+        "ok".to_owned()
     }
 
     #[track_caller]

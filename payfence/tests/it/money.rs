@@ -19,7 +19,7 @@ use super::buyer::Buyer;
 use super::origin::Origin;
 use super::plane::Plane;
 use super::stripe_api::{self, Access, HostedStandIn, StripeApi};
-use super::wait::{DEADLINE, time_left, unix_s, wait_within};
+use super::wait::{DEADLINE, time_left, unix_s, wait_for, wait_within};
 
 /// Until the month ends that something is bought for: time for all that comes before.
 const MONTH_LEFT_S: i64 = 40;
@@ -56,9 +56,13 @@ fn reconcile(plane: &Plane, bank: &dyn Bank) -> (Option<i32>, String) {
     (ended.status.code(), String::from_utf8_lossy(&ended.stdout).into_owned())
 }
 
-/// Waits until all agree, and so often was each compared.
+/// Waits until all that was served is in the decision log, all agree, and so often was each compared.
 #[track_caller]
-fn agree(plane: &Plane, bank: &dyn Bank, compared: &str) {
+fn agree(plane: &Plane, bank: &dyn Bank, served: u64, compared: &str) {
+    wait_for("the decisions", || {
+        let used = plane.get("/v1/usage?interval=total");
+        (used["data"][0]["charge"] == served).then_some(())
+    });
     let mut last = (None, String::new());
     // A meter is asked about whole minutes.
     let is_time_left = time_left(DEADLINE + Duration::from_secs(60));
@@ -189,7 +193,7 @@ fn story(plane: &Plane, bank: &mut dyn Bank, month_ends_s: i64) {
     buyer.wait("ok");
     buyer.expect(2, "ok");
     nobody_pays(plane, bank, &buyer, &subscription, months_after(month_ends_s, 1.month()));
-    all_agree(plane, bank, &subscription, pro_id);
+    all_agree(plane, bank, buyer.served(), &subscription, pro_id);
 
     plane.post(&of_it("/cancel"), json!({}));
     bank.settle(plane);
@@ -209,6 +213,7 @@ fn story(plane: &Plane, bank: &mut dyn Bank, month_ends_s: i64) {
     agree(
         plane,
         bank,
+        buyer.served(),
         "log/ledger 2, ledger/entitlement 0, ledger/stripe 2, entitlement/stripe 1\n",
     );
     // One decision is missing.
@@ -249,10 +254,10 @@ fn nobody_pays(
 }
 
 /// What is served is what is paid for; what is otherwise is found.
-fn all_agree(plane: &Plane, bank: &dyn Bank, subscription: &str, plan: &str) {
+fn all_agree(plane: &Plane, bank: &dyn Bank, served: u64, subscription: &str, plan: &str) {
     // Of the month with overage, that all was told, and that the meter counted it.
     let all = "log/ledger 2, ledger/entitlement 1, ledger/stripe 2, entitlement/stripe 1\n";
-    agree(plane, bank, all);
+    agree(plane, bank, served, all);
     let limit = |from: u64, to: u64| {
         let quota = |requests: u64| format!("'\"requests\":{requests}'");
         let (from, to) = (quota(from), quota(to));

@@ -283,7 +283,7 @@ impl Bank for StripeApi {
             (anchor.as_second() == begun_s).then_some(())
         });
         plane.wait_node(NODE);
-        let buyer = Buyer { node, key: subscriber.token };
+        let buyer = Buyer::new(node, subscriber.token);
         buyer.wait("ok");
         (buyer, subscriber.subscription_id)
     }
