@@ -21,6 +21,8 @@ use crate::reconcile::{NoDecisions, Pair, Reconciler, Report, Scope};
 
 /// Seeds where nobody says.
 const SEEDS: u64 = 8;
+/// A long run says how far it is.
+const SAID_EVERY: u64 = 50;
 
 /// A sequence that a seed gives (SplitMix64).
 struct Chance(u64);
@@ -207,5 +209,8 @@ pub async fn the_end_is_the_same_in_any_order(place: Place) {
         let outcome = shuffled(&mut life, &mut Chance(seed)).await;
         assert_eq!(outcome, expected, "seed {seed}");
         assert_eq!(differences(&life.shop).await, clean, "seed {seed}");
+        if seed.is_multiple_of(SAID_EVERY) {
+            eprintln!("the same after seed {seed} of {seeds}");
+        }
     }
 }
