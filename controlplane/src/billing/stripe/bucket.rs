@@ -3,8 +3,9 @@
 //! In: whose call, to which endpoint; what Stripe said about waiting; how many processes share the allowance. Out: the wait until a call
 //! may be sent, which is then taken.
 //! Always holds: at most [`BUCKETS_MAX`] buckets; nobody waits longer than [`WAIT_MAX`], so what waits is bounded, too; an account is
-//! held for no longer than [`HOLD_MAX`], and its calls begin at its pace after it, not all at once; what was refused as too much is
-//! sent at half the pace, and at the usual one again step by step.
+//! held for no longer than [`HOLD_MAX`], those that wait already included, and its calls begin at its pace after it, not all at once;
+//! so they do where this process stood still; what was refused as too much is sent at half the pace, and at the usual one again step
+//! by step.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -95,6 +96,10 @@ fn endpoint_of(method: &str, path: &str) -> String {
 struct Bucket {
     /// When it is full again.
     full_at: Instant,
+    /// What all turns were put off by since it was made.
+    put_off: Duration,
+    /// Until when it is sent nothing.
+    held_until: Instant,
     /// How often its pace was halved, and when last.
     halvings: u32,
     halved_at: Instant,
@@ -102,7 +107,8 @@ struct Bucket {
 
 impl Bucket {
     fn new(now: Instant) -> Self {
-        Self { full_at: now, halvings: 0, halved_at: now }
+        let put_off = Duration::ZERO;
+        Self { full_at: now, put_off, held_until: now, halvings: 0, halved_at: now }
     }
 
     /// How often its pace is halved now.
@@ -115,6 +121,15 @@ impl Bucket {
     fn is_as_new(&self, now: Instant) -> bool {
         self.full_at <= now && self.halvings(now) == 0
     }
+}
+
+/// When a call may be sent.
+#[derive(Debug)]
+struct Turn {
+    whose: Whose,
+    due: Instant,
+    /// What turns had been put off by when it was given.
+    put_off: Duration,
 }
 
 /// The buckets.
@@ -158,7 +173,11 @@ impl Buckets {
         let mut all = self.all.lock();
         if let Some(bucket) = all.get_mut(&whose) {
             let (_, depth) = self.pace(&whose, bucket.halvings(now));
-            bucket.full_at = bucket.full_at.max(now + wait.min(HOLD_MAX) + depth);
+            let until = now + wait.min(HOLD_MAX);
+            let longer = until.saturating_duration_since(bucket.held_until.max(now));
+            bucket.held_until = bucket.held_until.max(until);
+            bucket.put_off += longer;
+            bucket.full_at = (bucket.full_at + longer).max(until + depth);
         }
     }
 
@@ -178,20 +197,26 @@ impl Buckets {
     /// Waits until a call may be sent; `None` where that would be later than [`WAIT_MAX`]. The endpoint's turn comes first, so that calls
     /// which wait for it take nothing of what other endpoints may be sent meanwhile.
     pub(super) async fn turn(&self, target: Target<'_>) -> Option<()> {
-        let began = Instant::now();
+        let until = Instant::now() + WAIT_MAX;
         for whose in target.one().into_iter().chain([target.all()]) {
-            let now = Instant::now();
-            let left = WAIT_MAX.saturating_sub(now.duration_since(began));
-            let wait = self.take(whose, now, left)?;
-            if !wait.is_zero() {
-                tokio::time::sleep(wait).await;
+            let turn = self.take(whose, Instant::now(), until)?;
+            loop {
+                let now = Instant::now();
+                let due = self.due(&turn, now);
+                if due <= now {
+                    break;
+                }
+                if due > until {
+                    return None;
+                }
+                tokio::time::sleep_until(due).await;
             }
         }
         Some(())
     }
 
-    /// Takes the next turn, at most `wait_max` from `now`; `None` where none is left by then.
-    fn take(&self, whose: Whose, now: Instant, wait_max: Duration) -> Option<Duration> {
+    /// Takes the next turn; `None` where none is left that is due by `until`.
+    fn take(&self, whose: Whose, now: Instant, until: Instant) -> Option<Turn> {
         let mut all = self.all.lock();
         if all.len() >= BUCKETS_MAX && !all.contains_key(&whose) {
             all.retain(|_, bucket| !bucket.is_as_new(now));
@@ -202,12 +227,28 @@ impl Buckets {
         let known = all.get(&whose).copied().unwrap_or_else(|| Bucket::new(now));
         let (step, depth) = self.pace(&whose, known.halvings(now));
         let next = known.full_at.max(now) + step;
-        let wait = next.duration_since(now).saturating_sub(depth);
-        if wait > wait_max {
+        let due = now + next.duration_since(now).saturating_sub(depth);
+        if due > until {
             return None;
         }
-        all.insert(whose, Bucket { full_at: next, ..known });
-        Some(wait)
+        all.insert(whose.clone(), Bucket { full_at: next, ..known });
+        Some(Turn { whose, due, put_off: known.put_off })
+    }
+
+    /// When a turn is due by now. One that is taken late, since this process or its machine stood still, puts off all behind it, which
+    /// would go at once otherwise.
+    fn due(&self, turn: &Turn, now: Instant) -> Instant {
+        let mut all = self.all.lock();
+        // A bucket that was forgotten was full: nobody is behind.
+        let Some(bucket) = all.get_mut(&turn.whose) else { return turn.due };
+        let due = turn.due + bucket.put_off.saturating_sub(turn.put_off);
+        let late = now.saturating_duration_since(due);
+        let (step, _) = self.pace(&turn.whose, bucket.halvings(now));
+        if late > step {
+            bucket.put_off += late;
+            bucket.full_at += late;
+        }
+        due
     }
 }
 

@@ -23,7 +23,11 @@ fn target(mode: Mode, account: Option<&str>) -> Target<'_> {
 
 /// Takes a turn of all that the account is sent.
 fn take(buckets: &Buckets, target: Target<'_>, now: Instant) -> Option<Duration> {
-    buckets.take(target.all(), now, WAIT_MAX)
+    take_of(buckets, target.all(), now)
+}
+
+fn take_of(buckets: &Buckets, whose: Whose, now: Instant) -> Option<Duration> {
+    buckets.take(whose, now, now + WAIT_MAX).map(|turn| turn.due.duration_since(now))
 }
 
 /// How many of these waits are over in a second.
@@ -109,6 +113,56 @@ async fn in_live_mode_each_endpoint_has_a_rate_of_its_own() {
     let buckets = Arc::new(Buckets::new(limit));
     let many = sent_at(&buckets, std::iter::repeat_n("/v1/prices", 1_000)).await;
     assert!(many.len() < 410 && many.iter().all(|wait| *wait <= WAIT_MAX), "{}", many.len());
+}
+
+/// When all of these were sent that were wanted at once, where `meanwhile` happens after a second.
+async fn sent_while(calls: usize, meanwhile: impl AsyncFnOnce(&Buckets)) -> Vec<Duration> {
+    let buckets = Arc::new(buckets(20));
+    let began = Instant::now();
+    let mut under_way = tokio::task::JoinSet::new();
+    for _ in 0..calls {
+        let buckets = buckets.clone();
+        under_way.spawn(async move {
+            buckets.turn(target(Mode::Test, None)).await.map(|()| began.elapsed())
+        });
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    meanwhile(&buckets).await;
+    let mut sent: Vec<_> = under_way.join_all().await.into_iter().flatten().collect();
+    sent.sort_unstable();
+    sent
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_became_due_while_nothing_ran_is_not_sent_at_once() {
+    let stall = Duration::from_secs(3);
+    let sent = sent_while(200, async |_| tokio::time::advance(stall).await).await;
+    assert_eq!(sent.len(), 200);
+    let most = sent.iter().map(|from| {
+        sent.iter().filter(|at| (*from..*from + Duration::from_secs(1)).contains(*at)).count()
+    });
+    assert!(most.max() <= Some(25), "{sent:?}");
+    // None is lost, and the pace is the usual one.
+    let last = *sent.last().unwrap();
+    assert!(last <= Duration::from_secs(10) + stall, "{sent:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_already_waits_for_the_end_of_a_hold_too() {
+    let hold = Duration::from_secs(5);
+    let sent = sent_while(200, async |buckets| {
+        buckets.hold(target(Mode::Test, None), Limited::Account, hold, Instant::now());
+        // One that ends earlier says nothing more.
+        buckets.hold(target(Mode::Test, None), Limited::Account, hold / 2, Instant::now());
+    })
+    .await;
+    let (before, after): (Vec<Duration>, Vec<Duration>) =
+        sent.iter().partition(|at| **at <= Duration::from_secs(1));
+    assert_eq!(sent.len(), 200);
+    assert!((20..=26).contains(&before.len()), "{before:?}");
+    assert!(after[0] >= Duration::from_secs(1) + hold, "{after:?}");
+    assert!((19..=21).contains(&in_second(&after, 6)), "{after:?}");
+    assert!(*after.last().unwrap() <= Duration::from_secs(10) + hold, "{after:?}");
 }
 
 #[test]
@@ -206,7 +260,7 @@ async fn what_was_refused_as_too_much_is_sent_slower_for_a_while() {
     let buckets = buckets(20);
     let one = target(Mode::Live, None);
     let other = Target { path: "/v1/invoices", ..one };
-    let turn = |of: Option<Whose>| buckets.take(of.unwrap(), now, WAIT_MAX);
+    let turn = |of: Option<Whose>| take_of(&buckets, of.unwrap(), now);
     for of in [one.one(), other.one(), Some(one.all())] {
         turn(of).unwrap();
     }
