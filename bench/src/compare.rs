@@ -34,6 +34,9 @@ pub struct Options {
     /// nginx against itself: shows the noise of the measurement.
     #[arg(long)]
     self_check: bool,
+    /// Another build of PayFence in nginx's place; shows what a change came to.
+    #[arg(long, conflicts_with = "self_check")]
+    against: Option<PathBuf>,
     /// The core the servers under comparison run on.
     #[arg(long, default_value_t = 0)]
     core_subject: usize,
@@ -117,10 +120,17 @@ pub fn run(options: &Options) -> Result<()> {
         bail!("no case's name contains any of {only:?}");
     }
     let bench = Bench::new(options.payfence.clone(), options.core_subject, options.core_load)?;
+    let other = options.against.as_ref();
+    let other =
+        other.map(|build| Bench::new(build.clone(), options.core_subject, options.core_load));
+    let other = other.transpose()?;
     let origin = bench.origin()?;
-    let mut cases: Vec<Case> = plans.iter().map(empty_case).collect();
+    let mut cases: Vec<Case> = plans.iter().map(|plan| empty_case(plan, other.is_some())).collect();
     for round in 0..options.rounds {
-        let mut sides = Sides::start(&bench, &origin.address, options.self_check)?;
+        let mut sides = match &other {
+            Some(other) => Sides::builds(&bench, other, &origin.address)?,
+            None => Sides::start(&bench, &origin.address, options.self_check)?,
+        };
         for (plan, case) in plans.iter().zip(&mut cases) {
             measure(options, plan, (&mut sides, &origin.server), round % 2 == 1, case)?;
             println!("round {} of {}: {}", round + 1, options.rounds, render::brief(case));
@@ -138,8 +148,12 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn empty_case(plan: &Plan) -> Case {
-    let peer = if plan.kind == Kind::Proxy { "proxy_pass" } else { "return 429" };
+fn empty_case(plan: &Plan, is_of_builds: bool) -> Case {
+    let peer = match plan.kind {
+        _ if is_of_builds => "(a build)",
+        Kind::Proxy => "proxy_pass",
+        Kind::Refusal => "return 429",
+    };
     let connections = plan.connections;
     Case { name: plan.name.clone(), peer: peer.into(), connections, figures: Vec::new() }
 }
@@ -148,7 +162,8 @@ fn empty_case(plan: &Plan) -> Case {
 struct Sides {
     payfence: Peer,
     nginx_proxy: Peer,
-    nginx_refusing: Peer,
+    /// Where there is none, what proxies refuses too, and is asked as PayFence is.
+    nginx_refusing: Option<Peer>,
 }
 
 impl Sides {
@@ -158,8 +173,14 @@ impl Sides {
         Ok(Self {
             payfence,
             nginx_proxy: bench.nginx_proxy(origin)?,
-            nginx_refusing: bench.nginx_refusing()?,
+            nginx_refusing: Some(bench.nginx_refusing()?),
         })
+    }
+
+    /// Two builds of PayFence, the other in nginx's place.
+    fn builds(bench: &Bench, other: &Bench, origin: &str) -> Result<Self> {
+        let [payfence, nginx_proxy] = [bench.payfence(origin)?.0, other.payfence(origin)?.0];
+        Ok(Self { payfence, nginx_proxy, nginx_refusing: None })
     }
 }
 
@@ -170,12 +191,17 @@ fn measure(
     nginx_first: bool,
     case: &mut Case,
 ) -> Result<()> {
-    let nginx = if plan.kind == Kind::Proxy { &sides.nginx_proxy } else { &sides.nginx_refusing };
+    let refusing = sides.nginx_refusing.as_ref();
+    let is_build = refusing.is_none();
+    let nginx = match refusing {
+        Some(refusing) if plan.kind == Kind::Refusal => refusing,
+        _ => &sides.nginx_proxy,
+    };
     // nginx against itself has no second refusing one: the same server stands on both sides.
     let subject =
         if options.self_check && plan.kind == Kind::Refusal { nginx } else { &sides.payfence };
     let asked = if options.self_check { &plan.nginx } else { &plan.payfence };
-    let pair = [(subject, asked), (nginx, &plan.nginx)];
+    let pair = [(subject, asked), (nginx, if is_build { asked } else { &plan.nginx })];
     let mut capacity = [Vec::new(), Vec::new()];
     let order = if nginx_first { [1, 0] } else { [0, 1] };
     for side in order {

@@ -25,7 +25,7 @@ const HEAD: &str = "# Performance
 
 Made by `cargo run --release -p bench -- render` from the records in `docs/performance/`; do not edit.
 
-How it is measured: servers on one core, origin (nginx serving files) and load on another, keep-alive, no access log.
+How it is measured: servers on one core, origin (nginx serving files, 100 bytes from memory) and load on another, keep-alive, no access log.
 PayFence runs one shard with token, quota and rate limit on; nginx does nothing but `proxy_pass` with keep-alive to the
 origin, or `return 429`. Every round starts all servers anew and measures both sides in turn, alternating who is first.
 CPU is what the scheduler charged all threads of the server, divided by the requests `wrk` counted; the rest of that

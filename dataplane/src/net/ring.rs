@@ -35,6 +35,10 @@ const ASIDE: [u64; 2] = [u64::MAX - 2, u64::MAX - 3];
 /// No operation's user data is as great: slots never get so many.
 const RESERVED: u64 = u64::MAX - 3;
 
+/// Where no more than so many are shown what came, what each queues is handed over before the next is shown: somebody waits for it,
+/// and a system call more costs little where few come.
+const FEW: usize = 4;
+
 /// Buffers of a group that are set aside at once: more would hold up a turn.
 const ASIDE_MAX: u16 = 256;
 
@@ -63,7 +67,7 @@ struct Inner {
     slots: Vec<Slot>,
     free: Vec<u32>,
     in_flight: usize,
-    /// Messages that are queued and not submitted yet.
+    /// Messages that were queued since the last turn, submitted or not.
     messages: u32,
     /// Receives to be paused, by user data: filled and emptied within a reap.
     floods: Vec<u64>,
@@ -195,7 +199,11 @@ impl Ring {
             let (buffer, tap) = self.inner.borrow_mut().tapped(&next);
             let is_taken = tap.is_some_and(|tap| tap.received(&buffer)) && next.result > 0;
             let left = if is_taken { None } else { Some(buffer) };
-            woken.extend(self.inner.borrow_mut().shown(&next, left));
+            let mut inner = self.inner.borrow_mut();
+            woken.extend(inner.shown(&next, left));
+            if inner.tapped.len() <= FEW && !inner.uring.submission().is_empty() {
+                inner.hand_over();
+            }
         }
         self.inner.borrow_mut().tapped.clear();
     }
@@ -372,19 +380,24 @@ impl Inner {
             if unsafe { self.uring.submission().push(entry) }.is_ok() {
                 return;
             }
-            // The queue is full: hand it over now rather than at the turn.
+            // The queue is full.
             self.messages = 0;
-            if let Err(error) = self.uring.submit() {
-                assert!(
-                    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)),
-                    "io_uring does not take entries any more: {error}"
-                );
-                // Completions overflowed: make room for them.
-                let mut woken = std::mem::take(&mut self.woken_early);
-                self.reap(&mut woken);
-                self.woken_early = woken;
-            }
+            self.hand_over();
         }
+    }
+
+    /// Hands what is queued over to the kernel now rather than at the turn.
+    fn hand_over(&mut self) {
+        let Err(error) = self.uring.submit() else { return };
+        assert!(
+            matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)),
+            "io_uring does not take entries any more: {error}"
+        );
+        // Completions overflowed: make room for them.
+        self.messages = 0;
+        let mut woken = std::mem::take(&mut self.woken_early);
+        self.reap(&mut woken);
+        self.woken_early = woken;
     }
 
     fn reap(&mut self, woken: &mut Vec<Waker>) {
