@@ -126,9 +126,12 @@ async fn sent_while(calls: usize, meanwhile: impl AsyncFnOnce(&Buckets)) -> Vec<
             buckets.turn(target(Mode::Test, None)).await.map(|()| began.elapsed())
         });
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut sent = Vec::new();
+    while began.elapsed() < Duration::from_secs(1) {
+        sent.extend(under_way.join_next().await.unwrap().unwrap());
+    }
     meanwhile(&buckets).await;
-    let mut sent: Vec<_> = under_way.join_all().await.into_iter().flatten().collect();
+    sent.extend(under_way.join_all().await.into_iter().flatten());
     sent.sort_unstable();
     sent
 }
