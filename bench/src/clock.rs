@@ -36,6 +36,11 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
     }
 }
 
+/// Waits for `span`, where there is no condition to wait for.
+pub fn pause(span: Duration) {
+    wait_until(span, || false);
+}
+
 /// Expires every `period`, which a reading of it waits for.
 pub fn periodic_timer(period: Duration) -> Result<OwnedFd> {
     let flags = TimerfdFlags::CLOEXEC;

@@ -1,8 +1,8 @@
 //! PayFence with everything on against nginx doing nothing but `proxy_pass`, and refusals against `return 429`.
 //!
 //! In: rounds, seconds, a filter. Out: a record of every figure of every round, and a table of medians.
-//! Always holds: within a round both sides run one after the other, alternating who is first, on the same core, against
-//! the same origin and load generator on another core; the fixed rate is the same for both.
+//! Always holds: within a round both sides take turns in short slices, on the same core, against the same origin and load
+//! generator on another core; the fixed rate is the same for both.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,9 +10,10 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 
 use crate::load::{Request, closed_loop};
-use crate::open_loop::undisturbed;
+use crate::near_origin::NearOrigin;
+use crate::open_loop::{Load, undisturbed};
 use crate::peers::{BODIES, Bench, Peer, TOKEN_POOR, TOKEN_RICH};
-use crate::process::{Server, find_program};
+use crate::process::find_program;
 use crate::record::{Case, Comparison, Figure, Machine, median, write};
 use crate::{clock, render};
 
@@ -22,7 +23,7 @@ pub struct Options {
     /// How often everything is measured; odd, so that there is a middle.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Seconds of each measurement.
+    /// Seconds of each measurement; of CPU and capacity one a slice.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
     /// Only cases whose name contains one of these, as `proxy-100B-c64`; commas between.
@@ -51,8 +52,13 @@ pub struct Options {
     out: PathBuf,
 }
 
-/// Slices of each side in which a round measures latencies.
-const SLICES: u32 = 10;
+/// A slice of latencies: short, since a thread that never sleeps is made to by the kernel after a while.
+const SLICE: Duration = Duration::from_millis(200);
+/// Slices of latencies a side, for each second of a measurement.
+const SLICES_PER_SECOND: u64 = 10;
+/// After so long a server has nothing left to do for the requests it answered.
+const SETTLES: Duration = Duration::from_millis(100);
+const PER_SECOND: &str = "requests per second";
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// The two sides of one kind of request.
@@ -124,15 +130,29 @@ pub fn run(options: &Options) -> Result<()> {
     let other =
         other.map(|build| Bench::new(build.clone(), options.core_subject, options.core_load));
     let other = other.transpose()?;
-    let origin = bench.origin()?;
+    let far = bench.origin()?;
+    let mut near = NearOrigin::bind(&BODIES)?;
     let mut cases: Vec<Case> = plans.iter().map(|plan| empty_case(plan, other.is_some())).collect();
     for round in 0..options.rounds {
-        let mut sides = match &other {
-            Some(other) => Sides::builds(&bench, other, &origin.address)?,
-            None => Sides::start(&bench, &origin.address, options.self_check)?,
+        let order = if round % 2 == 1 { [1, 0] } else { [0, 1] };
+        let sides = |origin: &str| match &other {
+            Some(other) => Sides::builds(&bench, other, origin),
+            None => Sides::start(&bench, origin, options.self_check),
         };
+        let before = sides(&far.address)?;
         for (plan, case) in plans.iter().zip(&mut cases) {
-            measure(options, plan, (&mut sides, &origin.server), round % 2 == 1, case)?;
+            let measured = capacities(options, plan.connections, (before.pair(plan), order))?;
+            note_both(case, measured);
+        }
+        drop(before);
+        if !options.no_latency {
+            let before = sides(near.address())?;
+            for (plan, case) in plans.iter().zip(&mut cases) {
+                let pair = (before.pair(plan), order);
+                note_both(case, latencies(options, plan.connections, pair, rate(case), &mut near)?);
+            }
+        }
+        for case in &cases {
             println!("round {} of {}: {}", round + 1, options.rounds, render::brief(case));
         }
     }
@@ -160,6 +180,8 @@ fn empty_case(plan: &Plan, is_of_builds: bool) -> Case {
 
 /// Both sides, freshly started: a round's memory is not the last round's.
 struct Sides {
+    /// The first is nginx, too.
+    is_self_check: bool,
     payfence: Peer,
     nginx_proxy: Peer,
     /// Where there is none, what proxies refuses too, and is asked as PayFence is.
@@ -171,6 +193,7 @@ impl Sides {
         let payfence =
             if self_check { bench.nginx_proxy(origin)? } else { bench.payfence(origin)?.0 };
         Ok(Self {
+            is_self_check: self_check,
             payfence,
             nginx_proxy: bench.nginx_proxy(origin)?,
             nginx_refusing: Some(bench.nginx_refusing()?),
@@ -180,105 +203,137 @@ impl Sides {
     /// Two builds of PayFence, the other in nginx's place.
     fn builds(bench: &Bench, other: &Bench, origin: &str) -> Result<Self> {
         let [payfence, nginx_proxy] = [bench.payfence(origin)?.0, other.payfence(origin)?.0];
-        Ok(Self { payfence, nginx_proxy, nginx_refusing: None })
+        Ok(Self { is_self_check: false, payfence, nginx_proxy, nginx_refusing: None })
+    }
+
+    fn pair<'a>(&'a self, plan: &'a Plan) -> Pair<'a> {
+        let (nginx, asked) = match &self.nginx_refusing {
+            None => (&self.nginx_proxy, &plan.payfence),
+            Some(refusing) if plan.kind == Kind::Refusal => (refusing, &plan.nginx),
+            Some(_) => (&self.nginx_proxy, &plan.nginx),
+        };
+        if !self.is_self_check {
+            return [(&self.payfence, &plan.payfence), (nginx, asked)];
+        }
+        // nginx against itself has no second refusing one: the same server stands on both sides.
+        let first = if plan.kind == Kind::Refusal { nginx } else { &self.payfence };
+        [(first, &plan.nginx), (nginx, &plan.nginx)]
     }
 }
 
-fn measure(
-    options: &Options,
-    plan: &Plan,
-    (sides, origin): (&mut Sides, &Server),
-    nginx_first: bool,
-    case: &mut Case,
-) -> Result<()> {
-    let refusing = sides.nginx_refusing.as_ref();
-    let is_build = refusing.is_none();
-    let nginx = match refusing {
-        Some(refusing) if plan.kind == Kind::Refusal => refusing,
-        _ => &sides.nginx_proxy,
-    };
-    // nginx against itself has no second refusing one: the same server stands on both sides.
-    let subject =
-        if options.self_check && plan.kind == Kind::Refusal { nginx } else { &sides.payfence };
-    let asked = if options.self_check { &plan.nginx } else { &plan.payfence };
-    let pair = [(subject, asked), (nginx, if is_build { asked } else { &plan.nginx })];
-    let mut capacity = [Vec::new(), Vec::new()];
-    let order = if nginx_first { [1, 0] } else { [0, 1] };
-    for side in order {
-        let (peer, request) = pair[side];
-        let how = (options.core_load, options.seconds);
-        capacity[side] = measure_capacity(how, peer, request, plan.connections)?;
-    }
-    // Half of what plain nginx can do; PayFence faces the same rate.
-    let rate = capacity[1][1].2 / 2.0;
-    if !options.no_latency {
-        let latencies = latencies(options, plan.connections, (pair, origin), (rate, order))?;
-        for (side, latencies) in capacity.iter_mut().zip(latencies) {
-            side.extend(latencies);
-        }
-    }
-    let [payfence, nginx] = capacity;
+/// Half of what plain nginx could do in this round; PayFence faces the same rate.
+fn rate(case: &Case) -> f64 {
+    let capacity = case.figures.iter().find(|figure| figure.name == PER_SECOND);
+    capacity.and_then(|figure| figure.nginx.last()).map_or(0.0, |rate| rate / 2.0)
+}
+
+/// What both sides came to, as a round's figures of `case`.
+fn note_both(case: &mut Case, [payfence, nginx]: [Measured; 2]) {
     for ((name, unit, subject), (_, _, peer)) in payfence.into_iter().zip(nginx) {
         note(case, name, unit, subject, peer);
     }
-    Ok(())
 }
 
-/// Latencies of both sides at one rate, in short slices that take turns: what the machine does meanwhile meets both alike, and
-/// a slice that it spoils is outvoted, since of each quantile the median over the slices is taken.
+/// Both sides, and what each is asked.
+type Pair<'a> = [(&'a Peer, &'a Request); 2];
+
+/// Measures both sides in short slices that take turns: what the machine does meanwhile meets both alike, and a slice that it
+/// spoils is outvoted, since of each figure the median over the slices is taken.
+fn in_turns(
+    slices: u64,
+    order: [usize; 2],
+    mut measure: impl FnMut(usize) -> Result<Measured>,
+) -> Result<[Measured; 2]> {
+    let mut measured = [Vec::new(), Vec::new()];
+    for slice in 0..slices {
+        for turn in 0..2 {
+            let side = order[(turn + slice as usize) % 2];
+            measured[side].push(measure(side)?);
+        }
+    }
+    Ok(measured.map(|slices| medians(&slices)))
+}
+
+/// Of each figure the middle of its slices.
+fn medians(slices: &[Measured]) -> Measured {
+    let Some(first) = slices.first() else { return Vec::new() };
+    let of_all = |at: usize| slices.iter().map(|slice| slice[at].2).collect::<Vec<_>>();
+    let figures = first.iter().enumerate();
+    figures.map(|(at, (name, unit, _))| (*name, *unit, median(&of_all(at)))).collect()
+}
+
+/// CPU a request and what both sides can do.
+fn capacities(
+    options: &Options,
+    connections: usize,
+    (pair, order): (Pair<'_>, [usize; 2]),
+) -> Result<[Measured; 2]> {
+    for (peer, request) in pair {
+        warm_up(options.core_load, peer, request, connections);
+    }
+    in_turns(options.seconds, order, |side| {
+        let (peer, request) = pair[side];
+        capacity((options.core_load, 1), peer, request, connections)
+    })
+}
+
+/// Latencies of both sides at one rate, the origin on the thread of the load.
 fn latencies(
     options: &Options,
     connections: usize,
-    (pair, origin): ([(&Peer, &Request); 2], &Server),
-    (rate, order): (f64, [usize; 2]),
+    (pair, order): (Pair<'_>, [usize; 2]),
+    rate: f64,
+    origin: &mut NearOrigin,
 ) -> Result<[Measured; 2]> {
     let cores = [options.core_subject, options.core_load];
-    let span = Duration::from_secs(options.seconds) * 2 / SLICES;
-    let mut quantiles: [[Vec<f64>; QUANTILES.len()]; 2] = Default::default();
-    let mut set_aside = [Vec::new(), Vec::new()];
-    for slice in 0..SLICES {
-        for turn in [0, 1] {
-            let side = order[(turn + slice as usize) % 2];
-            let (peer, request) = pair[side];
-            let asked = (&*peer.address, request);
-            let servers = [&peer.server, origin];
-            let found = undisturbed(&servers, &cores, asked, connections, (rate, span))?;
-            for ((_, share), slices) in QUANTILES.iter().zip(&mut quantiles[side]) {
-                slices.push(found.quantile_us(*share));
-            }
-            set_aside[side].push(found.set_aside_percent());
-        }
-    }
-    Ok([0, 1].map(|side| {
-        let quantiles = QUANTILES.iter().zip(&quantiles[side]);
-        let mut measured: Measured =
-            quantiles.map(|((name, _), slices)| (*name, "µs", median(slices))).collect();
-        measured.push(("set aside", "%", median(&set_aside[side])));
-        measured
-    }))
+    in_turns(options.seconds * SLICES_PER_SECOND, order, |side| {
+        let (peer, request) = pair[side];
+        // What everybody else on these cores has to do meanwhile is done between the slices.
+        clock::pause(SETTLES);
+        let load = Load { address: &peer.address, request, connections, rate, span: SLICE };
+        let found = undisturbed(&load, Some(&mut *origin), (&[&peer.server], &cores))?;
+        let quantile = |(name, share): (&'static str, f64)| (name, "µs", found.quantile_us(share));
+        let mut measured: Measured = QUANTILES.into_iter().map(quantile).collect();
+        measured.push(("set aside", "%", found.set_aside_percent()));
+        Ok(measured)
+    })
 }
 
 /// Figures of one side: name, unit, value.
 pub type Measured = Vec<(&'static str, &'static str, f64)>;
 
-/// CPU a request, requests a second and memory under as much load as there can be.
+/// CPU a request, requests a second and memory of one side under as much load as there can be.
 pub fn measure_capacity(
+    how: (usize, u64),
+    peer: &Peer,
+    request: &Request,
+    connections: usize,
+) -> Result<Measured> {
+    warm_up(how.0, peer, request, connections);
+    capacity(how, peer, request, connections)
+}
+
+/// A second of load that does not count: a subscription of few units spends them here, so the first answers may be 200.
+fn warm_up(core: usize, peer: &Peer, request: &Request, connections: usize) {
+    let _ = closed_loop(core, &peer.address, request, connections, 1);
+}
+
+fn capacity(
     (core, seconds): (usize, u64),
     peer: &Peer,
     request: &Request,
     connections: usize,
 ) -> Result<Measured> {
-    let load = |seconds| closed_loop(core, &peer.address, request, connections, seconds);
-    // A subscription of few units spends them here: the first answers may be 200.
-    let _ = load(1);
     let started = clock::now();
     let cpu_before = peer.server.cpu_ns()?;
-    let counted = load(seconds)?;
+    let counted = closed_loop(core, &peer.address, request, connections, seconds)?;
+    // What other threads still have to do for these requests counts, too: rows of the decision log.
+    clock::pause(SETTLES);
     let cpu_ns = peer.server.cpu_ns()? - cpu_before;
     ensure!(counted.requests > 0, "no request was answered in {:?}", started.elapsed());
     Ok(vec![
         ("CPU per request", "µs", cpu_ns as f64 / 1e3 / counted.requests as f64),
-        ("requests per second", "/s", counted.requests_per_second),
+        (PER_SECOND, "/s", counted.requests_per_second),
         ("resident memory", "KiB", peer.server.rss_kib()? as f64),
     ])
 }

@@ -40,6 +40,7 @@ mod load;
 mod load_over_kills;
 mod loans;
 mod micro;
+mod near_origin;
 mod open_loop;
 mod peers;
 mod plane;

@@ -1,8 +1,8 @@
 //! Open-loop load: requests leave on a schedule whatever the answers do, so a server's stall is seen by every request
 //! that should have been sent meanwhile (no coordinated omission, which `wrk` and `h2load --rps` have).
 //!
-//! In: an address, a request, connections, a rate, the cores used. Out: the latencies, sorted, without those that met a
-//! stall of the machine (`stalls.rs`).
+//! In: an address, a request, connections, a rate, an origin for this thread or none, the cores used. Out: the latencies, sorted,
+//! without those that met a stall of the machine (`stalls.rs`).
 //! Always holds: a request that waited for a free connection counts from its due time; one sent at once from its
 //! sending, so that the generator's own lateness is not laid at the server's door.
 
@@ -19,14 +19,16 @@ use rustix::time::Timespec;
 
 use crate::clock;
 use crate::load::Request;
+use crate::near_origin::NearOrigin;
 use crate::peers::HOST;
 use crate::process::Server;
+use crate::scatter::scatter;
 use crate::stalls::{self, Stall, Watch};
 
 /// How late the kernel may wake this thread; by default 50 µs.
 const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::new(1_000).expect("it is not zero");
-/// Requests leave in bursts this far apart: a server that sleeps is woken through the hypervisor, which costs the
-/// generator more than the request; woken for each, it would be busy with that and measure itself.
+/// Beside a server on the same core requests leave in bursts this far apart: woken for each, the load would be busy with that and
+/// measure itself.
 const BURST: Duration = Duration::from_micros(100);
 /// Requests are sent this long before they count: by then each connection is accepted and has carried some, here and at the origin.
 const WARM_UP: Duration = Duration::from_millis(50);
@@ -77,46 +79,65 @@ struct Connection {
     counts: bool,
 }
 
-/// Latencies at `rate` requests a second for a `span`, with whatever else the machine does kept out of them: the `servers`
-/// and this thread go first on their `cores`.
+/// What is sent.
+pub struct Load<'a> {
+    pub address: &'a str,
+    pub request: &'a Request,
+    pub connections: usize,
+    /// Requests a second.
+    pub rate: f64,
+    pub span: Duration,
+}
+
+/// Latencies of a load with whatever else the machine does kept out of them: the `servers` and this thread go first on their
+/// `cores`. An `origin` given here is served by this thread, too, which does not sleep then, and requests leave at random times
+/// rather than in bursts.
 pub fn undisturbed(
-    servers: &[&Server],
-    cores: &[usize],
-    (address, request): (&str, &Request),
-    connections: usize,
-    (rate, span): (f64, Duration),
+    load: &Load<'_>,
+    origin: Option<&mut NearOrigin>,
+    (servers, cores): (&[&Server], &[usize]),
 ) -> Result<Latencies> {
     let go_first = |first| {
         servers.iter().try_for_each(|server| server.go_first(first))?;
         stalls::load_goes_first(first)
     };
     go_first(true)?;
-    let latencies = open_loop(address, request, connections, (rate, span), cores);
+    let latencies = open_loop(load, origin, cores);
     go_first(false)?;
     latencies
 }
 
-/// Sends `rate` requests a second for `span` over `connections`, after some that do not count.
+/// Sends the load, after some requests that do not count.
 fn open_loop(
-    address: &str,
-    request: &Request,
-    connections: usize,
-    (rate, span): (f64, Duration),
+    load: &Load<'_>,
+    origin: Option<&mut NearOrigin>,
     cores: &[usize],
 ) -> Result<Latencies> {
-    ensure!(rate >= 1.0, "a rate of {rate} a second is too low to measure");
+    ensure!(load.rate >= 1.0, "a rate of {} a second is too low to measure", load.rate);
     let watch = Watch::start(cores);
-    let mut run = Run::new(address, request, connections, rate)?;
-    run.warm = (rate * WARM_UP.as_secs_f64()) as u64;
-    run.total = run.warm + (rate * span.as_secs_f64()) as u64;
+    let mut run = Run::new(load, origin)?;
     // Twice the time: a server that cannot keep the rate is not waited for.
-    let driven = run.drive(span * 2 + Duration::from_secs(5));
+    let driven = run.drive(load.span * 2 + Duration::from_secs(5));
     let stalls = watch.end()?;
     driven?;
     Ok(Latencies::new(&run.spans, &stalls))
 }
 
-struct Run {
+/// When requests are due, since the start: evenly spread, or at random as those of many clients are, the same each time.
+fn schedule(rate: f64, count: usize, is_random: bool) -> Vec<Duration> {
+    let mut state = 1;
+    let mut due = 0.0;
+    let gap = |_| {
+        let share = scatter(&mut state) as f64 / u64::MAX as f64;
+        due += if is_random { -(1.0 - share).max(f64::EPSILON).ln() } else { 1.0 } / rate;
+        Duration::from_secs_f64(due)
+    };
+    (0..count).map(gap).collect()
+}
+
+struct Run<'a> {
+    /// Where there is one, this thread never sleeps.
+    origin: Option<&'a mut NearOrigin>,
     epoll: OwnedFd,
     connections: Vec<Connection>,
     free: VecDeque<usize>,
@@ -124,19 +145,22 @@ struct Run {
     status: u16,
     start: Instant,
     next_burst: Instant,
-    period: Duration,
-    sent: u64,
-    answered: u64,
+    /// When each request is due.
+    schedule: Vec<Duration>,
+    sent: usize,
+    answered: usize,
     /// How many of the first do not count.
-    warm: u64,
-    total: u64,
+    warm: usize,
     buffer: Vec<u8>,
     /// From when each request counts, and when it was answered.
     spans: Vec<(Instant, Instant)>,
 }
 
-impl Run {
-    fn new(address: &str, request: &Request, connections: usize, rate: f64) -> Result<Self> {
+impl<'a> Run<'a> {
+    fn new(load: &Load<'_>, origin: Option<&'a mut NearOrigin>) -> Result<Self> {
+        let &Load { address, request, connections, rate, span } = load;
+        let warm = (rate * WARM_UP.as_secs_f64()) as usize;
+        let total = warm + (rate * span.as_secs_f64()) as usize;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut open = Vec::with_capacity(connections);
         let start = clock::now();
@@ -149,7 +173,6 @@ impl Run {
             let answer = Answer::default();
             open.push(Connection { stream, answer, since: start, counts: false });
         }
-        let period = Duration::from_secs_f64(1.0 / rate);
         rustix::thread::set_current_timer_slack(Some(TIMER_SLACK_NS))?;
         let authorization = request
             .token
@@ -158,6 +181,8 @@ impl Run {
         let message =
             format!("GET {} HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n", request.path);
         Ok(Self {
+            schedule: schedule(rate, total, origin.is_some()),
+            origin,
             epoll,
             connections: open,
             free: (0..connections).collect(),
@@ -165,29 +190,28 @@ impl Run {
             status: request.status,
             start,
             next_burst: start,
-            period,
             sent: 0,
             answered: 0,
-            warm: 0,
-            total: 0,
+            warm,
             buffer: vec![0; READ_BYTES],
             spans: Vec::with_capacity(1 << 20),
         })
     }
 
-    fn due(&self, number: u64) -> Instant {
-        self.start + self.period.mul_f64(number as f64)
+    /// When the next request is due; none after the last.
+    fn due(&self) -> Option<Instant> {
+        self.schedule.get(self.sent).map(|due| self.start + *due)
     }
 
     /// How long to wait for answers: until the next request is due, where it has a connection to leave on.
     fn until_due(&self) -> Timespec {
         let longest = Duration::from_secs(1);
-        let waits = self.sent == self.total || self.free.is_empty();
-        let due = if waits {
-            longest
-        } else {
-            let due = self.due(self.sent).max(self.next_burst);
-            due.saturating_duration_since(clock::now()).min(longest)
+        let due = match self.due().filter(|_| !self.free.is_empty()) {
+            _ if self.origin.is_some() => Duration::ZERO,
+            None => longest,
+            Some(due) => {
+                due.max(self.next_burst).saturating_duration_since(clock::now()).min(longest)
+            }
         };
         Timespec { tv_sec: due.as_secs().cast_signed(), tv_nsec: due.subsec_nanos().into() }
     }
@@ -195,12 +219,15 @@ impl Run {
     fn drive(&mut self, limit: Duration) -> Result<()> {
         self.start = clock::now();
         let mut events = Vec::with_capacity(256);
-        while self.answered < self.total {
+        while self.answered < self.schedule.len() {
             events.clear();
             let filled = rustix::buffer::spare_capacity(&mut events);
             epoll::wait(&self.epoll, filled, Some(&self.until_due()))?;
             for event in &events {
                 self.receive(event.data.u64() as usize)?;
+            }
+            if let Some(origin) = &mut self.origin {
+                origin.turn()?;
             }
             self.send_due()?;
             if clock::now() > self.start + limit {
@@ -219,9 +246,8 @@ impl Run {
                 self.spans.push((connection.since, now));
             }
         }
-        for number in self.sent.max(self.warm)..self.total {
-            self.spans.push((self.due(number), now));
-        }
+        let unsent = self.schedule.iter().skip(self.sent.max(self.warm));
+        self.spans.extend(unsent.map(|due| (self.start + *due, now)));
     }
 
     fn send_due(&mut self) -> Result<()> {
@@ -229,10 +255,12 @@ impl Run {
         if now < self.next_burst {
             return Ok(());
         }
-        self.next_burst = now + BURST;
-        while self.sent < self.total {
+        if self.origin.is_none() {
+            self.next_burst = now + BURST;
+        }
+        while let Some(due) = self.due() {
             let now = clock::now();
-            if self.due(self.sent) > now {
+            if due > now {
                 break;
             }
             let Some(index) = self.free.pop_front() else { break };
@@ -259,7 +287,9 @@ impl Run {
                 Err(error) => return Err(error).context("the server broke a connection"),
             };
             if let Some(status) = connection.answer.feed(&self.buffer[..read])? {
-                ensure!(status == self.status, "answer {status}, {} expected", self.status);
+                // What warms up may still spend a subscription's last units.
+                let is_right = status == self.status || !connection.counts;
+                ensure!(is_right, "answer {status}, {} expected", self.status);
                 break;
             }
         }
@@ -270,8 +300,7 @@ impl Run {
             self.spans.push((connection.since, now));
         }
         // A request that is due already has waited for this connection since its due time.
-        let due = self.due(self.sent);
-        if self.sent < self.total && self.free.is_empty() && due < now {
+        if let Some(due) = self.due().filter(|due| self.free.is_empty() && *due < now) {
             return self.send(index, due);
         }
         self.free.push_back(index);

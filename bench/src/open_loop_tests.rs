@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
-use super::{Answer, Latencies, open_loop};
+use super::{Answer, Latencies, Load, open_loop, schedule};
 use crate::load::Request;
+use crate::near_origin::NearOrigin;
 
 #[test]
 fn an_answer_is_whole_at_its_last_byte_however_it_is_cut() {
@@ -49,8 +50,38 @@ fn every_request_of_the_schedule_is_answered() {
     });
     let request = Request { path: "/".into(), token: None, status: 200, is_tls: false };
     let second = Duration::from_secs(1);
-    let latencies = open_loop(&address, &request, 4, (500.0, second), &[]).unwrap();
+    let load =
+        |request| Load { address: &address, request, connections: 4, rate: 500.0, span: second };
+    let latencies = open_loop(&load(&request), None, &[]).unwrap();
     assert_eq!(latencies.ns.len(), 500);
-    let wrong = Request { status: 429, ..request };
-    assert!(open_loop(&address, &wrong, 4, (500.0, second), &[]).is_err());
+    let wrong = Request { status: 429, ..request.clone() };
+    assert!(open_loop(&load(&wrong), None, &[]).is_err());
+}
+
+#[test]
+fn an_origin_on_the_same_thread_is_served_beside_the_load() {
+    let mut origin = NearOrigin::bind(&[("100B", 100)]).unwrap();
+    let address = origin.address().to_owned();
+    let request = Request { path: "/100B".into(), token: None, status: 200, is_tls: false };
+    let span = Duration::from_millis(500);
+    let load = Load { address: &address, request: &request, connections: 4, rate: 2_000.0, span };
+    let latencies = open_loop(&load, Some(&mut origin), &[]).unwrap();
+    assert_eq!(latencies.ns.len(), 1_000);
+    let again = open_loop(&load, Some(&mut origin), &[]).unwrap();
+    assert_eq!(again.ns.len(), 1_000, "connections of the last time have ended");
+}
+
+#[test]
+fn schedules_keep_their_rate() {
+    for is_random in [false, true] {
+        let due = schedule(10_000.0, 20_000, is_random);
+        assert!(due.is_sorted());
+        let last = due.last().unwrap().as_secs_f64();
+        assert!((last - 2.0).abs() < 0.1, "{is_random}: {last}");
+        let gaps = due.windows(2).map(|two| (two[1] - two[0]).as_secs_f64() * 10_000.0);
+        let short = gaps.filter(|gap| *gap < 0.5).count();
+        // Of gaps at random 39 in a hundred are below half of the mean.
+        let expected = if is_random { 7_600..8_200 } else { 0..1 };
+        assert!(expected.contains(&short), "{is_random}: {short}");
+    }
 }

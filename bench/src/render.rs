@@ -28,11 +28,11 @@ Made by `cargo run --release -p bench -- render` from the records in `docs/perfo
 How it is measured: servers on one core, origin (nginx serving files, 100 bytes from memory) and load on another, keep-alive, no access log.
 PayFence runs one shard with token, quota and rate limit on; nginx does nothing but `proxy_pass` with keep-alive to the
 origin, or `return 429`. Every round starts all servers anew and measures both sides in turn, alternating who is first.
-CPU is what the scheduler charged all threads of the server, divided by the requests `wrk` counted; the rest of that
-row is from the same run. Latencies are of a fixed rate, half of what nginx could do in that round, the same for both,
-sent by a schedule: a request that waits for a free connection counts from when it was due. They are taken in ten slices a
-side that take turns, and a round's quantile is the median of its slices'; the load goes before the origin on their core, so
-that an answer counts when it arrives. Figures are medians over the rounds; a ratio is the median of the rounds' ratios
+CPU is what the scheduler charged all threads of the server, divided by the requests `wrk` counted; requests per second and
+memory are from the same runs: slices of a second that take turns. Latencies are of a fixed rate, half of what nginx could do in that round, the same for both,
+sent at random times, the same for both: a request that waits for a free connection counts from when it was due. Here the load
+and an origin that answers from memory are one thread that never sleeps, so that what is measured is the proxy. They are taken
+in slices of a fifth of a second that take turns, too. A round's figure is the median of its slices'. Figures are medians over the rounds; a ratio is the median of the rounds' ratios
 (PayFence ÷ nginx). Below 1 is better, but for requests per second.
 ";
 

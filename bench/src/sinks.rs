@@ -16,7 +16,7 @@ use crate::compare::pin_to;
 use crate::fault_proxy::{Fault, Proxy};
 use crate::load::Request;
 use crate::micro::row;
-use crate::open_loop::{Latencies, undisturbed};
+use crate::open_loop::{Latencies, Load, undisturbed};
 use crate::peers::{Bench, Peer, TOKEN_RICH};
 use crate::process::find_program;
 use crate::record::{Figures, Machine, Row, write};
@@ -177,13 +177,15 @@ impl Scene {
                     What::Suffers(fault) => proxy.set(fault),
                 }
             });
-            undisturbed(
-                &[&payfence.server, &origin.server],
-                &[options.core_subject, options.core_load],
-                (&payfence.address, &request),
-                CONNECTIONS,
-                (options.rate, Duration::from_secs(options.seconds) + UNHARMED),
-            )
+            let load = Load {
+                address: &payfence.address,
+                request: &request,
+                connections: CONNECTIONS,
+                rate: options.rate,
+                span: Duration::from_secs(options.seconds) + UNHARMED,
+            };
+            let cores = [options.core_subject, options.core_load];
+            undisturbed(&load, None, (&[&payfence.server, &origin.server], &cores))
         })
     }
 }

@@ -13,7 +13,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 use crate::compare::{Measured, measure_capacity, note, pin_to};
 use crate::handshakes::Client;
 use crate::load::Request;
-use crate::open_loop::undisturbed;
+use crate::open_loop::{Load, undisturbed};
 use crate::peers::{Bench, Peer, TOKEN_RICH};
 use crate::process::{Server, find_program};
 use crate::record::{Case, Comparison, Machine, write};
@@ -190,9 +190,14 @@ fn storm(
 ) -> Result<Measured> {
     let cores = [options.core_subject, options.core_load];
     let load = || {
-        let servers = [&peer.server, origin];
-        let rate = (STORM_RATE, Duration::from_secs(options.seconds));
-        undisturbed(&servers, &cores, (&peer.plain_address, request), CONNECTIONS, rate)
+        let load = Load {
+            address: &peer.plain_address,
+            request,
+            connections: CONNECTIONS,
+            rate: STORM_RATE,
+            span: Duration::from_secs(options.seconds),
+        };
+        undisturbed(&load, None, (&[&peer.server, origin], &cores))
     };
     let calm = load()?;
     let client = Client::new(&bench.certificate_file(), false)?;
