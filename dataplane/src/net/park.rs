@@ -13,29 +13,23 @@ use io_uring::{IoUring, types};
 pub(super) enum Turn {
     /// Tasks are runnable: submit, collect what is there, come back.
     Pass,
-    /// Nothing is runnable: sleep for a completion, at most so many nanoseconds (`None`: no deadline is set). The ends of the
-    /// `messages` that are submitted with it are none to wake for.
-    Wait { at_most_ns: Option<u64>, messages: u32 },
+    /// Nothing is runnable: sleep for a completion, at most so many nanoseconds (`None`: no deadline is set).
+    Wait { at_most_ns: Option<u64> },
 }
 
 /// Longest sleep, in nanoseconds: a lost wake-up costs this much, not forever.
 const SLEEP_NS_MAX: u64 = 100_000_000;
-/// Longest sleep that counts on messages: one whose peer is slow has not ended when the wait begins, and would have everybody else
-/// wait for two completions in the place of one.
-const COUNTED_NS_MAX: u64 = 250_000;
 
 /// Carries `turn` out on `uring`.
 pub(super) fn turn(uring: &mut IoUring, turn: Turn) -> io::Result<()> {
     let outcome = match turn {
         Turn::Pass if has_nothing_to_do(uring) => return Ok(()),
         Turn::Pass => uring.submitter().submit(),
-        Turn::Wait { at_most_ns, messages } => {
-            let longest = if messages == 0 { SLEEP_NS_MAX } else { COUNTED_NS_MAX };
-            let ns = at_most_ns.unwrap_or(longest).min(longest);
+        Turn::Wait { at_most_ns } => {
+            let ns = at_most_ns.unwrap_or(SLEEP_NS_MAX).min(SLEEP_NS_MAX);
             let timespec = types::Timespec::from(std::time::Duration::from_nanos(ns));
             let args = types::SubmitArgs::new().timespec(&timespec);
-            // Small messages go while they are submitted, so that their ends are there when the wait begins.
-            uring.submitter().submit_with_args(messages as usize + 1, &args)
+            uring.submitter().submit_with_args(1, &args)
         }
     };
     match outcome {

@@ -5,7 +5,6 @@
 //! from the next operation; entries reach the kernel in the order in which they were queued.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -67,8 +66,10 @@ struct Inner {
     slots: Vec<Slot>,
     free: Vec<u32>,
     in_flight: usize,
-    /// Messages that were queued since the last turn, submitted or not.
-    messages: u32,
+    /// Messages were queued since the last turn.
+    has_messages: bool,
+    /// Another shard's call has come since this was last false.
+    is_called: bool,
     /// Receives to be paused, by user data: filled and emptied within a reap.
     floods: Vec<u64>,
     /// Tasks whose completions were reaped between turns: the next turn wakes them.
@@ -116,7 +117,8 @@ impl Ring {
                 slots: Vec::new(),
                 free: Vec::new(),
                 in_flight: 0,
-                messages: 0,
+                has_messages: false,
+                is_called: false,
                 floods: Vec::new(),
                 woken_early: Vec::new(),
                 tapped: Vec::new(),
@@ -171,9 +173,10 @@ impl Ring {
         let mut woken = self.woken.take();
         {
             let mut inner = self.inner.borrow_mut();
-            let messages = std::mem::take(&mut inner.messages);
+            let has_messages = std::mem::take(&mut inner.has_messages);
+            let is_alone = !(block && has_messages) || inner.end_messages(&mut woken);
             let at_most_ns = wake_ns.map(|at| at.saturating_sub(self.now_ns()));
-            let turn = if block { Turn::Wait { at_most_ns, messages } } else { Turn::Pass };
+            let turn = if block && is_alone { Turn::Wait { at_most_ns } } else { Turn::Pass };
             park::turn(&mut inner.uring, turn)?;
             woken.append(&mut inner.woken_early);
             inner.reap(&mut woken);
@@ -218,7 +221,7 @@ impl Ring {
         let entry = build(&bytes);
         let mut inner = self.inner.borrow_mut();
         let key = inner.start(State::Message(outcome), Resource::Bytes(bytes), entry);
-        inner.messages += 1;
+        inner.has_messages = true;
         key
     }
 
@@ -350,21 +353,10 @@ impl Ring {
 
 impl Inner {
     fn start(&mut self, state: State, resource: Resource, entry: squeue::Entry) -> OpKey {
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => {
-                self.slots.push(Slot {
-                    generation: 0,
-                    state: State::Free,
-                    resource: Resource::None,
-                    queue: VecDeque::new(),
-                    tap: None,
-                    to_show: 0,
-                    is_shown: false,
-                });
-                u32::try_from(self.slots.len() - 1).expect("operations are bounded by connections")
-            }
-        };
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::free());
+            u32::try_from(self.slots.len() - 1).expect("operations are bounded by connections")
+        });
         let slot = &mut self.slots[index as usize];
         slot.state = state;
         slot.resource = resource;
@@ -381,7 +373,6 @@ impl Inner {
                 return;
             }
             // The queue is full.
-            self.messages = 0;
             self.hand_over();
         }
     }
@@ -394,17 +385,31 @@ impl Inner {
             "io_uring does not take entries any more: {error}"
         );
         // Completions overflowed: make room for them.
-        self.messages = 0;
         let mut woken = std::mem::take(&mut self.woken_early);
         self.reap(&mut woken);
         self.woken_early = woken;
     }
 
+    /// Hands messages over and takes in their ends, which most have at once: none to wake for. Whether nothing else has come; who
+    /// is to be woken is added to `woken`.
+    fn end_messages(&mut self, woken: &mut Vec<Waker>) -> bool {
+        self.is_called = false;
+        if !self.uring.submission().is_empty() {
+            self.hand_over();
+        }
+        self.reap(woken);
+        let has_news = self.is_called || !self.tapped.is_empty();
+        !has_news && woken.is_empty() && self.woken_early.is_empty()
+    }
+
     fn reap(&mut self, woken: &mut Vec<Waker>) {
-        let Self { uring, groups, slots, free, in_flight, floods, tapped, spent, .. } = self;
+        let Self {
+            uring, groups, slots, free, in_flight, floods, tapped, spent, is_called, ..
+        } = self;
         for entry in uring.completion() {
             let user_data = entry.user_data();
             if user_data >= RESERVED {
+                *is_called |= user_data == WAKE;
                 let group = ASIDE.iter().position(|aside| *aside == user_data);
                 if let (Some(group), Some(id)) = (group, cqueue::buffer_select(entry.flags())) {
                     groups[group].set_aside(id);
@@ -412,10 +417,9 @@ impl Inner {
                 continue;
             }
             let index = (user_data & u64::from(u32::MAX)) as u32;
-            let Some(slot) = slots.get_mut(index as usize) else { continue };
-            if u64::from(slot.generation) != user_data >> 32 {
-                continue;
-            }
+            let slot = slots.get_mut(index as usize);
+            let same = slot.filter(|slot| u64::from(slot.generation) == user_data >> 32);
+            let Some(slot) = same else { continue };
             let more = cqueue::more(entry.flags());
             if !more {
                 *in_flight -= 1;

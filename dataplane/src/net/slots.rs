@@ -120,6 +120,19 @@ impl OpKey {
 }
 
 impl Slot {
+    /// One that no operation has had yet.
+    pub(super) const fn free() -> Self {
+        Self {
+            generation: 0,
+            state: State::Free,
+            resource: Resource::None,
+            queue: VecDeque::new(),
+            tap: None,
+            to_show: 0,
+            is_shown: false,
+        }
+    }
+
     /// Where the buffer of a completion was picked from that goes the tap's way: nothing waits to be taken before it.
     pub(super) fn to_be_shown(&self) -> Option<Group> {
         let is_next = self.tap.is_some() && self.queue.is_empty();
