@@ -68,6 +68,10 @@ struct Memory {
     capacity: usize,
 }
 
+/// How far ahead of what is read the processor is told to fetch: some records, so that they are there when their turn comes. Most
+/// lines are in no cache of the core any more.
+const READ_AHEAD_WORDS: usize = 128;
+
 /// Words that most rows fit into, with their header.
 const ROW_WORDS_MOSTLY: usize = 40;
 
@@ -98,6 +102,13 @@ impl Memory {
         }
         to.truncate(start + bytes);
         true
+    }
+
+    /// Has the processor fetch `words` words from `index` on, as long as the memory goes.
+    fn will_read(&self, index: usize, words: usize) {
+        if index + words <= self.capacity {
+            self.shared.will_read(HEADER_WORDS + index..HEADER_WORDS + index + words);
+        }
     }
 
     /// The index of a position's word.
@@ -450,6 +461,7 @@ impl Reader {
             if length > ROW_BYTES_MAX || words > left || words as u64 * 8 > waiting {
                 return Err(damaged);
             }
+            self.memory.will_read(index + READ_AHEAD_WORDS, words);
             if !self.is_right(index, length) {
                 return Err(damaged);
             }

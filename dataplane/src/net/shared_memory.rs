@@ -68,4 +68,14 @@ impl SharedMemory {
             unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.as_ptr().cast()) };
         }
     }
+
+    /// The same for words that will be read next.
+    pub fn will_read(&self, words: std::ops::Range<usize>) {
+        #[cfg(target_arch = "x86_64")]
+        for line in self.words().get(words).unwrap_or_default().chunks(LINE_WORDS) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: SSE is part of x86-64, and a prefetch reads and writes nothing of the program's.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        }
+    }
 }

@@ -9,6 +9,12 @@
 //! All numbers are little-endian. A format that reads differently gets a new version; magic, version, checksum and their places
 //! in the segment's head stay as they are for ever, so that any version can be named.
 
+use std::fmt;
+
+use lz4_flex::block::{
+    CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
+};
+
 use crate::row::{self, Stage};
 
 /// Bytes of a segment before its first block.
@@ -161,9 +167,17 @@ impl<'a> Stored<'a> {
 }
 
 /// Packs rows, in memory that is used again.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Packer {
+    /// As long as the longest so far may have been.
     bytes: Vec<u8>,
+    table: Option<CompressTable>,
+}
+
+impl fmt::Debug for Packer {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.debug_struct("Packer").finish_non_exhaustive()
+    }
 }
 
 impl Packer {
@@ -171,14 +185,17 @@ impl Packer {
     pub(super) fn pack<'a>(&'a mut self, rows: &'a [u8]) -> Stored<'a> {
         let plain = Stored { bytes: rows, packing: PLAIN };
         let Ok(length) = u32::try_from(rows.len()) else { return plain };
-        self.bytes
-            .resize(size_of::<u32>() + lz4_flex::block::get_maximum_output_size(rows.len()), 0);
+        let longest = size_of::<u32>() + get_maximum_output_size(rows.len());
+        if self.bytes.len() < longest {
+            self.bytes.resize(longest, 0);
+        }
         let Some((before, packed)) = self.bytes.split_first_chunk_mut() else { return plain };
         *before = length.to_le_bytes();
-        match lz4_flex::block::compress_into(rows, packed) {
-            Ok(packed) if before.len() + packed < rows.len() => {
-                self.bytes.truncate(size_of::<u32>() + packed);
-                Stored { bytes: &self.bytes, packing: LZ4 }
+        let head_bytes = before.len();
+        let table = self.table.get_or_insert_with(CompressTable::large);
+        match compress_into_with_table(rows, packed, table) {
+            Ok(packed) if head_bytes + packed < rows.len() => {
+                Stored { bytes: &self.bytes[..head_bytes + packed], packing: LZ4 }
             }
             _ => plain,
         }
@@ -255,7 +272,7 @@ fn unpack(stored: &[u8], rows: &mut Vec<u8>) -> bool {
         return false;
     }
     rows.resize(length, 0);
-    lz4_flex::block::decompress_into(packed, rows).is_ok_and(|unpacked| unpacked == length)
+    decompress_into(packed, rows).is_ok_and(|unpacked| unpacked == length)
 }
 
 /// The head that `bytes` begin with, where it is one of this segment.
