@@ -8,6 +8,7 @@ use stripe_sandbox::{Card, Fault, Planned};
 
 use super::caps::{Sold, with};
 use super::place::Place;
+use super::sync_node::until;
 
 const HOUR_S: i64 = 3_600;
 
@@ -244,6 +245,10 @@ pub async fn a_move_down_that_breaks_off_is_ended(place: Place) {
 /// What is used after a move down broke off, and before it is ended, is told to the meter that is there still.
 pub async fn what_is_used_before_a_move_down_is_ended_is_told_first(place: Place) {
     let mut moved = Moved::open(place).await;
+    // An increment counts in the last second that is over, which is to be one of the larger plan's.
+    let (there_s, store) = (moved.at.shop.sandbox.now(), moved.at.shop.place.store.clone());
+    let now_s = async || store.ledger_now_ms().await.unwrap().div_euclid(1_000);
+    assert!(until(async || now_s().await > there_s).await);
     let is_begun = |moved: &Moved| {
         let all = moved.at.shop.at_stripe(&moved.at.stripe_account, "subscription");
         all[0]["metadata"]["payfence_meter"].is_string()
