@@ -5,6 +5,7 @@
 //! holds: a `Pass` never sleeps; a `Wait` ends at its time limit at the latest, however few completions come.
 
 use std::io;
+use std::time::Duration;
 
 use io_uring::{IoUring, types};
 
@@ -13,21 +14,21 @@ use io_uring::{IoUring, types};
 pub(super) enum Turn {
     /// Tasks are runnable: submit, collect what is there, come back.
     Pass,
-    /// Nothing is runnable: sleep for a completion, at most so many nanoseconds (`None`: no deadline is set).
+    /// Nothing is runnable: sleep for a completion, at most so many nanoseconds (`None`: until one comes).
     Wait { at_most_ns: Option<u64> },
 }
 
-/// Longest sleep, in nanoseconds: a lost wake-up costs this much, not forever.
-const SLEEP_NS_MAX: u64 = 100_000_000;
+/// The longest sleep: a lost wake-up costs this much, not forever. A timer of the ring's own ends it.
+pub(super) const LONGEST: Duration = Duration::from_millis(100);
 
 /// Carries `turn` out on `uring`.
 pub(super) fn turn(uring: &mut IoUring, turn: Turn) -> io::Result<()> {
     let outcome = match turn {
         Turn::Pass if has_nothing_to_do(uring) => return Ok(()),
         Turn::Pass => uring.submitter().submit(),
-        Turn::Wait { at_most_ns } => {
-            let ns = at_most_ns.unwrap_or(SLEEP_NS_MAX).min(SLEEP_NS_MAX);
-            let timespec = types::Timespec::from(std::time::Duration::from_nanos(ns));
+        Turn::Wait { at_most_ns: None } => uring.submitter().submit_and_wait(1),
+        Turn::Wait { at_most_ns: Some(ns) } => {
+            let timespec = types::Timespec::from(Duration::from_nanos(ns));
             let args = types::SubmitArgs::new().timespec(&timespec);
             uring.submitter().submit_with_args(1, &args)
         }

@@ -1,8 +1,9 @@
 //! The ring itself: operation slots, submission, completions, and the turn that drives a shard.
 //!
 //! In: entries queued by operations. Out: results in their slots, tasks woken. Always holds: an operation's memory stays in
-//! its slot until its completion was reaped, whether or not anybody still waits; a slot's generation tells a late completion
-//! from the next operation; entries reach the kernel in the order in which they were queued.
+//! its slot until its completion was reaped (a message's, [until its submission has returned](messages)), whether or not
+//! anybody still waits; a slot's generation tells a late completion from the next operation; entries reach the kernel in the order
+//! in which they were queued.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -19,11 +20,13 @@ use super::buffers::{BufferGroup, Group, RecvBuf};
 use super::error::RingError;
 use super::park::{self, Turn};
 use super::slots::{
-    Completion, OpKey, Outcome, Resource, Slot, State, Tap, Tapped, discard, keep_waker, picked,
-    release,
+    Completion, OpKey, Resource, Slot, State, Tapped, discard, keep_waker, picked, release,
 };
 use super::wake::{add, eventfd};
 use super::wheel::{Timer, Wheel};
+
+pub(super) mod messages;
+mod taps;
 
 /// Completions that nobody waits for.
 const IGNORED: u64 = u64::MAX;
@@ -31,12 +34,10 @@ const IGNORED: u64 = u64::MAX;
 pub(super) const WAKE: u64 = u64::MAX - 1;
 /// Completions of reads that took a buffer out of its group, the small one and the large one.
 const ASIDE: [u64; 2] = [u64::MAX - 2, u64::MAX - 3];
+/// The completion that ends a wait which has lasted its longest time.
+const LONGEST: u64 = u64::MAX - 4;
 /// No operation's user data is as great: slots never get so many.
-const RESERVED: u64 = u64::MAX - 3;
-
-/// Where no more than so many are shown what came, what each queues is handed over before the next is shown: somebody waits for it,
-/// and a system call more costs little where few come.
-const FEW: usize = 4;
+const RESERVED: u64 = LONGEST;
 
 /// Buffers of a group that are set aside at once: more would hold up a turn.
 const ASIDE_MAX: u16 = 256;
@@ -66,10 +67,12 @@ struct Inner {
     slots: Vec<Slot>,
     free: Vec<u32>,
     in_flight: usize,
-    /// Messages were queued since the last turn.
-    has_messages: bool,
-    /// Another shard's call has come since this was last false.
-    is_called: bool,
+    /// Messages that were offered to their sockets, or will be by the next submission, and whose ends are not known.
+    offered: Vec<OpKey>,
+    /// The timer that ends a wait which has lasted its longest time, monotonic nanoseconds; 0 where none is set.
+    longest_ns: u64,
+    /// What it is told: read by the kernel as it takes the entry.
+    longest: types::Timespec,
     /// Receives to be paused, by user data: filled and emptied within a reap.
     floods: Vec<u64>,
     /// Tasks whose completions were reaped between turns: the next turn wakes them.
@@ -87,6 +90,8 @@ pub struct Ring {
     clock: TurnClock,
     runnable: Cell<bool>,
     woken: RefCell<Vec<Waker>>,
+    /// Messages are not to wait for the end of the turn.
+    sends_at_once: Cell<bool>,
 }
 
 impl Ring {
@@ -117,8 +122,9 @@ impl Ring {
                 slots: Vec::new(),
                 free: Vec::new(),
                 in_flight: 0,
-                has_messages: false,
-                is_called: false,
+                offered: Vec::new(),
+                longest_ns: 0,
+                longest: types::Timespec::from(park::LONGEST),
                 floods: Vec::new(),
                 woken_early: Vec::new(),
                 tapped: Vec::new(),
@@ -128,6 +134,7 @@ impl Ring {
             clock,
             runnable: Cell::new(true),
             woken: RefCell::new(Vec::new()),
+            sends_at_once: Cell::new(false),
         }))
     }
 
@@ -155,88 +162,46 @@ impl Ring {
         self.runnable.set(true);
     }
 
+    /// Whether that was called since the last turn.
+    pub fn is_runnable(&self) -> bool {
+        self.runnable.get()
+    }
+
     /// Operations that the kernel has not completed yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.inner.borrow().in_flight
     }
 
-    /// One turn: submits what is queued, waits where nothing is runnable and `may_block` agrees, reaps, wakes. The caller
-    /// yields to the executor afterwards.
+    /// One turn: submits what is queued, waits where nothing is runnable and `may_block` agrees, reaps, wakes. Whether a task may
+    /// be runnable, to which the caller is to yield: also where the longest time of a wait is over, for one that was woken unsaid.
     ///
     /// # Errors
     /// When the kernel fails the ring itself: the shard cannot go on.
-    pub fn turn(&self, may_block: impl FnOnce() -> bool) -> io::Result<()> {
+    pub fn turn(&self, may_block: impl FnOnce() -> bool) -> io::Result<bool> {
         let has_woken = !self.inner.borrow().woken_early.is_empty();
-        let block = !self.runnable.replace(false) && !has_woken && may_block();
+        let was_runnable = self.runnable.replace(false);
+        let block = !was_runnable && !has_woken && may_block();
         let wake_ns = self.wheel.borrow().next_ns();
         let mut woken = self.woken.take();
+        let has_waited_longest;
         {
             let mut inner = self.inner.borrow_mut();
-            let has_messages = std::mem::take(&mut inner.has_messages);
-            let is_alone = !(block && has_messages) || inner.end_messages(&mut woken);
-            let at_most_ns = wake_ns.map(|at| at.saturating_sub(self.now_ns()));
-            let turn = if block && is_alone { Turn::Wait { at_most_ns } } else { Turn::Pass };
+            let turn = if block { inner.wait(self.now_ns(), wake_ns) } else { Turn::Pass };
             park::turn(&mut inner.uring, turn)?;
             woken.append(&mut inner.woken_early);
             inner.reap(&mut woken);
+            has_waited_longest = inner.longest_ns == 0;
         }
         let now_ns = self.clock.refresh().mono_ns;
-        self.show_taps(&mut woken);
+        let has_left = self.show_taps(&mut woken);
         self.wheel.borrow_mut().advance(now_ns, &mut woken);
+        let is_told = was_runnable || has_left || self.runnable.get() || !woken.is_empty();
         for waker in woken.drain(..) {
             waker.wake();
         }
         self.woken.replace(woken);
-        Ok(())
-    }
-
-    /// Shows taps what has come for them; what they leave is queued as if it had come just now.
-    fn show_taps(&self, woken: &mut Vec<Waker>) {
-        // What a tap does may reap more: that comes behind, and not only with the next completion.
-        let mut at = 0;
-        loop {
-            let next = self.inner.borrow().tapped.get(at).copied();
-            let Some(next) = next else { break };
-            at += 1;
-            let (buffer, tap) = self.inner.borrow_mut().tapped(&next);
-            let is_taken = tap.is_some_and(|tap| tap.received(&buffer)) && next.result > 0;
-            let left = if is_taken { None } else { Some(buffer) };
-            let mut inner = self.inner.borrow_mut();
-            woken.extend(inner.shown(&next, left));
-            if inner.tapped.len() <= FEW && !inner.uring.submission().is_empty() {
-                inner.hand_over();
-            }
-        }
-        self.inner.borrow_mut().tapped.clear();
-    }
-
-    /// Queues a message that tells `outcome` its end; `build` makes its entry, which must send all of it or fail.
-    pub(super) fn queue_message(
-        &self,
-        bytes: Vec<u8>,
-        outcome: Rc<Outcome>,
-        build: impl FnOnce(&[u8]) -> squeue::Entry,
-    ) -> OpKey {
-        let entry = build(&bytes);
-        let mut inner = self.inner.borrow_mut();
-        let key = inner.start(State::Message(outcome), Resource::Bytes(bytes), entry);
-        inner.has_messages = true;
-        key
-    }
-
-    /// Memory of a message that has gone.
-    pub fn take_spent(&self) -> Option<Vec<u8>> {
-        self.inner.borrow_mut().spent.pop()
-    }
-
-    /// Has `tap` shown what a receive brings from now on; `None` ends that.
-    pub(super) fn set_tap(&self, key: OpKey, tap: Option<Rc<dyn Tap>>) {
-        let mut inner = self.inner.borrow_mut();
-        let slot = &mut inner.slots[key.index as usize];
-        if slot.generation == key.generation && matches!(slot.state, State::Many { .. }) {
-            slot.tap = tap;
-        }
+        Ok(is_told || has_waited_longest)
     }
 
     /// Queues an operation that somebody will wait for.
@@ -390,26 +355,29 @@ impl Inner {
         self.woken_early = woken;
     }
 
-    /// Hands messages over and takes in their ends, which most have at once: none to wake for. Whether nothing else has come; who
-    /// is to be woken is added to `woken`.
-    fn end_messages(&mut self, woken: &mut Vec<Waker>) -> bool {
-        self.is_called = false;
-        if !self.uring.submission().is_empty() {
-            self.hand_over();
+    /// A wait until `wake_ns`. Its longest time is a timer that outlasts many waits: one for each would be set and ended for nothing.
+    fn wait(&mut self, now_ns: u64, wake_ns: Option<u64>) -> Turn {
+        if self.longest_ns == 0 {
+            self.longest_ns = now_ns + park::LONGEST.as_nanos() as u64;
+            let timer = opcode::Timeout::new(&raw const self.longest).build();
+            self.push(&timer.user_data(LONGEST));
         }
-        self.reap(woken);
-        let has_news = self.is_called || !self.tapped.is_empty();
-        !has_news && woken.is_empty() && self.woken_early.is_empty()
+        let sooner = wake_ns.filter(|at| *at < self.longest_ns);
+        Turn::Wait { at_most_ns: sooner.map(|at| at.saturating_sub(now_ns)) }
     }
 
     fn reap(&mut self, woken: &mut Vec<Waker>) {
-        let Self {
-            uring, groups, slots, free, in_flight, floods, tapped, spent, is_called, ..
-        } = self;
+        let queue = self.uring.submission();
+        let were_all_offered = queue.is_empty() && !queue.cq_overflow();
+        drop(queue);
+        let mut messages = Vec::new();
+        let Self { uring, groups, slots, free, in_flight, floods, tapped, longest_ns, .. } = self;
         for entry in uring.completion() {
             let user_data = entry.user_data();
             if user_data >= RESERVED {
-                *is_called |= user_data == WAKE;
+                if user_data == LONGEST {
+                    *longest_ns = 0;
+                }
                 let group = ASIDE.iter().position(|aside| *aside == user_data);
                 if let (Some(group), Some(id)) = (group, cqueue::buffer_select(entry.flags())) {
                     groups[group].set_aside(id);
@@ -451,14 +419,7 @@ impl Inner {
                         floods.push(user_data);
                     }
                 }
-                (State::Message(outcome), _) => {
-                    let memory = std::mem::replace(&mut slot.resource, Resource::None);
-                    if let Resource::Bytes(bytes) = memory {
-                        spent.extend(outcome.end(bytes, entry.result()));
-                    }
-                    woken.extend(outcome.waker.take());
-                    release(slot, index, free);
-                }
+                (State::Message(_), _) => messages.push((index, entry.result())),
                 (State::Orphan, _) => {
                     discard(groups, &slot.resource, entry.result(), entry.flags());
                     if !more {
@@ -468,6 +429,7 @@ impl Inner {
                 (State::Free | State::Done(..), _) => {}
             }
         }
+        self.end_messages(messages, were_all_offered, woken);
         while let Some(user_data) = self.floods.pop() {
             self.cancel(user_data);
         }
@@ -525,33 +487,6 @@ impl Inner {
         }
         keep_waker(waker, context);
         Poll::Pending
-    }
-
-    /// A buffer that a tap is to be shown, and the tap unless something waits to be taken before it.
-    fn tapped(&mut self, next: &Tapped) -> (RecvBuf, Option<Rc<dyn Tap>>) {
-        let buffer = picked(&self.groups, next.group, next.result, next.flags);
-        let slot = &mut self.slots[next.key.index as usize];
-        let is_there = slot.generation == next.key.generation;
-        slot.is_shown |= is_there;
-        let is_next = is_there && slot.queue.is_empty();
-        let tap = slot.tap.as_ref().filter(|_| is_next).map(Rc::clone);
-        (buffer.unwrap_or_else(|| RecvBuf::owned(Vec::new(), 0)), tap)
-    }
-
-    /// Queues what a tap has `left`; whom to wake. Where the receive is gone meanwhile, the buffer goes back. Until here what
-    /// came behind it went the same way, so that it stays behind.
-    fn shown(&mut self, next: &Tapped, left: Option<RecvBuf>) -> Option<Waker> {
-        let slot = &mut self.slots[next.key.index as usize];
-        if slot.generation != next.key.generation {
-            return None;
-        }
-        slot.to_show = slot.to_show.saturating_sub(1);
-        slot.is_shown = false;
-        let State::Many { waker, .. } = &mut slot.state else { return None };
-        let buffer = left?;
-        buffer.forget();
-        slot.queue.push_back((next.result, next.flags));
-        waker.take()
     }
 
     fn abandon(&mut self, key: OpKey) {

@@ -22,8 +22,16 @@ where
     F: FnOnce(Rc<Ring>) -> T + Send + 'static,
     T: Future<Output = ()> + 'static,
 {
+    on_ring_of(config(), body)
+}
+
+fn on_ring_of<F, T>(config: RingConfig, body: F) -> thread::JoinHandle<io::Result<()>>
+where
+    F: FnOnce(Rc<Ring>) -> T + Send + 'static,
+    T: Future<Output = ()> + 'static,
+{
     runtime::launch("test", None, move || async move {
-        let ring = Ring::new(&config()).expect("io_uring is there");
+        let ring = Ring::new(&config).expect("io_uring is there");
         let done = Rc::new(Cell::new(false));
         let task = body(Rc::clone(&ring));
         let flag = Rc::clone(&done);
@@ -32,8 +40,9 @@ where
             flag.set(true);
         });
         while !done.get() {
-            ring.turn(|| true)?;
-            runtime::yield_now().await;
+            if ring.turn(|| true)? {
+                runtime::yield_now().await;
+            }
         }
         // What the last task left queued, its socket's close among it.
         ring.turn(|| false)?;
@@ -235,113 +244,44 @@ fn a_tap_answers_what_is_its_own_and_leaves_the_rest_in_order() {
     shard.join().expect("no panic").expect("the ring is well");
 }
 
-#[test]
-fn a_queued_message_goes_with_the_turn_and_its_memory_comes_back() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("bound");
-    let (read, is_read) = std::sync::mpsc::channel();
-    let peer = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("a connection");
-        let mut message = [0; 8];
-        stream.read_exact(&mut message).expect("a message");
-        // It leaves bytes unread, so that its end resets the connection.
-        read.send(message).expect("a receiver");
-    });
-    let shard = on_ring(move |ring| async move {
-        let socket = Socket::for_address(&address, Rc::clone(&ring)).expect("a descriptor");
-        socket.connect(address).await.expect("a listener");
-        assert!(socket.is_clear() && socket.take_memory().is_none());
-        socket.outbox().queue_and_keep(b"message, and more".to_vec());
-        assert!(!socket.is_clear() && socket.take_memory().is_none(), "it has not gone yet");
-        assert!(socket.outbox().gone().await);
-        assert!(socket.is_clear());
-        assert_eq!(socket.take_memory().expect("what was sent"), b"message, and more");
-        assert!(socket.recv(Group::Small).await.is_err(), "the peer resets");
-        socket.outbox().queue_and_keep(b"to nobody".to_vec());
-        assert!(!socket.outbox().gone().await);
-        assert!(!socket.is_clear() && socket.outbox().is_broken());
-        assert_eq!(socket.take_memory().expect("to be sent again"), b"to nobody");
-    });
-    assert_eq!(&is_read.recv().expect("a message"), b"message,");
-    peer.join().expect("no panic");
-    shard.join().expect("no panic").expect("the ring is well");
-}
+/// Wakes the task rather than take anything.
+struct Alarm(Timer);
 
-/// Counts what comes.
-#[derive(Default)]
-struct Counter(Cell<usize>);
-
-impl Tap for Counter {
-    fn received(&self, bytes: &[u8]) -> bool {
-        self.0.set(self.0.get() + bytes.len());
-        true
+impl Tap for Alarm {
+    fn received(&self, _: &[u8]) -> bool {
+        self.0.fire();
+        false
     }
 }
 
-/// A turn that came back for the end of a message alone would be one more for each.
 #[test]
-fn the_end_of_a_message_alone_ends_no_wait() {
-    const ROUNDS: usize = 200;
+fn a_turn_tells_that_a_tap_may_have_woken_a_task() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
-    let peer = std::thread::spawn(move || {
+    let (asks, is_asked) = mpsc::channel::<()>();
+    let peer = thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a connection");
-        stream.set_nodelay(true).expect("connected");
-        let mut byte = [0];
-        while stream.read(&mut byte).expect("connected") > 0 {
-            stream.write_all(&byte).expect("connected");
+        while is_asked.recv().is_ok() {
+            stream.write_all(b"!").expect("connected");
         }
     });
     let shard = on_ring(move |ring| async move {
         let socket = Socket::for_address(&address, Rc::clone(&ring)).expect("a descriptor");
         socket.connect(address).await.expect("a listener");
-        socket.outbox().queue(b"?".to_vec());
-        assert_eq!(&*socket.recv(Group::Small).await.expect("an answer"), b"?");
-        let counter = Rc::new(Counter::default());
-        socket.tap(Rc::<Counter>::clone(&counter));
-        let mut at_once = 0;
-        for round in 0..ROUNDS {
-            socket.outbox().queue(b"?".to_vec());
-            ring.turn(|| true).expect("the ring is well");
-            at_once += usize::from(counter.0.get() > round);
-            while counter.0.get() <= round {
-                ring.turn(|| true).expect("the ring is well");
-            }
-            assert!(socket.outbox().is_idle(), "its end came first");
+        socket.tap(Rc::new(Alarm(ring.timer())));
+        // What starts the receive and what was runnable before.
+        ring.turn(|| false).expect("the ring is well");
+        let is_told = ring.turn(|| false).expect("the ring is well");
+        assert!(!is_told || ring.inner.borrow().longest_ns == 0, "nothing has come");
+        asks.send(()).expect("the peer is well");
+        while socket.is_quiet() {
+            let is_told = ring.turn(|| true).expect("the ring is well");
+            assert!(is_told || socket.is_quiet());
         }
-        // A sleep may end early, by its longest time, on a machine that does other things.
-        assert!(at_once > ROUNDS / 2, "{at_once} turns brought a message's end and its answer");
+        assert_eq!(&*socket.recv(Group::Small).await.expect("connected"), b"!");
     });
     shard.join().expect("no panic").expect("the ring is well");
     peer.join().expect("no panic");
-}
-
-/// A call that comes with the ends of messages, just before the wait, must not be lost: mail would lie until the sleep is over.
-#[test]
-fn a_call_that_comes_with_messages_ends_ends_the_wait() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("bound");
-    let shard = on_ring(move |ring| async move {
-        let socket = Socket::for_address(&address, Rc::clone(&ring)).expect("a descriptor");
-        socket.connect(address).await.expect("a listener");
-        let ring_fd = types::Fd(ring.fd());
-        for is_called in [false, true, false] {
-            socket.outbox().queue(b"to one who does not answer".to_vec());
-            if is_called {
-                let call = opcode::MsgRingData::new(ring_fd, 0, WAKE, None);
-                ring.submit_unattended(call.build());
-            }
-            let mut inner = ring.inner.borrow_mut();
-            let come = 1 + usize::from(is_called);
-            inner.uring.submit_and_wait(come).expect("the ring is well");
-            let may_wait = inner.end_messages(&mut Vec::new());
-            drop(inner);
-            assert_eq!(may_wait, !is_called);
-            assert!(socket.outbox().is_idle(), "its end was there");
-        }
-    });
-    shard.join().expect("no panic").expect("the ring is well");
-    drop(listener);
 }
 
 /// Receives `len` bytes from each socket; the buffers are held, not given back.
@@ -419,3 +359,6 @@ fn buffers_that_nobody_needs_give_their_memory_back() {
     }
     shard.join().expect("no panic").expect("the ring is well");
 }
+
+#[path = "ring/messages_tests.rs"]
+mod messages;

@@ -3,7 +3,6 @@
 //! In: completions. Out: results for those who wait. Always holds: a slot's generation tells a late completion from the next
 //! operation; what nobody waits for any more is given back.
 
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
@@ -12,6 +11,7 @@ use std::task::{Context, Waker};
 use io_uring::cqueue;
 
 use super::buffers::{BufferGroup, Group, RecvBuf};
+use super::ring::messages::Sending;
 
 /// Memory that the kernel works on while an operation runs.
 pub(super) enum Resource {
@@ -44,7 +44,7 @@ pub(super) enum State {
         cancelled: bool,
     },
     /// A message on its way out, which nobody waits for unless the peer is slow.
-    Message(Rc<Outcome>),
+    Message(Sending),
     /// The future is gone; the memory waits for the completion.
     Orphan,
 }
@@ -71,33 +71,6 @@ pub(super) struct Tapped {
     pub(super) group: Group,
     pub(super) result: i32,
     pub(super) flags: u32,
-}
-
-/// What became of what was queued to be sent.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    pub(super) is_under_way: Cell<bool>,
-    /// Not all of it went: the connection is broken.
-    pub(super) is_broken: Cell<bool>,
-    pub(super) waker: RefCell<Option<Waker>>,
-    /// The memory comes back here, for whoever may have to send it again, rather than to the ring's spent ones.
-    pub(super) keeps_memory: Cell<bool>,
-    pub(super) memory: RefCell<Option<Vec<u8>>>,
-}
-
-impl Outcome {
-    /// Takes in the end of a message; its memory, unless that is kept.
-    pub(super) fn end(&self, bytes: Vec<u8>, result: i32) -> Option<Vec<u8>> {
-        self.is_under_way.set(false);
-        if usize::try_from(result) != Ok(bytes.len()) {
-            self.is_broken.set(true);
-        }
-        if !self.keeps_memory.get() {
-            return Some(bytes);
-        }
-        self.memory.replace(Some(bytes));
-        None
-    }
 }
 
 /// What became of an operation.

@@ -14,7 +14,8 @@ use io_uring::{opcode, types};
 
 use super::buffers::Group;
 use super::ring::Ring;
-use super::slots::{OpKey, Outcome, Resource};
+use super::ring::messages::Outcome;
+use super::slots::{OpKey, Resource};
 
 /// Connections that may wait in the kernel for their accept.
 const BACKLOG: i32 = 4096;
@@ -169,7 +170,8 @@ impl Drop for Socket {
     }
 }
 
-/// What is queued to be sent on a socket: it goes with everything else of a turn in one system call. Of no use once the socket
+/// What is queued to be sent on a socket: it goes with everything else of a turn in one system call, or at once where a turn has
+/// little. Of no use once the socket
 /// is gone.
 pub struct Outbox {
     fd: RawFd,
@@ -183,16 +185,12 @@ pub struct Outbox {
 impl Outbox {
     /// Queues `bytes`. Only where [`Self::is_idle`]: two messages at once may change places.
     pub fn queue(&self, bytes: Vec<u8>) {
-        let fd = types::Fd(self.fd);
         debug_assert!(self.is_idle(), "two messages at once may change places");
         self.outcome.is_under_way.set(true);
-        let key = self.ring.queue_message(bytes, Rc::clone(&self.outcome), |bytes| {
-            // All of it or an error: nobody looks at how much has gone.
-            opcode::Send::new(fd, bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX))
-                .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
-                .build()
-        });
-        self.last.set(Some(key));
+        // An error shows again when the rest is sent.
+        let gone = if self.ring.sends_at_once() { send_now(self.fd, &bytes) } else { Ok(0) };
+        let message = (self.fd, bytes, gone.unwrap_or(0));
+        self.last.set(self.ring.queue_message(message, Rc::clone(&self.outcome)));
     }
 
     /// Like [`Self::queue`], and keeps the memory for [`Socket::take_memory`].
@@ -220,6 +218,8 @@ impl Outbox {
                 return Poll::Ready(!self.is_broken());
             }
             self.outcome.waker.replace(Some(context.waker().clone()));
+            // The end of what is taken whole ends no wait.
+            self.ring.note_runnable();
             Poll::Pending
         })
         .await
@@ -241,21 +241,20 @@ impl Socket {
     /// # Errors
     /// The connection's own.
     pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
-        // SAFETY: reads `bytes.len()` bytes from a live slice.
-        let sent = unsafe {
-            libc::send(
-                self.fd,
-                bytes.as_ptr().cast(),
-                bytes.len(),
-                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-            )
-        };
-        usize::try_from(sent).or_else(|_| match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            error if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-            error => Err(error),
-        })
+        send_now(self.fd, bytes)
     }
+}
+
+fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: reads `bytes.len()` bytes from a live slice.
+    let sent = unsafe {
+        libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+    };
+    usize::try_from(sent).or_else(|_| match io::Error::last_os_error() {
+        error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        error if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+        error => Err(error),
+    })
 }
 
 /// Binds a listener that shares `address` with the other shards' (SO_REUSEPORT), so that the kernel spreads connections.

@@ -34,7 +34,8 @@ pub(super) async fn drive(shard: &Rc<Shard>) -> io::Result<()> {
         let is_idle =
             || !shard.links.has_mail(shard.index()) && shard.undelivered.borrow().is_empty();
         let has_news = || shard.drain_is_news() || shard.names.has_news();
-        shard.ring.turn(|| shard.waker().try_sleep(|| !is_idle() || has_news()))?;
+        let has_runnable =
+            shard.ring.turn(|| shard.waker().try_sleep(|| !is_idle() || has_news()))?;
         shard.waker().awake();
         while let Some(spent) = shard.ring.take_spent() {
             shard.give_spare(spent);
@@ -46,12 +47,15 @@ pub(super) async fn drive(shard: &Rc<Shard>) -> io::Result<()> {
         if shard.drain_is_news() {
             shard.begin_drain();
         }
-        runtime::yield_now().await;
+        if has_runnable || shard.ring.is_runnable() {
+            runtime::yield_now().await;
+        }
     }
     // Sockets that the last tasks dropped are closed by what they left queued.
     shard.pools.borrow_mut().clear();
     runtime::yield_now().await;
-    shard.ring.turn(|| false)
+    shard.ring.turn(|| false)?;
+    Ok(())
 }
 
 fn read_mail(shard: &Rc<Shard>) {
