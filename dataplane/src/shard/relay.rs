@@ -21,7 +21,7 @@ use super::planned::Upload;
 use super::policy_view::PolicyView;
 
 /// Body bytes that are copied behind a head rather than sent from where they are.
-pub(super) const COPY_BYTES_MAX: usize = 8 * 1024;
+pub(super) const COPY_BYTES_MAX: usize = 16 * 1024;
 /// Body bytes still to come from which on a client's bytes are received into large buffers.
 const LARGE_BODY_BYTES: u64 = 64 * 1024;
 
