@@ -60,13 +60,13 @@ pub struct Forward<'a> {
     pub expect: bool,
 }
 
-/// Appends the head that goes to the origin.
-pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>, forward: &Forward<'_>) {
+/// Appends the head that goes to the origin. Where in `out` the request's id begins.
+pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>, forward: &Forward<'_>) -> usize {
     request_line(out, request, forward);
     host(out, request, forward);
     client_headers(out, request, forward);
     forwarded_for(out, request, forward);
-    identity(out, forward);
+    let id_at = identity(out, forward);
     for (name, value) in forward.site.origin_headers() {
         header(out, name.as_bytes(), value.as_bytes());
     }
@@ -76,6 +76,7 @@ pub fn write_request(out: &mut Vec<u8>, request: &Request<'_>, forward: &Forward
     }
     request_framing(out, request.facts().framing);
     end(out);
+    id_at
 }
 
 fn request_line(out: &mut Vec<u8>, request: &Request<'_>, forward: &Forward<'_>) {
@@ -180,7 +181,8 @@ fn address(out: &mut Vec<u8>, ip: IpAddr) {
     }
 }
 
-fn identity(out: &mut Vec<u8>, forward: &Forward<'_>) {
+/// Where in `out` the request's id begins.
+fn identity(out: &mut Vec<u8>, forward: &Forward<'_>) -> usize {
     if let Some(identity) = &forward.identity {
         header(out, b"PayFence-Customer", identity.customer.as_bytes());
         header(out, b"PayFence-Plan", identity.plan.as_bytes());
@@ -193,6 +195,7 @@ fn identity(out: &mut Vec<u8>, forward: &Forward<'_>) {
         header(out, b"PayFence-Client-Cert-Subject", begin.as_bytes());
     }
     header(out, b"PayFence-Request-Id", forward.request_id.as_bytes());
+    out.len() - b"\r\n".len() - forward.request_id.as_bytes().len()
 }
 
 /// Whether a trailer field of the client's is passed on to the origin (RFC 9110 §6.5.1): not those of

@@ -50,7 +50,10 @@ fn write(snapshot: &Snapshot, received: &[u8], how: How) -> Vec<u8> {
         expect: how.expect,
     };
     let mut out = b"before|".to_vec();
-    write_request(&mut out, &head.view(received), &forward);
+    let id_at = write_request(&mut out, &head.view(received), &forward);
+    let (before, from_id) = out.split_at(id_at);
+    assert!(before.ends_with(b"\r\nPayFence-Request-Id: "), "whatever a client guesses of an id");
+    assert!(from_id.starts_with(id.as_bytes()));
     out.split_off(b"before|".len())
 }
 

@@ -97,7 +97,7 @@ impl Connection {
     fn new(shard: Rc<Shard>, socket: Socket, peer: SocketAddr, listens: Listens) -> Self {
         let address = peer.ip().to_canonical();
         let is_trusted = shard.trusts(address);
-        let peer = Peer { address, is_trusted, listens, tls: None, refused: Cell::new(0) };
+        let peer = Peer { address, is_trusted, listens, tls: None, last: Cell::default() };
         let (read_timer, write_timer) = (Rc::new(shard.ring.timer()), shard.ring.timer());
         let stream = Stream::Plain(socket);
         Self { shard, stream, peer, input: Input::default(), read_timer, write_timer, idle: None }

@@ -172,8 +172,10 @@ pub(crate) struct Shard {
     undelivered: RefCell<VecDeque<(policy::budget::Destination, Message)>>,
     /// Which shards were sent something in this turn.
     wake: RefCell<Box<[bool]>>,
-    /// Refused requests that were kept so far.
-    refusals: Cell<u64>,
+    /// Requests kept so far (`again.rs`).
+    kept: Cell<u64>,
+    /// Tells their heads apart.
+    heads: foldhash::fast::RandomState,
     connections: Cell<usize>,
     handshakes: Handshakes,
     tasks: Tasks,
@@ -228,7 +230,8 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         ledger_clock: parts.ledger_clock,
         undelivered: RefCell::new(VecDeque::new()),
         wake: RefCell::new(vec![false; usize::from(shards)].into()),
-        refusals: Cell::new(0),
+        kept: Cell::new(0),
+        heads: foldhash::fast::RandomState::default(),
         connections: Cell::new(0),
         handshakes: Handshakes::default(),
         tasks: Tasks::default(),

@@ -7,6 +7,8 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use super::again::Last;
+
 /// What a listener takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listens {
@@ -29,8 +31,8 @@ pub(super) struct Peer {
     pub(super) listens: Listens,
     /// What the handshake said.
     pub(super) tls: Option<Rc<TlsPeer>>,
-    /// The number of its last request, where that was refused and kept (`again.rs`); 0 where not.
-    pub(super) refused: Cell<u64>,
+    /// Its last request.
+    pub(super) last: Cell<Last>,
 }
 
 /// What a client said of itself in a TLS handshake.

@@ -25,7 +25,7 @@ use crate::message::{
 };
 
 use super::Shard;
-use super::again::{self, Judged};
+use super::again::{self, ForOrigin, Judged, Kept, Last};
 use super::own_answer::refuse_head;
 use super::peer::{Listens, Peer};
 use super::planned::{Answer, Exchange, Plan, Resumed, Waiting, begin_upload};
@@ -48,10 +48,14 @@ struct Asked<'a> {
     started: Now,
     /// Whether the host is the site's own, so that its HSTS binds no other site.
     has_own_host: Cell<bool>,
+    /// The same request, where it came before.
+    kept: Option<&'a Kept>,
     /// What policy alone says, once that is known.
     judged: Cell<Option<Judged>>,
-    /// Whether it was refused, for a reason that is logged.
-    is_refused: Cell<bool>,
+    /// Whether it was forwarded, or refused for a reason that is logged.
+    is_decided: Cell<bool>,
+    /// Where the head for the origin was written: its bytes, and where in it the id stands.
+    written: Cell<Option<(usize, usize)>>,
 }
 
 /// Plans what to do with `bytes`, of which `seen` were too few before. `started` is when the first of them came.
@@ -66,11 +70,11 @@ pub(super) fn plan(
     let mut scratch = shard.scratch.borrow_mut();
     let scratch = &mut *scratch;
     let policy = resumed.as_ref().map_or_else(|| shard.policy(), |of| Rc::clone(&of.policy));
-    let may_repeat = resumed.is_none() && seen == 0 && peer.refused.get() != 0;
+    let may_repeat = resumed.is_none() && seen == 0 && matches!(peer.last.get(), Last::Kept(_));
     let again = may_repeat.then(|| policy.again().borrow_mut().take(peer, bytes)).flatten();
     let limits = &shard.settings.limits;
     let (head, head_len) = match &again {
-        Some(refused) => (refused.head(), refused.head_len()),
+        Some(kept) => (kept.head(), kept.head_len()),
         None => match parse_request(bytes, seen, limits, &mut scratch.request) {
             Ok(Parse::Complete { len }) => (&scratch.request, len),
             Ok(Parse::Partial) => return Plan::Partial,
@@ -94,21 +98,30 @@ pub(super) fn plan(
         bytes,
         started,
         has_own_host: Cell::new(false),
-        judged: Cell::new(again.as_ref().map(|refused| refused.judged())),
-        is_refused: Cell::new(false),
+        kept: again.as_deref(),
+        judged: Cell::new(again.as_ref().map(|kept| kept.judged())),
+        is_decided: Cell::new(false),
+        written: Cell::new(None),
     };
     if peer.listens == Listens::Redirect {
         return asked.redirect();
     }
     let request_bytes = bytes.get(..head_len).unwrap_or_default();
     let plan = asked.plan((&mut scratch.matcher, &scratch.no_rules), outcome);
-    let judged = asked.judged.get().filter(|_| asked.is_refused.get());
-    match (again, judged) {
-        (Some(refused), judged) => again::keep_on(&policy, peer, refused, judged),
-        (None, Some(judged)) => {
-            again::keep(shard, &policy, peer, (&scratch.request, request_bytes), judged)
+    let judged = asked.judged.get().filter(|_| asked.is_decided.get());
+    let for_origin = match (&plan, asked.written.get()) {
+        (Plan::Forward(exchange), Some((len, id_at))) => {
+            exchange.request.get(..len).map(|bytes| ForOrigin { bytes, id_at })
         }
-        (None, None) => peer.refused.set(0),
+        _ => None,
+    };
+    match (again, judged) {
+        (Some(kept), judged) => again::keep_on(&policy, peer, kept, judged, for_origin),
+        (None, Some(judged)) => {
+            let request = (&scratch.request, request_bytes);
+            again::keep(shard, &policy, peer, request, judged, for_origin);
+        }
+        (None, None) => peer.last.set(Last::Unknown),
     }
     plan
 }
@@ -398,7 +411,7 @@ impl Asked<'_> {
         figures: Option<&Figures>,
         retry_after_s: Option<u64>,
     ) -> Plan {
-        self.is_refused.set(true);
+        self.is_decided.set(true);
         self.policy.cells(decision.site).decided(decision.reason);
         let (plan, body_bytes) = self.answer(facts, decision, figures, retry_after_s);
         let reason = decision.reason;
@@ -465,7 +478,13 @@ impl Asked<'_> {
         let http = self.request.facts();
         let asks_websocket = http.upgrade == Some(Upgrade::WebSocket);
         let mut request = self.shard.take_spare();
-        self.write_request(&mut request, facts, prefix_len, decision);
+        let is_written = self
+            .kept
+            .is_some_and(|kept| kept.write_request(&mut request, &decision, &self.request_id));
+        if !is_written {
+            let id_at = self.write_request(&mut request, facts, prefix_len, decision);
+            self.written.set(Some((request.len(), id_at)));
+        }
         let body = self.bytes.get(self.head_len..).unwrap_or_default();
         let (taken, upload) = match begin_upload(&site, http.framing, body, &mut request) {
             Ok(begun) => begun,
@@ -474,6 +493,7 @@ impl Asked<'_> {
                 return self.refuse_body(facts, decision, admitted, request);
             }
         };
+        self.is_decided.set(true);
         let (ticket, figures) =
             admitted.map(|admitted| (admitted.ticket, admitted.figures)).unzip();
         let opened_at = self.record_begin(&decision, reason, ticket.as_ref(), figures.as_ref());
@@ -507,14 +527,14 @@ impl Asked<'_> {
         }))
     }
 
-    /// Appends the head for the origin.
+    /// Appends the head for the origin. Where the request's id stands in it.
     fn write_request(
         &self,
         request: &mut Vec<u8>,
         facts: &Facts<'_>,
         prefix_len: usize,
         decision: Decision,
-    ) {
+    ) -> usize {
         let looked_up = match (&facts.token, decision.foreign_looked_up) {
             (Presented::Token(value), true) => Some(value.as_bytes()),
             _ => None,
@@ -532,7 +552,7 @@ impl Asked<'_> {
             looked_up_foreign: looked_up,
             expect: self.request.facts().expect_continue,
         };
-        message::write_request(request, &self.request, &forward);
+        message::write_request(request, &self.request, &forward)
     }
 
     fn record_begin(

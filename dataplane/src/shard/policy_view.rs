@@ -83,7 +83,7 @@ impl PolicyView {
         self.repeats.borrow_mut().problem(out, asker, problem)
     }
 
-    /// Requests that were refused under it.
+    /// Requests that were decided on under it.
     pub(super) const fn again(&self) -> &RefCell<Again> {
         &self.again
     }
