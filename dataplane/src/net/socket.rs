@@ -11,6 +11,8 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use io_uring::{opcode, types};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
 
 use super::buffers::Group;
 use super::ring::Ring;
@@ -246,15 +248,14 @@ impl Socket {
 }
 
 fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
-    // SAFETY: reads `bytes.len()` bytes from a live slice.
-    let sent = unsafe {
-        libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-    };
-    usize::try_from(sent).or_else(|_| match io::Error::last_os_error() {
-        error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        error if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-        error => Err(error),
-    })
+    // SAFETY: the descriptor is open: sockets close it when they are dropped, and an outbox is used by its connection's task and
+    // taps only, which end before that.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    // The system call itself: libc's `send` makes a point of it where the thread may be cancelled, both ways.
+    match send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+        sent => Ok(sent?),
+    }
 }
 
 /// Binds a listener that shares `address` with the other shards' (SO_REUSEPORT), so that the kernel spreads connections.
