@@ -4,14 +4,16 @@
 //! runs without waiting, on the shard's scratch; what it returns borrows nothing; `decide` says what is done, this only prepares
 //! it.
 
+mod own_path;
+
 use std::cell::Cell;
 use std::rc::Rc;
 
 use policy::budget::{
     Admission, Admitted, Decided, Figures, Outcome as Resolved, Reason as Within, Refusal, Refused,
-    Ticket, Usage, WaitId,
+    Ticket, WaitId,
 };
-use policy::decide::{decide, decide_usage};
+use policy::decide::decide;
 use policy::decision::{Decision, Outcome, Reason};
 use policy::facts::{Facts, GatewayPath, Presented, RequestLine};
 use policy::matcher::Matcher;
@@ -20,9 +22,7 @@ use policy::snapshot::SiteView;
 
 use crate::clock::Now;
 use crate::http1::{BodyFraming, Parse, Request, Upgrade, Version, parse_request};
-use crate::message::{
-    self, Asker, ClientAddress, Forward, Identity, Problem, Redirect, RequestId, UsageReport,
-};
+use crate::message::{self, Asker, ClientAddress, Forward, Identity, Problem, Redirect, RequestId};
 
 use super::Shard;
 use super::again::{self, ForOrigin, Judged, Kept, Last};
@@ -264,65 +264,6 @@ impl Asked<'_> {
     fn wait(&self, id: WaitId) -> Plan {
         self.shard.metrics.budget_waits.inc();
         Plan::Wait(Waiting { id, policy: Rc::clone(self.policy), request_id: self.request_id })
-    }
-
-    /// What lies under `/.payfence/`: the usage, and nothing else.
-    fn own_path(
-        &self,
-        site: &SiteView<'_>,
-        facts: &Facts<'_>,
-        own: GatewayPath,
-        outcome: Option<Resolved>,
-    ) -> Plan {
-        let cells = self.policy.cells(site.index());
-        if own != GatewayPath::Usage || self.request.method() != b"GET" {
-            return self.refuse(facts, undecided(site, Reason::NotFound), None, None);
-        }
-        let snapshot = self.policy.snapshot();
-        let decision = decide_usage(snapshot, site, facts, self.started.unix_s());
-        if outcome.is_none() {
-            cells.usage_answers.inc();
-        }
-        if decision.outcome == Outcome::Refuse {
-            return self.answer(facts, decision, None, None).0;
-        }
-        let known = decision.subscription.and_then(|index| {
-            Some((snapshot.subscription(index)?, self.shard.terms(snapshot, index)?))
-        });
-        let Some((subscription, terms)) = known else {
-            return self.answer(facts, undecided(site, Reason::LedgerUnreachable), None, Some(1)).0;
-        };
-        let figures = match outcome {
-            Some(Resolved::Usage(figures)) => figures,
-            Some(Resolved::Decided(_)) => {
-                let decision = Decision { reason: Reason::LedgerUnreachable, ..decision };
-                return self.answer(facts, decision, None, Some(1)).0;
-            }
-            None => {
-                let now = self.shard.budget_now();
-                let usage =
-                    self.shard.budgets.borrow_mut().usage(now, subscription.entitlement(), &terms);
-                match usage {
-                    Usage::Ready(figures) => figures,
-                    Usage::Pending(id) => return self.wait(id),
-                    Usage::Unknown => {
-                        let decision = Decision { reason: Reason::LedgerUnreachable, ..decision };
-                        return self.answer(facts, decision, None, Some(1)).0;
-                    }
-                }
-            }
-        };
-        let (close, skip) = self.after_answer();
-        let mut bytes = self.shard.take_spare();
-        let asker = self.asker(Some(*site), facts.origin, close, true);
-        let now_s = self.started.unix_s();
-        let Some(plan) = snapshot.plan_of(&subscription, now_s) else {
-            return self.answer(facts, undecided(site, Reason::LedgerUnreachable), None, Some(1)).0;
-        };
-        let report =
-            UsageReport { site: site.slug(), subscription, plan, figures: &figures, now_s };
-        message::usage(&mut bytes, &asker, &report);
-        Plan::Answer(Answer { bytes, head_len: self.head_len, skip, close })
     }
 
     /// Whether an answer without forwarding ends the connection, and how much of the body is skipped otherwise.
