@@ -79,8 +79,13 @@ struct Plan {
 /// Every case, in the order of the table.
 fn plans() -> Vec<Plan> {
     let mut plans = Vec::new();
-    let request =
-        |path: &str, token, status| Request { path: path.to_owned(), token, status, is_tls: false };
+    let request = |path: &str, token, status| Request {
+        path: path.to_owned(),
+        token,
+        status,
+        is_tls: false,
+        differs: false,
+    };
     for connections in [64, 4] {
         for (body, _) in BODIES {
             let asked = request(&format!("/paid/{body}"), Some(TOKEN_RICH), 200);
@@ -103,7 +108,26 @@ fn plans() -> Vec<Plan> {
             });
         }
     }
+    let also = ["proxy-100B-c64", "quota429-c64"];
+    let differing = plans.iter().filter(|plan| also.contains(&&*plan.name)).map(Plan::differing);
+    let differing: Vec<Plan> = differing.collect();
+    plans.extend(differing);
     plans
+}
+
+impl Plan {
+    /// The same with requests that differ from one to the next.
+    fn differing(&self) -> Self {
+        let differs = |request: &Request| Request { differs: true, ..request.clone() };
+        let Self { name, kind, connections, payfence, nginx } = self;
+        Self {
+            name: name.replace("-c", "-differing-c"),
+            kind: *kind,
+            connections: *connections,
+            payfence: differs(payfence),
+            nginx: differs(nginx),
+        }
+    }
 }
 
 /// Runs the comparison.

@@ -144,7 +144,13 @@ impl Scene {
         case: &mut Case,
     ) -> Result<()> {
         let node = &self.nodes[way];
-        let request = Request { path: path.into(), token: Some(token), status, is_tls: false };
+        let request = Request {
+            path: path.into(),
+            token: Some(token),
+            status,
+            is_tls: false,
+            differs: false,
+        };
         let load =
             |seconds| closed_loop(options.core_load, &node.address, &request, CONNECTIONS, seconds);
         // A subscription of few units spends them here: the first answers may be 200.

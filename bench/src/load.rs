@@ -3,6 +3,7 @@
 //! In: an address, a request, connections, seconds. Out: requests per second and how many were refused.
 //! Always holds: a run with broken transfers is an error, not a figure.
 
+use std::io::Write;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,7 +18,18 @@ pub struct Request {
     pub status: u16,
     /// Over TLS.
     pub is_tls: bool,
+    /// Each is another than the last of its connection, by a header as tracing adds it.
+    pub differs: bool,
 }
+
+/// The header that tells requests apart (W3C Trace Context), with the place of its number.
+pub const TRACE: (&str, usize) =
+    ("traceparent: 00-0af7651916cd43dd0000000000000000-b7ad6b7169203331-01", 32);
+/// Digits of that number, hexadecimal.
+pub const TRACE_DIGITS: usize = 16;
+
+/// Has `wrk` send so many requests in turn, made beforehand.
+const DIFFERENT: usize = 1024;
 
 /// What `wrk` counted.
 pub struct Counted {
@@ -40,6 +52,11 @@ pub fn closed_loop(
     if let Some(token) = request.token {
         command.args(["-H", &format!("Authorization: Bearer {token}")]);
     }
+    let mut script = tempfile::NamedTempFile::new()?;
+    if request.differs {
+        script.write_all(different().as_bytes())?;
+        command.arg("-s").arg(script.path());
+    }
     let output = command
         .arg(format!(
             "{}://{address}{}",
@@ -51,6 +68,29 @@ pub fn closed_loop(
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "wrk failed: {}", String::from_utf8_lossy(&output.stderr));
     parse_wrk(&text, request.status)
+}
+
+/// What has `wrk` send requests that differ.
+fn different() -> String {
+    let ((header, at), count) = (TRACE, DIFFERENT);
+    let (name, value) = header.split_once(": ").unwrap_or_default();
+    let at = at - name.len() - ": ".len();
+    let (before, after) = (&value[..at], &value[at + TRACE_DIGITS..]);
+    format!(
+        "local all, at = {{}}, 0\n\
+         function init(args)\n\
+         for i = 1, {count} do\n\
+         local headers = {{}}\n\
+         for name, value in pairs(wrk.headers) do headers[name] = value end\n\
+         headers['{name}'] = string.format('{before}%0{TRACE_DIGITS}x{after}', i)\n\
+         all[i] = wrk.format(nil, nil, headers)\n\
+         end\n\
+         end\n\
+         function request()\n\
+         at = at % {count} + 1\n\
+         return all[at]\n\
+         end\n"
+    )
 }
 
 /// Reads wrk's report.

@@ -18,7 +18,7 @@ use rustix::event::epoll;
 use rustix::time::Timespec;
 
 use crate::clock;
-use crate::load::Request;
+use crate::load::{Request, TRACE, TRACE_DIGITS};
 use crate::near_origin::NearOrigin;
 use crate::peers::HOST;
 use crate::process::Server;
@@ -142,6 +142,8 @@ struct Run<'a> {
     connections: Vec<Connection>,
     free: VecDeque<usize>,
     message: Vec<u8>,
+    /// Where in it a number stands that is another each time.
+    number_at: Option<usize>,
     status: u16,
     start: Instant,
     next_burst: Instant,
@@ -178,8 +180,14 @@ impl<'a> Run<'a> {
             .token
             .map(|token| format!("Authorization: Bearer {token}\r\n"))
             .unwrap_or_default();
-        let message =
-            format!("GET {} HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n", request.path);
+        let mut message =
+            format!("GET {} HTTP/1.1\r\nHost: {HOST}\r\n{authorization}", request.path);
+        let number_at = request.differs.then_some(message.len() + TRACE.1);
+        if request.differs {
+            message += TRACE.0;
+            message += "\r\n";
+        }
+        message += "\r\n";
         Ok(Self {
             schedule: schedule(rate, total, origin.is_some()),
             origin,
@@ -187,6 +195,7 @@ impl<'a> Run<'a> {
             connections: open,
             free: (0..connections).collect(),
             message: message.into_bytes(),
+            number_at,
             status: request.status,
             start,
             next_burst: start,
@@ -273,6 +282,10 @@ impl<'a> Run<'a> {
         let connection = &mut self.connections[index];
         connection.since = since;
         connection.counts = self.sent >= self.warm;
+        if let Some(at) = self.number_at {
+            let number = format!("{:0TRACE_DIGITS$x}", self.sent);
+            self.message[at..at + TRACE_DIGITS].copy_from_slice(number.as_bytes());
+        }
         self.sent += 1;
         connection.stream.write_all(&self.message).context("the server closed a connection")
     }

@@ -48,7 +48,8 @@ fn every_request_of_the_schedule_is_answered() {
             });
         }
     });
-    let request = Request { path: "/".into(), token: None, status: 200, is_tls: false };
+    let request =
+        Request { path: "/".into(), token: None, status: 200, is_tls: false, differs: false };
     let second = Duration::from_secs(1);
     let load =
         |request| Load { address: &address, request, connections: 4, rate: 500.0, span: second };
@@ -62,7 +63,8 @@ fn every_request_of_the_schedule_is_answered() {
 fn an_origin_on_the_same_thread_is_served_beside_the_load() {
     let mut origin = NearOrigin::bind(&[("100B", 100)]).unwrap();
     let address = origin.address().to_owned();
-    let request = Request { path: "/100B".into(), token: None, status: 200, is_tls: false };
+    let request =
+        Request { path: "/100B".into(), token: None, status: 200, is_tls: false, differs: false };
     let span = Duration::from_millis(500);
     let load = Load { address: &address, request: &request, connections: 4, rate: 2_000.0, span };
     let latencies = open_loop(&load, Some(&mut origin), &[]).unwrap();
@@ -84,4 +86,33 @@ fn schedules_keep_their_rate() {
         let expected = if is_random { 7_600..8_200 } else { 0..1 };
         assert!(expected.contains(&short), "{is_random}: {short}");
     }
+}
+
+#[test]
+fn requests_that_differ_do_so_each_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = std::thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        let mut heads = Vec::new();
+        let mut request = [0; 4096];
+        while let Ok(read @ 1..) = stream.read(&mut request) {
+            heads.push(String::from_utf8_lossy(&request[..read]).into_owned());
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        }
+        heads
+    });
+    let request =
+        Request { path: "/".into(), token: Some("t"), status: 200, is_tls: false, differs: true };
+    let span = Duration::from_millis(100);
+    let load = Load { address: &address, request: &request, connections: 1, rate: 100.0, span };
+    open_loop(&load, None, &[]).unwrap();
+    let heads = server.join().unwrap();
+    let ids: Vec<_> = heads
+        .iter()
+        .map(|head| head.split_once("\r\ntraceparent: 00-").expect("a trace id").1)
+        .map(|rest| rest.split_once("-b7ad6b7169203331-01\r\n\r\n").expect("its end").0)
+        .collect();
+    assert!(ids.len() >= 10 && ids.iter().all(|id| id.len() == 32), "{ids:?}");
+    assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), ids.len(), "{ids:?}");
 }

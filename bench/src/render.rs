@@ -27,7 +27,8 @@ Made by `cargo run --release -p bench -- render` from the records in `docs/perfo
 
 How it is measured: servers on one core, origin (nginx serving files, 100 bytes from memory) and load on another, keep-alive, no access log.
 PayFence runs one shard with token, quota and rate limit on; nginx does nothing but `proxy_pass` with keep-alive to the
-origin, or `return 429`. Every round starts all servers anew and measures both sides in turn, alternating who is first.
+origin, or `return 429`. A connection sends the same request over and over, as whoever polls does, which PayFence does not read
+anew; in cases named `differing` each has a trace id of its own. Every round starts all servers anew and measures both sides in turn, alternating who is first.
 CPU is what the scheduler charged all threads of the server, divided by the requests `wrk` counted; requests per second and
 memory are from the same runs: slices of a second that take turns. Latencies are of a fixed rate, half of what nginx could do in that round, the same for both,
 sent at random times, the same for both: a request that waits for a free connection counts from when it was due. Here the load

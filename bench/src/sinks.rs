@@ -166,6 +166,7 @@ impl Scene {
             token: Some(TOKEN_RICH),
             status: 200,
             is_tls: false,
+            differs: false,
         };
         let Self { payfence, origin, engine, proxy, .. } = self;
         std::thread::scope(|scope| {

@@ -156,6 +156,7 @@ fn measure_side(
         token: Some(TOKEN_RICH),
         status: 200,
         is_tls,
+        differs: false,
     };
     let how = (options.core_load, options.seconds);
     match what {
