@@ -147,11 +147,13 @@ impl Connection {
             }
             match self.next().await {
                 Ok(None) => {}
+                // What an exchange has to keep is apart, here and below: a connection that waits does not carry it, and most
+                // requests are answered without it.
                 Ok(Some(Next::Planned(planned, started))) => {
-                    return self.carry_out(planned, started).await;
+                    return Box::pin(self.carry_out(planned, started)).await;
                 }
                 Ok(Some(Next::UnderWay(under_way))) => {
-                    return exchange::resume(self, under_way).await;
+                    return Box::pin(exchange::resume(self, under_way)).await;
                 }
                 Err(after) => return after,
             }
@@ -170,7 +172,7 @@ impl Connection {
                         Received::TimedOut => return self.refuse_slow_head().await,
                     }
                 }
-                planned => return self.carry_out(planned, started).await,
+                planned => return Box::pin(self.carry_out(planned, started)).await,
             }
         }
     }
