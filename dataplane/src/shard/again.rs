@@ -13,6 +13,7 @@ use std::hash::BuildHasher;
 
 use policy::address::SiteMatch;
 use policy::decision::Decision;
+use subtle::ConstantTimeEq as _;
 
 use crate::http1::RequestHead;
 use crate::message::RequestId;
@@ -127,7 +128,7 @@ impl Again {
     pub(super) fn take(&mut self, peer: &Peer, bytes: &[u8]) -> Option<Box<Kept>> {
         let Last::Kept(serial) = peer.last.get() else { return None };
         let slot = self.slots.get_mut(slot_of(serial))?;
-        slot.take_if(|kept| kept.serial == serial && bytes.starts_with(&kept.bytes))
+        slot.take_if(|kept| kept.serial == serial && begins_with(bytes, &kept.bytes))
     }
 
     fn put(&mut self, kept: Box<Kept>) {
@@ -143,6 +144,14 @@ impl Again {
     fn spare(&mut self, serial: u64) -> Option<Box<Kept>> {
         self.slots.get_mut(slot_of(serial))?.take()
     }
+}
+
+/// Whether `bytes` begin with a head that was kept. How long that takes says nothing of where they differ: a head has a token, and
+/// a proxy may send those of several clients on one connection.
+fn begins_with(bytes: &[u8], head: &[u8]) -> bool {
+    let Some(bytes) = bytes.get(..head.len()) else { return false };
+    let differing = bytes.iter().zip(head).fold(0, |differing, (a, b)| differing | (a ^ b));
+    bool::from(differing.ct_eq(&0))
 }
 
 fn slot_of(serial: u64) -> usize {

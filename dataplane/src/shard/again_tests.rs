@@ -53,11 +53,14 @@ fn kept(serial: u64) -> Box<Kept> {
 fn the_same_bytes_of_the_same_connection_are_found() {
     let longer = [REQUEST, b"GET /"].concat();
     let other = [&REQUEST[..5], b"free", &REQUEST[9..]].concat();
-    let cases: [(&str, u64, &[u8], bool); 6] = [
+    let last: &[u8] = b"GET /paid/1 HTTP/1.1\r\nHost: shop.test\r\n\r\t";
+    let cases: [(&str, u64, &[u8], bool); 8] = [
         ("the same", 7, REQUEST, true),
         ("with what comes next behind it", 7, &longer, true),
         ("another path", 7, &other, false),
         ("a part of it", 7, &REQUEST[..20], false),
+        ("another last byte", 7, last, false),
+        ("nothing", 7, b"", false),
         ("of another connection", 8, REQUEST, false),
         ("of another connection, with the same place", 7 + SLOTS as u64, REQUEST, false),
     ];
